@@ -41,7 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "experiments.tracking": {"core", "registry"},
     "experiments.run": {
         *("core", "registry", "sim", "analysis", "report", "experiments.progress"),
-        *DEFINITIONS,
+        *("experiments.learning_curve", "experiments.tracking", *DEFINITIONS),
     },
     "experiments.calibration": {"core", "experiments.progress", "experiments.run", *DEFINITIONS},
     **{

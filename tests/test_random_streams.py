@@ -184,3 +184,58 @@ def test_no_two_seeds_are_the_same(seed: int) -> None:
     assert not torch.equal(
         RandomStreams.of(1, 2).uniform("x"), RandomStreams.of(1 + 2**32, 2).uniform("x")
     )
+
+
+@pytest.mark.parametrize(("worlds", "share"), [(1, 0.2), (5, 0.15), (5, 0.9), (300, 0.02)])
+def test_restarts_change_no_number(worlds: int, share: float) -> None:
+    """Worlds that restart draw what new streams of their episode draw, all others what they drew.
+
+    Neither streams of earlier rounds nor tensors that were drawn from them change.
+    """
+    rng, seed = np.random.default_rng(worlds), 3
+    streams, episode, begun = (
+        RandomStreams.of(seed, worlds),
+        np.zeros(worlds, int),
+        np.zeros(worlds, int),
+    )
+    requests = [("uniform", "a", 2, 1), ("normal", "b", 1, 3), ("gumbel", "a", 2, 4)]
+    expected: tuple = ()
+    earlier: list[tuple[RandomStreams, torch.Tensor, torch.Tensor]] = []
+
+    def draw(given: RandomStreams, request: tuple[str, str, int, int]) -> torch.Tensor:
+        return getattr(given, request[0])(*request[1:])
+
+    def check(given: RandomStreams, which: np.ndarray, request: tuple[str, str, int, int]) -> None:
+        new = RandomStreams.of(
+            seed,
+            which.tolist(),
+            episode=torch.from_numpy(episode[which]),
+            round=torch.from_numpy(now - begun[which]),
+        )
+        assert torch.equal(draw(given, request), draw(new, request))
+
+    for now in range(50):
+        drawn = [r for r in requests if r is not requests[2] or now % 7]  # one is left out at times
+        for request in drawn:
+            check(streams, np.arange(worlds), request)
+        numbers = draw(streams, requests[0])
+        earlier.append((streams, numbers, numbers.clone()))
+        streams = streams.next_round()
+        which = np.flatnonzero(rng.random(worlds) < share)
+        if now % 11 == 0:  # drawn before the restart, in the round of the restart
+            numbers = draw(streams, requests[1])
+            earlier.append(
+                (streams, draw(streams, requests[0]), draw(streams, requests[0]).clone())
+            )
+        if len(which):
+            episode[which] += 1
+            begun[which] = now + 1
+            streams, started = streams.restart(
+                torch.from_numpy(which), torch.from_numpy(episode[which]), expected
+            )
+            now += 1
+            check(started, which, ("normal", "start", 2, 2))
+            expected = started.requests
+    for past, numbers, before in earlier:
+        assert torch.equal(numbers, before)
+        assert torch.equal(draw(past, requests[0]), before)

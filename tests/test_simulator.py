@@ -427,3 +427,27 @@ def test_a_class_is_registered_under_a_name() -> None:
         mores.register("policies", "mine", object)  # type: ignore[arg-type]
     with refused("wrong_type", path="mine"):
         mores.register("policy", "mine", 5)  # type: ignore[arg-type]
+
+
+class Overwriting(RandomOption):
+    """Writes into its observation."""
+
+    def act(self, phase, observation, action_mask, state, streams):  # type: ignore[override]
+        output = super().act(phase, observation, action_mask, state, streams)
+        observation.fill_(torch.nan)
+        return output
+
+
+def test_a_policy_that_writes_into_its_observation_changes_no_other() -> None:
+    """A client and a policy of one role read the same observation."""
+    clean, overwritten = (
+        Simulator(Relay(), {"caller": RandomOption(), "runner": policy}, {"runner": [0]}, 4, 5)
+        for policy in (RandomOption(), Overwriting())
+    )
+    for simulator in (clean, overwritten):
+        simulator.reset(1)
+        for _ in range(3):
+            before = simulator.observe("runner")
+            simulator.step({"runner": torch.ones(4, 1, dtype=torch.int64)})
+            del before
+    assert torch.equal(clean.observe("runner"), overwritten.observe("runner"))

@@ -278,15 +278,18 @@ class TokenFeedback(Environment[TokenFeedbackState]):
         weights_per_replicate = self.num_principals * self.vocab_size * self.num_prompt_features
         if len(replicate) * weights_per_replicate > MAX_KEPT_WEIGHTS:
             return self._sample_tasks(replicate, device)
-        if device not in self._tasks or not torch.isin(replicate, self._tasks[device][0]).all():
+        # a copy with other parameters (`model_copy`) has the same dictionary
+        sizes = self.num_principals, self.vocab_size, self.num_prompt_features
+        key = (device, self.task_seed, self.conflict, *sizes)
+        if key not in self._tasks or not torch.isin(replicate, self._tasks[key][0]).all():
             known = replicate.unique()
-            self._tasks[device] = known, self._sample_tasks(known, device)
-        known, task = self._tasks[device]
+            self._tasks[key] = known, self._sample_tasks(known, device)
+        known, task = self._tasks[key]
         index = torch.searchsorted(known, replicate).to(device)
         return TokenTask(task.preference_weights[index], task.harm_weights[index])
 
     @functools.cached_property
-    def _tasks(self) -> dict[torch.device, tuple[Tensor, TokenTask]]:
+    def _tasks(self) -> dict[tuple[Any, ...], tuple[Tensor, TokenTask]]:
         """Replicates and their tasks, which are the same in every episode."""
         return {}
 

@@ -67,8 +67,9 @@ class Coevolution(Environment[CoevolutionState]):
         values. `audience` is the resolution of both: an assistant observes the mean answer of each
         audience (everybody, each group, or each person) and gives it its own advice. `human` is the
         kind of people, fitted to measured people by default; parameters may differ between people
-        (`mores.core.person_parameters`). Left out: language and topics; membership in several groups; choice of assistants; changes of the
-        graph; effects of people on history; costs of advice.
+        (`mores.core.person_parameters`). Left out: language and topics; membership in several
+        groups; choice of assistants; changes of the graph; effects of people on history; costs of
+        advice.
 
     Roles:
         person (`num_people`): answers

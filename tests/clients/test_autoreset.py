@@ -21,6 +21,7 @@ from mores.clients.gymnasium_vector import GymnasiumVectorEnv
 from mores.core.random_streams import Worlds
 from mores.sim.simulator import Simulator
 from tests.conformance.environments import Relay
+from tests.learners.small_environments import unchecked
 from tests.refusals import refused
 
 SEED, WORLDS, ROUNDS, STEPS = 5, 6, 7, 30
@@ -137,6 +138,7 @@ def test_gymnasiums_wrappers_accept_the_modes(mode: AutoresetMode) -> None:
     assert lengths and set(lengths) <= set(range(1, 4))
 
 
+@unchecked()
 def test_what_is_no_mode_is_refused() -> None:
     for mode, code in (("NextStp", "unknown_name"), (True, "wrong_type")):
         with refused(code, "autoreset_mode"):
@@ -147,6 +149,7 @@ def test_what_is_no_mode_is_refused() -> None:
         GymnasiumVectorEnv(Relay(), 2, agent="caller_0", autoreset_mode=AutoresetMode.NEXT_STEP)
 
 
+@unchecked()
 def test_what_is_no_reset_mask_is_refused() -> None:
     env = GymnasiumVectorEnv(Relay(), 2, agent="caller_0", autoreset_mode="Disabled")
     env.reset(seed=0)

@@ -37,7 +37,7 @@ env: {kind: coevolution, num_people: 12, noise_std: 0.1, ai_influence: 0.1}
 rounds: 6
 replicates: 18
 record_every: 4
-sample_worlds: 19
+trajectory: {worlds: 19}
 metrics: [mean_value, rms_distance]
 control: twin
 arms:
@@ -62,7 +62,7 @@ policies: {gambler: {kind: offline_learner}}
 rounds: 4
 replicates: 2
 worlds: 2
-sample_worlds: 5
+trajectory: {worlds: 5}
 metrics: [reward, best]
 stages:
   - {name: before, episodes: 3}
@@ -264,6 +264,7 @@ def test_draws_keep_their_replicates(workdir, capsys):
     assert _cell_files(run.folder) == _cell_files(long.folder)
 
 
+@pytest.mark.cut(3)
 @pytest.mark.parametrize(
     ("override", "code", "path"),
     [
@@ -417,7 +418,8 @@ def test_an_interrupted_extension(workdir, finished, monkeypatch):
     assert not folder.exists()
 
 
-@pytest.mark.parametrize("damage", ["torn", "other code", "foreign"])
+@pytest.mark.cut(2)
+@pytest.mark.parametrize("damage", ["torn", "other code", "foreign", "other metrics"])
 def test_earlier_cells_that_cannot_be_used(workdir, finished, monkeypatch, damage):
     """The cell is simulated from its start, and the log says why."""
     long = _run(workdir / "elsewhere" / "long", overrides=("replicates=20",))
@@ -430,6 +432,10 @@ def test_earlier_cells_that_cannot_be_used(workdir, finished, monkeypatch, damag
         (earlier / "metrics.parquet").write_bytes(b"PAR1")
     elif damage == "foreign":
         (earlier / "notes.txt").write_text("mine")
+    elif damage == "other metrics":
+        content = json.loads((earlier / "cell.json").read_text())
+        stages = [{**stage, "metrics": ["a", "b", "c"]} for stage in content["stages"]]
+        change_sealed(earlier / "cell.json", stages=stages)
     else:
         content = json.loads((earlier / "cell.json").read_text())
         change_sealed(earlier / "cell.json", code={**content["code"], "source": "0"})

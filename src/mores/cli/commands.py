@@ -86,6 +86,15 @@ Jobs = Annotated[
         "--jobs", metavar="N", min=0, help="Number of parallel processes; 0: one per core."
     ),
 ]
+Track = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--track",
+        metavar="NAME",
+        help="Log every cell while it is simulated: tensorboard, wandb, mlflow, jsonl, or your own "
+        "tracker; several times for several.",
+    ),
+]
 AllowUndecided = Annotated[
     bool, typer.Option("--allow-undecided", help="Exit with 0 if no claim failed.")
 ]
@@ -198,6 +207,7 @@ def run_command(
     load: PluginFiles = None,
     only: ReplicateList = None,
     jobs: Jobs = 1,
+    track: Track = None,
     allow_undecided: AllowUndecided = False,
 ) -> int:
     """Run a scenario, evaluate its claims, and write a report."""
@@ -205,7 +215,7 @@ def run_command(
     replicates = None if only is None else _replicates(only, loaded.scenario.replicates)
     from mores.experiments.run import run_scenario
 
-    result = run_scenario(loaded, out=out, only_replicates=replicates, jobs=jobs)
+    result = run_scenario(loaded, out=out, only_replicates=replicates, jobs=jobs, track=track)
     return _print_result(result, allow_undecided)
 
 
@@ -215,12 +225,14 @@ def resume_command(
     jobs: Jobs = 1,
     load: MovedPluginFiles = None,
     force: Force = False,
+    track: Track = None,
     allow_undecided: AllowUndecided = False,
 ) -> int:
     """Resume a stopped run: simulate the missing cells, evaluate the claims, write the report."""
     from mores.experiments.run import resume_run
 
-    return _print_result(resume_run(folder, jobs, load or (), force), allow_undecided)
+    result = resume_run(folder, jobs, load or (), force, track=track)
+    return _print_result(result, allow_undecided)
 
 
 @app.command("extend", epilog=EXIT_CODES)

@@ -30,14 +30,14 @@ def check_digest(path: str, expected: str | None, max_bytes: int | None = None) 
             return None
         size = Path(path).stat().st_size
         if max_bytes is not None and size > max_bytes:
-            message = f"{printable(path)}: has {size:,} bytes; at most {max_bytes:,} are read"
+            message = f"{printable(path, 200)}: has {size:,} bytes; at most {max_bytes:,} are read"
             raise ParameterError("path", message=message, code="too_large")
         with Path(path).open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        message = f"cannot read {printable(path)}: {error.strerror}"
+        message = f"cannot read {printable(path, 200)}: {error.strerror}"
         raise ParameterError("path", message=message, code="unreadable") from None
     if expected not in (None, digest):
-        message = f"{printable(path)} has another digest, {digest}"
+        message = f"{printable(path, 200)} has another digest, {digest}"
         raise ParameterError("sha256", message=message, code="incompatible")
     return digest

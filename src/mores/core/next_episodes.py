@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from mores.core.stream_numbers import Request, WorldKeys, generate
@@ -26,7 +25,7 @@ class Beginning(NamedTuple):
     """Beginnings of the episodes of some worlds: words of their keys, and numbers by request."""
 
     words: np.ndarray  # [2, world]
-    numbers: Mapping[Request, Float[Tensor, "round world agent width"]]
+    numbers: Mapping[Request, Tensor]  # [round, world, agent, width]
 
 
 class NextEpisodes:

@@ -172,10 +172,13 @@ class StreamCache:
         self,
         worlds: np.ndarray,
         rounds: Iterable[Request],
-        numbers: Sequence[Float[Tensor, "round some agent width"]],
+        numbers: Sequence[Tensor],
         offset: int,
     ) -> None:
-        """Replace cached numbers of some worlds from `offset` on, and drop later rounds."""
+        """Replace cached numbers of some worlds from `offset` on, and drop later rounds.
+
+        `numbers`: of each request, `[round, world, agent, width]`.
+        """
         indices = torch.from_numpy(worlds).to(self.keys.device)
         for request, new in zip(rounds, numbers, strict=True):
             cached = self._cached[request]

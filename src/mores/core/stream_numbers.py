@@ -153,10 +153,8 @@ class WorldKeys:
         return torch.from_numpy(self.words.view(np.int64)).to(self.device)
 
 
-def generate(
-    keys: WorldKeys, requests: Sequence[tuple[Request, int]], offset: int
-) -> list[Float[Tensor, "round world agent width"]]:
-    """Numbers of streams for some rounds from an offset on.
+def generate(keys: WorldKeys, requests: Sequence[tuple[Request, int]], offset: int) -> list[Tensor]:
+    """Numbers of streams for some rounds from an offset on, `[round, world, agent, width]` each.
 
     Args:
         keys: the worlds.

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -16,7 +17,13 @@ Log = Callable[[int, Mapping[str, float]], None]
 
 
 class Tracker(Config, ABC):
-    """Writes the numbers of a training, or of a cell of a run, as one log."""
+    """Writes the numbers of a training, or of a cell of a run, as one log.
+
+    Attributes:
+        modules: modules that must be installed.
+    """
+
+    modules: ClassVar[tuple[str, ...]] = ()
 
     folder: str = Field(
         default="", description="folder of the log; default: logs, in a run logs in its folder"
@@ -38,7 +45,4 @@ class Tracker(Config, ABC):
             name: of the log; of a cell of a run the name of the cell, with `/`.
             folder: of logs; it need not exist.
             parameters: seed, replicates, rounds ..., for services that show them.
-
-        Raises:
-            UserError: a library is not installed.
         """

@@ -79,7 +79,7 @@ def log_values(
 ) -> dict[str, float]:
     """Numbers of an episode for a log: means over replicates, without NaN.
 
-    With two replicates or more also `NAME/low` and `NAME/high`, the ends of Student's t interval.
+    With two replicates or more also `NAME.low` and `NAME.high`, the ends of Student's t interval.
     """
     numbers = np.asarray(replicate)
     by_replicate = {n: replicate_means(x.astype(float), numbers) for n, x in metrics.items()}
@@ -92,7 +92,7 @@ def log_values(
             mean = logged[full_name] = float(column.mean())
             if len(column) > 1:
                 margin = float(t_margin(column, LOG_LEVEL))
-                logged |= {f"{full_name}/low": mean - margin, f"{full_name}/high": mean + margin}
+                logged |= {f"{full_name}.low": mean - margin, f"{full_name}.high": mean + margin}
     return logged
 
 

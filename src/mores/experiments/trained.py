@@ -121,7 +121,7 @@ class TrainingResult:
             role: name of the role.
             replicate: number of the replicate whose models act; default: the first.
             agent: index of the agent in the role.
-            phase: name of the phase to act in; default: the only one, or the first.
+            phase: name of the phase to act in; default: all in which the role acts, one a call.
             deterministic: take the likeliest action, or search as the policy's `search` states;
                 else sample.
             seed: of its random numbers.

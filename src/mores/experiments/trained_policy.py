@@ -3,6 +3,8 @@
     policy = mores.load_trained("learners.safetensors").policy("assistant")
     action = policy(observation, info.get("action_mask"))
 
+A call is a turn: a role that acts in several phases of a round is called once for each.
+
 A policy of mores decides for all agents of a role in all worlds. Here every observation is a world,
 in which all agents of the role observe the same; the action is that of one agent. Random numbers
 come from streams of their own, so that equal calls with an equal seed give equal actions.
@@ -40,7 +42,7 @@ class TrainedPolicy:
         state_dict: parameters of the models of the replicate.
         replicate: number of the replicate.
         agent: index of the agent in the role.
-        phase: name of the phase to act in; `None`: the only one, or the first.
+        phase: name of the phase to act in; `None`: all in which the role acts, call after call.
         deterministic: take the likeliest action, or search as the policy's `search` states; else
             sample.
         seed: of its random numbers.
@@ -60,13 +62,13 @@ class TrainedPolicy:
     ) -> None:
         self._policy, self._state_dict = policy, dict(state_dict)
         self._role, self._phases = get_role(environment, role), environment.phases
-        self._phase = _phase_of(environment, role, phase)
+        self._turns = _turns(environment, role, phase)
         self._replicate, self._seed = replicate, check_seed(seed)
         self._agent = check_integer("agent", agent, 0, self._role.num_agents - 1)
         self._search = deterministic and policy.searches
         self._state: Any = None
         self._streams: RandomStreams | None = None  # None: the next call begins an episode
-        self._episode = self._round = 0
+        self._episode = self._num_calls = 0
 
     def __call__(self, observation: Array, action_mask: Array | None = None) -> Array:
         """Actions for one observation or a batch.
@@ -94,8 +96,11 @@ class TrainedPolicy:
                 path="observation",
             )
         batch = obs[None] if obs.dim() == 1 else obs
-        mask = None if action_mask is None else self._mask(action_mask, len(batch))
-        streams = self._streams if self._streams is not None else self._start(len(batch))
+        num_calls = 0 if self._streams is None else self._num_calls
+        num_rounds, turn = divmod(num_calls, len(self._turns))
+        phase = self._turns[turn]
+        mask = None if action_mask is None else self._mask(phase, action_mask, len(batch))
+        streams = self._start(len(batch)) if self._streams is None else self._streams
         if len(batch) != streams.num_worlds:
             raise UserError(
                 f"observation: a batch of {len(batch)}, after one of {streams.num_worlds}: call "
@@ -103,7 +108,8 @@ class TrainedPolicy:
                 code="wrong_shape",
                 path="observation",
             )
-        action = self._act(batch.to(torch.float32), mask, streams.at(self._round))
+        action = self._act(phase, batch.to(torch.float32), mask, streams.at(num_rounds))
+        self._num_calls = num_calls + 1
         action = action if obs.dim() == 2 else action[0]
         return action if isinstance(observation, Tensor) else action.numpy()[()]
 
@@ -129,7 +135,8 @@ class TrainedPolicy:
                 path="reset_mask",
             )
         if bool(mask.any()):
-            reset = streams.at(self._round).take(mask.nonzero()[:, 0])
+            num_rounds = self._num_calls // len(self._turns)
+            reset = streams.at(num_rounds).take(mask.nonzero()[:, 0])
             self._state = self._policy.on_episode_start(
                 self._state, lambda: self._initial_state(reset), mask
             )
@@ -138,7 +145,7 @@ class TrainedPolicy:
         """Begin an episode for every entry of a batch."""
         replicate = torch.full((num_worlds,), self._replicate, dtype=torch.int64)
         worlds = Worlds(replicate, torch.arange(num_worlds))
-        self._round = 0
+        self._num_calls = 0
         self._streams = RandomStreams.of(
             self._seed, worlds, stage=ACTING_STAGE, episode=self._episode
         )
@@ -155,22 +162,24 @@ class TrainedPolicy:
         return state
 
     @torch.no_grad()
-    def _act(self, batch: Tensor, mask: Tensor | None, streams: RandomStreams) -> Tensor:
+    def _act(
+        self, phase: Phase, batch: Tensor, mask: Tensor | None, streams: RandomStreams
+    ) -> Tensor:
         agents = self._role.num_agents
         obs = batch[:, None].expand(-1, agents, -1)
         if mask is not None:
             mask = mask[:, None].expand(-1, agents, -1)
-        stream = streams.child(f"{addresses.POLICY}/{self._role.name}/{self._phase.name}")
+        stream = streams.child(f"{addresses.POLICY}/{self._role.name}/{phase.name}")
         options = {"search": True} if self._search else {}
-        output = self._policy.act(self._phase, obs, mask, self._state, stream, **options)
-        self._state, self._round = output.state, self._round + 1
+        output = self._policy.act(phase, obs, mask, self._state, stream, **options)
+        self._state = output.state
         return output.action[:, self._agent].detach().clone()
 
-    def _mask(self, action_mask: Array, batch_size: int) -> Tensor:
+    def _mask(self, phase: Phase, action_mask: Array, batch_size: int) -> Tensor:
         parts = action_mask if isinstance(action_mask, tuple) else (action_mask,)
         rows = [torch.as_tensor(np.asarray(part)).reshape(-1, np.shape(part)[-1]) for part in parts]
         mask = torch.cat(rows, -1) != 0
-        space = self._phase.action_spaces[self._role.name]
+        space = phase.action_spaces[self._role.name]
         num_options = space.num_options if isinstance(space, Discrete) else None
         if len(mask) != batch_size or num_options not in (None, mask.shape[1]):
             shape = f"[{batch_size}, {num_options or 'option'}]"
@@ -217,11 +226,11 @@ def replicate_parameters(
     return rows
 
 
-def _phase_of(environment: Environment[Any], role: str, name: str | None) -> Phase:
-    """A phase in which a role acts.
+def _turns(environment: Environment[Any], role: str, name: str | None) -> tuple[Phase, ...]:
+    """Phases of a round in which a policy is called: all of the role, or one.
 
     Raises:
-        UserError: it does not act in a phase of that name.
+        UserError: the role does not act in a phase of that name.
     """
     phases = {p.name: p for p in environment.phases if role in p.action_spaces}
     if name is not None and name not in phases:
@@ -230,4 +239,4 @@ def _phase_of(environment: Environment[Any], role: str, name: str | None) -> Pha
             code="unknown_name",
             path="phase",
         )
-    return phases[name] if name is not None else next(iter(phases.values()))
+    return tuple(phases.values()) if name is None else (phases[name],)

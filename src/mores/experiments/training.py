@@ -36,6 +36,7 @@ from mores.core.policy import Policy
 from mores.core.random_streams import Worlds
 from mores.experiments.learning_curve import log_values
 from mores.experiments.progress import ProgressDisplay
+from mores.experiments.results.pytree_serialization import structurally_equal
 from mores.experiments.tracking.logs import LOGS_FOLDER, open_logs, trackers_of
 from mores.experiments.trained import TrainingResult, policies_elsewhere
 from mores.experiments.trained_file import read_trained
@@ -98,8 +99,8 @@ def train(
             the return of every role.
         population: a population, likewise; default: the environment makes the people.
         device: device of all tensors; default: the CPU, or that of `start`.
-        record: what to record of every agent in every round: `actions`, `rewards`, `observations`;
-            see `TrainingResult.records`.
+        record: what to record of every agent in every round: `actions`, `action_masks`, `rewards`,
+            `observations`; see `TrainingResult.records`.
         record_worlds: number of worlds to record, from the first on; default: all.
         track: where to log training curves while it runs: `tensorboard`, `wandb`, `mlflow`,
             `jsonl` or another registered tracker, a mapping with its `kind` and parameters, or
@@ -138,7 +139,7 @@ def train(
         people = from_spec("population", population, "population")
         env = env.with_population(people)
     roles = [role.name for role in env.roles]
-    usual = env.default_policies() if before is None else policies_elsewhere(before, env)
+    usual = env.default_policies() if before is None else _policies_of_start(before, env)
     recorder = AgentRecorder(env, record, all_worlds, record_worlds, rounds, episodes)
     simulator = Simulator(
         env,
@@ -277,6 +278,13 @@ def _refuse_trained_policies(policies: Any, before: TrainingSetup | None) -> Non
                 code="unsupported",
                 path=f"policies.{role}",
             )
+
+
+def _policies_of_start(before: TrainingSetup, environment: Environment[Any]) -> dict[str, Policy]:
+    """Policies of the roles that the caller does not name, in a training that is continued."""
+    if structurally_equal(before.environment, environment):
+        return dict(before.policies)
+    return policies_elsewhere(before, environment)
 
 
 def _worlds(replicates: Any, worlds: Any, before: TrainingSetup | None) -> Worlds:

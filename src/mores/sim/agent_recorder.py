@@ -17,7 +17,7 @@ from mores.sim.round_recorder import RoundRecorder
 if TYPE_CHECKING:
     import xarray
 
-QUANTITIES = ("actions", "observations", "rewards")
+QUANTITIES = ("action_masks", "actions", "observations", "rewards")
 
 
 class AgentRecorder(EpisodeRecorder):
@@ -75,6 +75,8 @@ class AgentRecorder(EpisodeRecorder):
         """See `EpisodeRecorder`."""
         self._write("observations", role, phase.name, observation)
         self._write("actions", role, phase.name, action)
+        if action_mask is not None:
+            self._write("action_masks", role, phase.name, action_mask)
 
     def record_reward(self, role: str, reward: Tensor) -> None:
         """See `EpisodeRecorder`. Rewards of a round add up over its phases."""
@@ -114,9 +116,10 @@ class AgentRecorder(EpisodeRecorder):
     def agent_dataset(self) -> xarray.Dataset:
         """The records over `world`, `episode` and `round`, from 1.
 
-        `actions_ROLE` and `observations_ROLE`, or `actions_ROLE_PHASE` of a role that acts in
-        several phases, and `rewards_ROLE`, all with the dimension `ROLE_agent` and, if they are
-        vectors, `NAME_component`. `active`: rounds of a world before its episode ended.
+        `actions_ROLE`, `observations_ROLE` and, where options may be illegal, `action_masks_ROLE`,
+        or `actions_ROLE_PHASE` ... of a role that acts in several phases; `rewards_ROLE`. They have
+        the dimension `ROLE_agent` and, if they are vectors, `NAME_component`. `active`: rounds of a
+        world before its episode ended.
         """
         import xarray  # slow to import
 

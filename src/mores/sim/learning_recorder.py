@@ -2,19 +2,44 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from mores.core.learner import Learner
+from mores.core.policy import Policy
 from mores.core.random_streams import Worlds
 from mores.sim.simulator import Simulator
 from mores.sim.training_status import checked_learning_metrics
 
 if TYPE_CHECKING:
     import xarray
+
+
+def learning_metrics(
+    learners: Mapping[str, Policy], policy_states: Mapping[str, Any], num_replicates: int
+) -> dict[str, Float[Tensor, "replicate model"]]:
+    """`Learner.learning_metrics` of learners by `ROLE.NAME`, on the CPU.
+
+    Args:
+        learners: by role.
+        policy_states: by role.
+        num_replicates: number of replicates.
+
+    Raises:
+        UserError: a learner returns something else.
+    """
+    metrics = {}
+    for role, learner in learners.items():
+        assert isinstance(learner, Learner)
+        values = checked_learning_metrics(role, learner, policy_states[role], num_replicates)
+        for name, value in values.items():
+            on_cpu = value.detach().to("cpu", torch.float32)
+            metrics[f"{role}.{name}"] = on_cpu.unflatten(0, (num_replicates, -1))
+    return metrics
 
 
 class LearningRecorder:
@@ -39,22 +64,14 @@ class LearningRecorder:
         self, episode: int, simulator: Simulator
     ) -> dict[str, Float[Tensor, "replicate model"]]:
         """Record an episode that has ended, and return its numbers by `ROLE.NAME`."""
-        recorded, num_replicates = {}, len(self.replicates)
-        for role in simulator.learning_roles:
-            learner, state = simulator.policies[role], simulator.policy_states[role]
-            assert isinstance(learner, Learner)
-            values = checked_learning_metrics(role, learner, state, num_replicates)
-            for name, value in values.items():
-                full_name = f"{role}.{name}"
-                value = value.detach().to("cpu", torch.float32).unflatten(0, (num_replicates, -1))
-                self._allocated(full_name, value)[episode] = value
-                recorded[full_name] = value
+        learners = {role: simulator.policies[role] for role in simulator.learning_roles}
+        num_replicates = len(self.replicates)
+        recorded = learning_metrics(learners, simulator.policy_states, num_replicates)
+        for name, value in recorded.items():
+            if name not in self.tensors:
+                self.tensors[name] = torch.full((self.num_episodes, *value.shape), torch.nan)
+            self.tensors[name][episode] = value
         return recorded
-
-    def _allocated(self, name: str, value: Tensor) -> Tensor:
-        if name not in self.tensors:
-            self.tensors[name] = torch.full((self.num_episodes, *value.shape), torch.nan)
-        return self.tensors[name]
 
     def dataset(self) -> xarray.Dataset:
         """The recorded numbers over `replicate` and `episode`.

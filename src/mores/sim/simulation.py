@@ -83,7 +83,8 @@ def simulate(
         population: source of the people; `None`: the environment's parameters.
         latent: names of latent quantities to record.
         latent_rounds: rounds at which to record them; default: all, 0 to `rounds`.
-        record: what to record of every agent in every round: `actions`, `rewards`, `observations`.
+        record: what to record of every agent in every round: `actions`, `action_masks`, `rewards`,
+            `observations`.
         record_worlds: number of worlds, from the first on, of which `latent` and `record` are
             recorded; default: all.
         stage: number of the stage, part of the address of random streams.
@@ -149,6 +150,23 @@ def simulate(
     )
 
 
+def _with_dimensions(
+    data: xarray.Dataset, environment: Environment[Any], names: NamedDimensions
+) -> xarray.Dataset:
+    """Latent quantities with the names of dimensions that the environment gives."""
+    for name, inner in environment.dimension_names.items():
+        if name not in data.data_vars:
+            continue
+        quantity = data[name]
+        dims, sizes = quantity.dims[2:], quantity.shape[2:]
+        known = [data.sizes.get(each, size) for each, size in zip(inner, sizes, strict=False)]
+        if len(inner) == len(dims) and known == list(sizes):
+            data = data.assign({name: quantity.rename(dict(zip(dims, inner, strict=True)))})
+    if names.value and data.sizes.get("value") == len(names.value):
+        data = data.assign_coords(value=list(names.value))
+    return data
+
+
 def guarded_callback(callback: Callable[..., object], unit: str) -> Callable[..., None]:
     """A user's callback whose exceptions name it.
 
@@ -170,23 +188,6 @@ def guarded_callback(callback: Callable[..., object], unit: str) -> Callable[...
             raise UserError(message, code="failed", path="callback") from error
 
     return call
-
-
-def _with_dimensions(
-    data: xarray.Dataset, environment: Environment[Any], names: NamedDimensions
-) -> xarray.Dataset:
-    """Latent quantities with the names of dimensions that the environment gives."""
-    for name, inner in environment.dimension_names.items():
-        if name not in data.data_vars:
-            continue
-        quantity = data[name]
-        dims, sizes = quantity.dims[2:], quantity.shape[2:]
-        known = [data.sizes.get(each, size) for each, size in zip(inner, sizes, strict=False)]
-        if len(inner) == len(dims) and known == list(sizes):
-            data = data.assign({name: quantity.rename(dict(zip(dims, inner, strict=True)))})
-    if names.value and data.sizes.get("value") == len(names.value):
-        data = data.assign_coords(value=list(names.value))
-    return data
 
 
 def simulate_episode(

@@ -98,13 +98,8 @@ def _append_worlds(earlier: StageResult, added: StageResult) -> StageResult:
         torch.from_numpy(np.concatenate([data[name].values for data in (first, second)]))
         for name in ("replicate", "world", "draw")
     ]
-    dataset = metric_dataset(
-        metrics,
-        Worlds(*labels),
-        second.sizes["episode"],
-        added.rounds,
-        added.component_names,
-    )
+    episodes, names = second.sizes["episode"], added.component_names
+    dataset = metric_dataset(metrics, Worlds(*labels), episodes, added.rounds, names)
     for name in metrics:
         dataset[name].attrs |= second[name].attrs
     return StageResult(added.name, dataset, added.analytic_values)

@@ -8,18 +8,22 @@ rounding where stacked networks act.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
 
+from mores.core.tracker import Log
 from mores.experiments.results.cell_result import CellResult
 from mores.experiments.results.cell_store import write_cell_result
+from mores.experiments.run.cell_log import CellLog
 from mores.experiments.run.cell_runner import CellRunner, Cursor
 from mores.experiments.run.checkpoint import CellCheckpoint
 from mores.experiments.run.earlier_cell import read_earlier_cell, remove_earlier_cells
 from mores.experiments.run.run_folder import CellTask
 from mores.experiments.scenario.cell import BuiltCell, Cell
 from mores.experiments.scenario.specification import Scenario
+from mores.experiments.tracking.logs import open_logs, trackers_of
 from mores.registry.plugins import load_plugins
 
 MAX_CHUNK_ELEMENTS = 2**23  # tensor elements of a chunk of worlds
@@ -52,13 +56,37 @@ def simulate_cell(task: CellTask, callback: Callable[[float], None]) -> CellEnd:
         checkpoint = CellCheckpoint(missing)
         checkpoint.notes = notes
         arguments = (task.cell, task.scenario, missing.replicates)
-        result = run_cell(*arguments, callback, built_cell, checkpoint)
-        write_cell_result(task.folder, earlier.append(task, result), task.identity)
+        with contextlib.ExitStack() as stack:
+            log = None
+            if task.trackers:
+                trackers, parameters = trackers_of(list(task.trackers)), _log_parameters(missing)
+                opened = open_logs(trackers, task.cell.id, task.logs, parameters)
+                log = stack.enter_context(opened)
+            result = run_cell(*arguments, callback, built_cell, checkpoint, log)
+        try:
+            result = earlier.append(task, result)
+        except ValueError as problem:
+            notes.append(f"simulated from its start: {problem}")
+            result = run_cell(task.cell, task.scenario, task.replicates, callback)
+        write_cell_result(task.folder, result, task.identity)
         checkpoint.remove()
         remove_earlier_cells(task.folder.parent, [task.cell.id])
     except Exception as caught:
         error = caught
     return CellEnd(task.cell.id, error, notes, time.monotonic() - start)
+
+
+def _log_parameters(task: CellTask) -> dict[str, object]:
+    """Parameters of a cell in its log."""
+    cell, scenario = task.cell, task.scenario
+    return {
+        "scenario": scenario.name,
+        "cell": cell.id,
+        "replicates": len(cell.own_replicates(scenario, task.replicates)),
+        "worlds": scenario.worlds,
+        "rounds": cell.rounds,
+        "seed": scenario.seed,
+    }
 
 
 def run_cell(
@@ -68,6 +96,7 @@ def run_cell(
     callback: Callable[[float], None],
     built_cell: BuiltCell | None = None,
     checkpoint: CellCheckpoint | None = None,
+    log: Log | None = None,
 ) -> CellResult:
     """Simulate a cell, from its start or from its last checkpoint.
 
@@ -78,6 +107,7 @@ def run_cell(
         callback: called with the fraction of the cell simulated since its last call; the sum is 1.
         built_cell: environments, policies and population of the cell, if built before.
         checkpoint: reads and writes the checkpoint of the cell; by default there is none.
+        log: where to log the episodes, if anywhere.
     """
     built_cell = built_cell or cell.build()
     worlds = cell.worlds(scenario, replicates)
@@ -87,4 +117,6 @@ def run_cell(
         # A replicate is not split: its worlds share their learners.
         chunk_size = max(1, chunk_size // scenario.worlds) * scenario.worlds
     cell_runner = CellRunner(built_cell, scenario, worlds, chunk_size, callback)
+    if log is not None:
+        cell_runner.cell_log = CellLog(log, built_cell.stages, len(worlds), chunk_size)
     return cell_runner.run(checkpoint.attach(cell_runner) if checkpoint else Cursor())

@@ -19,10 +19,12 @@ from mores.core.policy import draws_from_global_state
 from mores.core.random_streams import DrawCounter, RandomStreams, Worlds
 from mores.experiments.results.cell_result import CellResult
 from mores.experiments.results.policy_checkpoints import CheckpointCollector, order_stopped
+from mores.experiments.run.cell_log import CellLog
 from mores.experiments.run.metrics_recorder import MetricsRecorder
 from mores.experiments.scenario.cell import BuiltCell, BuiltStage
 from mores.experiments.scenario.specification import Scenario
 from mores.sim.episode_recorder import EpisodeRecorder
+from mores.sim.learning_recorder import learning_metrics
 from mores.sim.policy_states import (
     PolicyStateStore,
     drop_stage_states,
@@ -77,6 +79,7 @@ class CellRunner:
         policy_state_store: policy states.
         episode_recorders: recorded episodes by stage index, for stages that policies are fitted on.
         on_episode_end: called between episodes with the next position and whether a stage ended.
+        cell_log: logs the episodes; `None`: there is no log.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class CellRunner:
         self.scenario, self.built_cell = scenario, built_cell
         self.worlds, self.chunk_size, self._callback = worlds, chunk_size, callback
         self.on_episode_end: Callable[[Cursor, bool], None] = lambda cursor, stage_ended: None
+        self.cell_log: CellLog | None = None
         self.reset()
 
     def reset(self) -> None:
@@ -155,6 +159,8 @@ class CellRunner:
                 simulator.next_episode()
             options = self.metrics_recorder.episode_options(index, first_world, episode, simulator)
             simulate_episode(simulator, **options, callback=lambda _: callback(1.0))
+            if self.cell_log is not None:
+                self.cell_log.simulated(first_world, index, options["recorder"], simulator)
             policies, policy_states = built_stage.policies, simulator.policy_states
             store_states(self.policy_state_store, policies, policy_states, within_stage=True)
             self._end_episode(built_stage, cursor._replace(episode=episode + 1))
@@ -186,6 +192,11 @@ class CellRunner:
                 key = state_key(role, policy)
                 stream = streams.at(episode).child(f"{addresses.OFFLINE}/{role}")
                 store[key] = policy.fit_offline(store[key], datasets[role], stream)
+            if self.cell_log is not None:
+                states = {role: store[state_key(role, each)] for role, each in learners.items()}
+                num_replicates = len(simulator.worlds.replicate.unique())
+                learning = learning_metrics(learners, states, num_replicates)
+                self.cell_log.fitted(cursor.first_world, cursor.stage_index, episode, learning)
             callback(1.0)
             self._end_episode(built_stage, cursor._replace(episode=episode + 1))
 

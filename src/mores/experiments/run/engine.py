@@ -40,6 +40,7 @@ from mores.experiments.run.scheduling import check_importable_by_workers, run_mi
 from mores.experiments.run.worker_pool import WorkerPool, num_processes
 from mores.experiments.scenario.loading import LoadedScenario, check_loaded
 from mores.experiments.scenario.specification import Scenario
+from mores.experiments.tracking.logs import tracker_specs
 from mores.registry.plugins import loaded_plugin_files
 
 FINAL_FILES = ("claims.json", "report.html")  # of a finished run; status.json has their checksums
@@ -87,6 +88,7 @@ def run_scenario(
     progress: bool = True,
     jobs: int | WorkerPool = 1,
     plan: CellPlan | None = None,
+    track: Any = None,
 ) -> RunResult:
     """Run a scenario.
 
@@ -97,6 +99,8 @@ def run_scenario(
         progress: show progress.
         jobs: number of processes that simulate cells in parallel; 0: one per core; or a pool.
         plan: its cells, if they were checked before.
+        track: trackers that log metrics and learning of every cell while it is simulated, as in
+            `mores.train`; into the run's folder `logs`, unless a tracker has another.
 
     Raises:
         UserError: the scenario cannot be run, and nothing was written; or the folder is no longer
@@ -105,7 +109,7 @@ def run_scenario(
     """
     loaded = check_loaded(loaded)
     out = None if out is None else check_path("out", out)
-    scenario = loaded.scenario
+    scenario, trackers = loaded.scenario, tracker_specs(track)
     cells, text = plan or plan_cells(loaded)
     replicates = select_replicates(scenario, only_replicates)
     num_jobs = num_processes(jobs)
@@ -119,7 +123,7 @@ def run_scenario(
             "only_replicates": replicates if only_replicates else None,
         }
         plugin_paths = tuple(map(str, loaded_plugin_files()))
-        run_plan = RunPlan(folder, scenario, cells, replicates, plugin_paths)
+        run_plan = RunPlan(folder, scenario, cells, replicates, plugin_paths, trackers=trackers)
         write_run_inputs(run_plan, loaded, text, only_replicates, provenance)
         return complete_run(run_plan, provenance, jobs, progress)
 

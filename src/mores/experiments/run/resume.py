@@ -7,9 +7,11 @@ interrupted is completed.
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from mores.core.arguments import check_path
 from mores.core.errors import UserError
@@ -37,6 +39,7 @@ from mores.experiments.run.stored_run import (
 )
 from mores.experiments.run.worker_pool import WorkerPool, num_processes
 from mores.experiments.scenario.source_locations import printable
+from mores.experiments.tracking.logs import tracker_specs
 
 
 def resume_run(
@@ -45,6 +48,7 @@ def resume_run(
     plugin_files: Sequence[str | Path] = (),
     force: bool = False,
     progress: bool = True,
+    track: Any = None,
 ) -> RunResult:
     """Simulate the missing cells of a run, evaluate its claims, and write its report.
 
@@ -58,6 +62,7 @@ def resume_run(
         plugin_files: the user's Python files that the run had loaded, which are run; no others are.
         force: continue although versions of mores or torch, or plugin files, have changed.
         progress: show progress.
+        track: see `run_scenario`; trackers of the run are not remembered.
 
     Raises:
         UserError: the folder is not one of a run or has another format, another process is running
@@ -71,7 +76,7 @@ def resume_run(
         apply_pending_extension(folder)
         manifest = read_manifest(folder)
         loaded = load_run_plugins(folder, manifest, plugin_paths, force)
-        return continue_run(folder, manifest, loaded, jobs, force, progress)
+        return continue_run(folder, manifest, loaded, jobs, force, progress, track)
 
 
 def continue_run(
@@ -81,6 +86,7 @@ def continue_run(
     jobs: int | WorkerPool,
     force: bool,
     progress: bool,
+    track: Any = None,
 ) -> RunResult:
     """Continue a run whose folder is locked: see `resume_run`.
 
@@ -88,13 +94,15 @@ def continue_run(
         folder: folder of the run.
         manifest: its manifest.
         plugin_paths: the user's files that it needs, which are loaded.
-        jobs, force, progress: see `resume_run`.
+        jobs, force, progress, track: see `resume_run`.
     """
 
     def log(text: str) -> None:
         print_line(manifest.scenario, text, progress)
 
+    trackers = tracker_specs(track)
     run_plan = stored_run_plan(folder, manifest, plugin_paths)
+    run_plan = dataclasses.replace(run_plan, trackers=trackers)
     provenance = read_provenance(run_plan, manifest, jobs)
     system = system_info()
     changed = compare_system_info(provenance, system)

@@ -13,7 +13,7 @@ import fcntl
 import itertools
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,18 +47,24 @@ RUN_FILES = {  # that a run writes into its folder
 NEW_FILES = ("scenario.yaml", "resolved.yaml", "provenance.json", CELLS_FILE, MANIFEST)
 EXTENDED = "extends.json"  # digest of the `run.json` that is replaced
 FIGURES = "figures"
+LOGS = "logs"  # folder of trackers
 LOCK_HELD = {errno.EAGAIN, errno.EACCES}
 
 
 @dataclasses.dataclass(frozen=True)
 class CellTask:
-    """A cell to simulate into a folder, and the Python files of the user that it may need."""
+    """A cell to simulate into a folder, and the Python files of the user that it may need.
+
+    `trackers`: kinds and parameters of trackers, and `logs`: folder of their logs.
+    """
 
     folder: Path
     cell: Cell
     scenario: Scenario
     replicates: Sequence[int]
     plugin_files: tuple[str, ...] = ()
+    trackers: tuple[Mapping[str, Any], ...] = ()
+    logs: Path = Path(LOGS)
 
     @property
     def identity(self) -> CellIdentity:
@@ -71,6 +77,7 @@ class RunPlan:
     """All cells of a run, the replicates of its arms, and the user's files that it needs.
 
     `earlier_looks` are the verdicts before the run was extended.
+    `trackers`: see `CellTask`.
     """
 
     folder: Path
@@ -79,6 +86,7 @@ class RunPlan:
     replicates: Sequence[int]
     plugin_files: tuple[str, ...] = ()
     earlier_looks: Sequence[EarlierLook] = ()
+    trackers: tuple[Mapping[str, Any], ...] = ()
 
     def cost(self, cell: Cell) -> float:
         """Cost of a cell, in rounds of one world."""
@@ -88,7 +96,8 @@ class RunPlan:
     def make_task(self, cell: Cell) -> CellTask:
         """The simulation of a cell."""
         folder = self.folder / CELLS_FOLDER / cell.id
-        return CellTask(folder, cell, self.scenario, self.replicates, self.plugin_files)
+        plugins, logs = self.plugin_files, self.folder / LOGS
+        return CellTask(folder, cell, self.scenario, self.replicates, plugins, self.trackers, logs)
 
     def identities(self) -> dict[str, CellIdentity]:
         """What each cell belongs to."""

@@ -24,6 +24,7 @@ from mores.experiments.scenario.stages import Sensitivity, Stage
 from mores.experiments.scenario.verify_training import no_update_problems, offline_dataset_problems
 
 MAX_RECORDED_VALUES = 2**29  # of each metric in a cell: 2 GiB
+MAX_TRAJECTORY_VALUES = 2**31  # of people over rounds in a cell: 8 GiB
 
 
 def claim_problems(scenario: Scenario, source_map: SourceMap) -> list[Problem]:
@@ -141,7 +142,6 @@ def cell_problems(
                     source_map.problem(message, "policies", code="missing", at_key=True)
                 )
         problems += offline_dataset_problems(built, index)
-        problems += _trajectory_problems(scenario, built, index)
         problems += no_update_problems(scenario, built, index)
         key = (id(environment), *map(id, policies.values()))
         if key not in checked:
@@ -152,20 +152,20 @@ def cell_problems(
         metrics = checked[key]
         if metrics is not None and built_stage.stage.loop != "fit_offline":
             problems += _metric_problems(scenario, built, built_stage, metrics)
+    if not problems:
+        problems += _trajectory_problems(scenario, built)
     return problems
 
 
-def _trajectory_problems(
-    scenario: Scenario, built: BuiltCell, stage_index: int
-) -> Iterator[Problem]:
+def _trajectory_problems(scenario: Scenario, built: BuiltCell) -> Iterator[Problem]:
     """The problem that the last stage's people over rounds are too many numbers."""
-    if stage_index < len(built.stages) - 1 or built.cell.purpose != "arm":
+    if built.cell.purpose != "arm":
         return
-    stage, options = built.stages[stage_index], scenario.trajectory
+    stage, options = built.stages[-1], scenario.trajectory
     num_worlds = min(options.worlds, scenario.replicates * scenario.worlds)
     rounds = len(options.recorded_rounds(stage.rounds))
     size = num_worlds * rounds * stage.environment.elements_per_world
-    if size > MAX_RECORDED_VALUES:
+    if size > MAX_TRAJECTORY_VALUES:
         message = f"{size:.1e} numbers are too many: store fewer worlds or rounds"
         yield built.cell.source_map.problem(message, "trajectory", code="too_large")
 

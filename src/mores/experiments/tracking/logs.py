@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
+import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,19 @@ from mores.registry.specs import from_spec
 LOGS_FOLDER = "logs"
 
 
-def trackers_of(track: Any, path: str = "track") -> tuple[Tracker, ...]:
+def trackers_of(track: Any) -> tuple[Tracker, ...]:
     """Trackers by name, `kind` and parameters, or as objects; one, a list of them, or none.
 
     Raises:
-        UserError: an unknown name, or wrong parameters.
+        UserError: an unknown name or wrong parameters; a library is not installed.
     """
     if track is None:
         return ()
     given = track if isinstance(track, (list, tuple)) else (track,)
-    return tuple(from_spec("tracker", each, path) for each in given)
+    trackers = tuple(from_spec("tracker", each, "track") for each in given)
+    for tracker in trackers:
+        _check_installed(tracker)
+    return trackers
 
 
 @contextlib.contextmanager
@@ -35,7 +38,7 @@ def open_logs(
     """One log that writes to all trackers. Name and folder: those of the tracker, or these.
 
     Raises:
-        UserError: a tracker fails; or a library is not installed.
+        UserError: a tracker fails.
     """
     logs: list[tuple[Tracker, Log]] = []
     with contextlib.ExitStack() as stack:
@@ -66,17 +69,20 @@ def _named_errors(tracker: Tracker) -> Iterator[None]:
         raise UserError(message, code="failed", path="track") from error
 
 
-def import_tracker(module: str, package: str) -> Any:
-    """A module of the extra `track`.
+def tracker_specs(track: Any) -> tuple[dict[str, Any], ...]:
+    """Trackers as data, for other processes: see `trackers_of`.
 
     Raises:
-        UserError: it is not installed.
+        UserError: also if the class of an object is not registered.
     """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise UserError(
-            f"track: {package} cannot be imported ({error}): pip install 'mores[track]'",
-            code="not_installed",
-            path="track",
-        ) from None
+    return tuple(registry.to_spec("tracker", each) for each in trackers_of(track))
+
+
+def _check_installed(tracker: Tracker) -> None:
+    for module in tracker.modules:
+        if importlib.util.find_spec(module) is None:
+            raise UserError(
+                f"track: {module} is not installed: pip install 'mores[track]'",
+                code="not_installed",
+                path="track",
+            )

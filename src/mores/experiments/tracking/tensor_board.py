@@ -6,19 +6,22 @@ import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import ClassVar
 
 from mores.core.tracker import Log, Tracker
-from mores.experiments.tracking.logs import import_tracker
 
 
 class TensorBoardTracker(Tracker):
     """Writes scalars into `FOLDER/NAME`."""
 
+    modules: ClassVar[tuple[str, ...]] = ("tensorboard",)
+
     @contextlib.contextmanager
     def open(self, name: str, folder: Path, parameters: Mapping[str, object]) -> Iterator[Log]:
         """See `Tracker`. Parameters are a text."""
-        tensorboard = import_tracker("torch.utils.tensorboard", "tensorboard")
-        writer = tensorboard.SummaryWriter(str(folder / name))
+        from torch.utils.tensorboard import SummaryWriter  # slow to import
+
+        writer = SummaryWriter(str(folder / name))
         writer.add_text("parameters", f"```\n{json.dumps(dict(parameters), indent=1)}\n```")
 
         def log(step: int, values: Mapping[str, float]) -> None:
