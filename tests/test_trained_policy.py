@@ -119,3 +119,11 @@ def test_what_does_not_fit_is_refused() -> None:
         policy(np.zeros((3, size)))
     with refused("wrong_shape", path="reset_mask"):
         policy.reset([True])
+    respondent = {
+        "kind": "survey_respondent",
+        "noise_std": {"kind": "uniform", "low": 0.1, "high": 2.0},
+    }
+    community = {"kind": "coevolution", "num_people": 4}
+    result = mores.train(community, {"assistant": PPO, "person": respondent}, episodes=1, rounds=8)
+    with refused("unsupported", path="policies.person"):
+        result.policy("person")

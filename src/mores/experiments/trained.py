@@ -127,7 +127,8 @@ class TrainingResult:
             seed: of its random numbers.
 
         Raises:
-            UserError: an unknown name, or a number out of range.
+            UserError: an unknown name, or a number out of range; a parameter of the policy differs
+                between people.
         """
         policy, setup = self._policy_of(role), self.setup
         replicates = setup.worlds.replicate.unique().tolist()
