@@ -131,7 +131,8 @@ class TrainedPolicy:
                 next batch may have another size.
 
         Raises:
-            UserError: the mask has another length than the batch.
+            UserError: the mask has another length than the batch, or a round of several turns is
+                not over.
         """
         streams = self._streams
         if reset_mask is None or streams is None:
@@ -145,7 +146,14 @@ class TrainedPolicy:
                 path="reset_mask",
             )
         if bool(mask.any()):
-            num_rounds = self._num_calls // len(self._turns)
+            num_rounds, turn = divmod(self._num_calls, len(self._turns))
+            if turn:
+                raise UserError(
+                    f"reset_mask: {self._role.name} acts next in {self._turns[turn].name!r}: "
+                    "entries can be reset alone between rounds only",
+                    code="wrong_order",
+                    path="reset_mask",
+                )
             reset = streams.at(num_rounds).take(mask.nonzero()[:, 0])
             self._state = self._policy.on_episode_start(
                 self._state, lambda: self._initial_state(reset), mask
