@@ -49,7 +49,8 @@ class TrainedPolicy:
         seed: of its random numbers.
 
     Raises:
-        UserError: an index or a name out of range; a parameter of the policy differs between people.
+        UserError: an index or a name out of range; a parameter of the policy differs between
+            people.
     """
 
     def __init__(
