@@ -127,7 +127,8 @@ class TrainingResult:
             seed: of its random numbers.
 
         Raises:
-            UserError: an unknown name, or a number out of range.
+            UserError: an unknown name, or a number out of range; a parameter of the policy differs
+                between people.
         """
         policy, setup = self._policy_of(role), self.setup
         replicates = setup.worlds.replicate.unique().tolist()
@@ -141,7 +142,8 @@ class TrainingResult:
         """Mean of a metric over replicates by episode, with its interval.
 
         Worlds of a replicate share their learners, and are averaged first: the number of replicates
-        is the n of the interval, the one of claims (`mores.analysis.mean_intervals`).
+        is the n of the interval, the one of claims (`mores.analysis.mean_intervals`), with the
+        bounds that the environment declares. Replicates whose value is NaN are left out.
 
         Args:
             name: of `curves` or `learning`, or of a component: `NAME[0]`.
@@ -153,7 +155,8 @@ class TrainingResult:
         Raises:
             UserError: an unknown name, or one of several components; a wrong level.
         """
-        return learning_curve(self.curves, self.learning, name, level)
+        bounds = self.environment.metric_bounds
+        return learning_curve(self.curves, self.learning, name, level, bounds)
 
     def evaluate(
         self,
