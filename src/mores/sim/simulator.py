@@ -468,6 +468,8 @@ class Simulator:
         result = environment.step(before, phase.name, actions, streams.child(addresses.ENVIRONMENT))
         self.checks.step(before, phase, result, self.finished)
         self.state = result.state
+        if result.state is before:  # a careless environment may have written into it
+            self._views.clear()
         if self.finished is not None:
             self.state = pytree.where(self.finished, before, result.state)
         if self.reward_ledger.enabled:
