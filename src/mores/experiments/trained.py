@@ -186,7 +186,8 @@ class TrainingResult:
             environment: default: that of training. Another environment, or other parameters, with
                 the same observations and actions for the trained roles. Named and trained policies
                 act there in their roles; other roles have the environment's default policies.
-            population: default: that of training.
+            population: default: that of training. What a population determines in the environment,
+                such as the unit of `human`, is that of this one.
             record, record_worlds: see `mores.train`.
 
         Returns:
@@ -207,9 +208,13 @@ class TrainingResult:
             env = from_spec("environment", environment, "environment")
         if population is not None:
             people = from_spec("population", population, "population")
+        elsewhere = environment is not None or population is not None
+        if people is not None and environment is not None:
             env = env.with_population(people)
+        elif people is not None and population is not None:
+            env = env.with_population(people, setup.population)
         replaced = policies_from_specs({} if policies is None else policies)
-        usual = setup.policies if environment is None else policies_elsewhere(setup, env)
+        usual = policies_elsewhere(setup, env) if elsewhere else setup.policies
         combined = {**usual, **replaced}
         for role, policy in combined.items():
             trained = [setup.policies[role]] if role in setup.trained_roles else []
