@@ -161,6 +161,8 @@ def test_callbacks() -> None:
         assert np.array_equal(info.metrics["return_player"], curves["return_player"])
         learning = result.learning.isel(episode=episode - 1)
         assert np.array_equal(info.learning["player.loss"][:, 0], learning["player.loss"])
+        info.metrics["return_player"][:] = 1e9  # the callback's own
+    assert float(result.curves["return_player"].max()) < 1e9
     episodes: list[int] = []
     result.train(1, callback=lambda episode, info: episodes.append(episode))
     assert episodes == [3]

@@ -94,7 +94,8 @@ def run_episodes(
         simulate_episode(simulator, metrics, recorder.at(0, episode))
         learning = learning_recorder.record(episode, simulator)
         if callback is not None:
-            values = {name: each[:, episode, 0].numpy() for name, each in recorder.tensors.items()}
+            tensors = recorder.tensors.items()
+            values = {name: each[:, episode, 0].clone().numpy() for name, each in tensors}
             states = types.MappingProxyType(simulator.policy_states)
             by_name = {name: each.numpy() for name, each in learning.items()}
             callback(index, EpisodeInfo(values, by_name, states))
