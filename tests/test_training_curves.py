@@ -265,3 +265,19 @@ def test_a_tracker_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Memory, "modules", ("no_such_module",))
     with refused("not_installed", path="track"):
         trackers_of("memory")
+
+
+def test_components_have_the_names_of_values(tmp_path: Path) -> None:
+    """As in `simulate` and in runs; also of a result that was saved and loaded."""
+    trained = mores.train(
+        mores.make_environment("coevolution", num_people=4, num_values=2),
+        {"assistant": {"kind": "ppo", "num_steps": 4}},
+        episodes=1,
+        rounds=4,
+        population=mores.make_population("normal", num_people=4, value_names=["care", "freedom"]),
+        metrics=["mean_value", "drift"],
+    )
+    loaded = mores.load_trained(trained.save(tmp_path / "trained.safetensors"))
+    for curves in (trained.curves, loaded.curves, loaded.train(1).curves, loaded.evaluate()):
+        assert curves.mean_value_component.values.tolist() == ["care", "freedom"]
+    assert len(repr(trained)) < 300  # without tensors

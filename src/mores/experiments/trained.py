@@ -54,6 +54,16 @@ class TrainingResult:
     setup: TrainingSetup
     trainer: Callable[..., TrainingResult] = dataclasses.field(repr=False)
 
+    def __repr__(self) -> str:
+        """The size of the training, without its tensors."""
+        setup = self.setup
+        return (
+            f"<TrainingResult: {', '.join(sorted(setup.trained_roles))} of "
+            f"{type(setup.environment).__name__}, {self.learning.sizes['replicate']} replicates, "
+            f"{self.curves.sizes['world']} worlds, {setup.num_episodes} episodes, the last ones "
+            f"of {setup.rounds} rounds; diagnostics: {list(self.diagnostics)}>"
+        )
+
     @property
     def environment(self) -> Environment[Any]:
         """The environment of the training."""

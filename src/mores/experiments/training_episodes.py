@@ -13,6 +13,7 @@ from jaxtyping import Float, Shaped
 
 from mores.core.arguments import check_names
 from mores.core.check_metrics import checked_metrics
+from mores.core.component_names import NamedDimensions, component_names
 from mores.core.metric_inputs import RETURN
 from mores.sim.agent_recorder import AgentRecorder
 from mores.sim.learning_recorder import LearningRecorder
@@ -98,7 +99,11 @@ def run_episodes(
             states = types.MappingProxyType(simulator.policy_states)
             by_name = {name: each.numpy() for name, each in learning.items()}
             callback(index, EpisodeInfo(values, by_name, states))
-    curves = recorder.dataset(simulator.worlds).isel(round=0, drop=True)
+    environment = simulator.environment
+    people = environment.people(simulator.state)
+    named = NamedDimensions.of(environment, simulator.population, people)
+    names = component_names(environment, metrics, named)
+    curves = recorder.dataset(simulator.worlds, names).isel(round=0, drop=True)
     return Curves(curves, learning_recorder.dataset())
 
 

@@ -50,6 +50,12 @@ class SimulationResult:
     records: xarray.Dataset
     learning: xarray.Dataset
 
+    def __repr__(self) -> str:
+        """What was recorded, without the tensors of the states."""
+        sizes, names = self.metrics.sizes, ", ".join(map(str, self.metrics.data_vars))
+        size = f"{sizes['world']} worlds, {sizes['round']} recorded rounds"
+        return f"<SimulationResult: {size}; metrics: {names or 'none'}>"
+
 
 def simulate(
     environment: Environment[Any],

@@ -41,6 +41,8 @@ def claim_figures(data: ReportData) -> list[FigureSpec]:
         "shares its people and random numbers. Dashed: the bound of the claim on "
         f"“{claim.arm}”. {LINES_DESCRIPTION.format(data.replicates)}"
     )
+    if claim.interval == "people":
+        caption += " The interval of the claim covers the choice of respondents as well."
     shown = _with_bound(panel, claim.bound)
     return [
         FigureSpec(
