@@ -74,6 +74,10 @@ def write_trained(path: str | Path, contents: TrainedContents) -> Path:
         **specs,
         "trained_roles": sorted(setup.trained_roles),
         "learning_roles": sorted(setup.learning_roles),
+        "metrics": {
+            name: metric and registry.to_spec("metric", metric)
+            for name, metric in setup.metrics.items()
+        },
         "component_names": _component_names(contents.curves),
         "episodes": contents.curves.sizes["episode"],
         "num_episodes": setup.num_episodes,
@@ -137,6 +141,7 @@ def _contents(
         frozenset(metadata["policies"]),
         frozenset(metadata["trained_roles"]),
         num_episodes,
+        {n: s and from_spec("metric", s, "metrics") for n, s in metadata["metrics"].items()},
     )
     states = deserialize(
         setup.initial_policy_states(),

@@ -83,7 +83,7 @@ def simulate(
         worlds: number of worlds, or the replicates to simulate, or a `Worlds`.
         rounds: number of rounds.
         seed: seed of all random streams.
-        metrics: names of the metrics to record: the environment's, registered ones, `return_ROLE`;
+        metrics: metrics to record: names of the environment's, registered ones, `return_ROLE`;
             or specifications by name, as in `{"groups": {"kind": "hill_number", "order": 2}}`.
         metric_rounds: rounds at which to record them; default: all, 0 to `rounds`.
         population: source of the people; `None`: the environment's parameters.
