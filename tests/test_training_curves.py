@@ -293,6 +293,8 @@ def test_metrics_with_parameters_and_names(tmp_path: Path) -> None:
         assert {*curves.data_vars} == {"drift", "group_means", "freedom", "mean_value"}
         assert curves.group_means_component.values.tolist() == ["left", "right"]
         assert curves.mean_value_component.values.tolist() == ["care", "freedom"]
+    curve = longer.learning_curve("group_means[right]")
+    assert curve["mean"].equals(longer.learning_curve("group_means[1]")["mean"])
     simulated = mores.simulate(environment, rounds=1, population=population, metrics=metrics)
     assert {*simulated.metrics.data_vars} == {*longer.curves.data_vars}
     assert len(repr(trained)) < 300 and len(repr(simulated)) < 300  # without tensors
