@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,9 @@ import torch
 import mores
 from mores import registry
 from mores.core.random_streams import RandomStreams
+from mores.experiments.scenario.expansion import build_and_verify
+from mores.experiments.scenario.loading import load_scenario
+from mores.experiments.scenario.source_locations import ScenarioError
 from tests.refusals import refused
 
 TWO_GROUPS = [{"mean_offset": [0.0, 0.0]}, {"mean_offset": [1.0, 1.0]}]
@@ -100,3 +104,37 @@ def test_a_population_that_an_environment_cannot_have() -> None:
 def test_a_deep_mapping_in_place_of_an_environment() -> None:
     with refused("wrong_type", "environment"):
         mores.simulate(nested(5000))
+
+
+SCENARIO = """\
+name: small
+about: People of two groups.
+env: {kind: coevolution, ai_influence: {kind: by_group, values: {a: 0.1, b: 0.2}}}
+population:
+  kind: normal
+  num_people: 4
+  num_values: 1
+  components: [{name: a, mean_offset: [0.0]}, {name: b, mean_offset: [1.0]}]
+rounds: 2
+metrics: [drift]
+uncertainty: {parameters: {PARAMETER: [0.1, 0.2]}, draws: 39}
+arms: {usual: {}}
+claims:
+  - {statement: moves, kind: report, metric: drift, arm: usual}
+"""
+
+
+@pytest.mark.parametrize("path", ["values.c", "values.a.mean", "mean"])
+def test_uncertain_parameters_that_do_not_exist(path: str, tmp_path: Path) -> None:
+    """Also where no claim uses them, and where only people can tell."""
+    file = tmp_path / "small.yaml"
+    file.write_text(SCENARIO.replace("PARAMETER", f"env.ai_influence.{path}"))
+    with pytest.raises(ScenarioError) as caught:
+        build_and_verify(load_scenario(file))
+    assert len(caught.value.problems) == 1
+
+
+def test_uncertain_parameters_of_a_group_exist(tmp_path: Path) -> None:
+    file = tmp_path / "small.yaml"
+    file.write_text(SCENARIO.replace("PARAMETER", "env.ai_influence.values.a"))
+    assert build_and_verify(load_scenario(file))
