@@ -143,6 +143,7 @@ def _contents(
         num_episodes,
         {n: s and from_spec("metric", s, "metrics") for n, s in metadata["metrics"].items()},
     )
+    _check_setup(setup, episodes)
     states = deserialize(
         setup.initial_policy_states(),
         SerializedPytree(tensors_below("policy_states"), metadata["policy_states"]),
@@ -162,6 +163,19 @@ def _contents(
         tuple(metadata["diagnostics"]),
         setup,
     )
+
+
+def _check_setup(setup: TrainingSetup, episodes: Any) -> None:
+    """Check what nothing else does.
+
+    Raises:
+        ValueError: roles that are not there, or impossible numbers of episodes.
+    """
+    if not setup.learning_roles <= setup.trained_roles <= setup.policies.keys():
+        raise ValueError("roles that trained are not roles of the environment")
+    numbers = (episodes, setup.num_episodes)
+    if any(type(number) is not int for number in numbers) or not 0 < numbers[0] <= numbers[1]:
+        raise ValueError(f"{numbers[0]!r} of {numbers[1]!r} episodes")
 
 
 def _tensors_of(prefix: str, dataset: xarray.Dataset) -> dict[str, Tensor]:

@@ -94,10 +94,11 @@ def run_episodes(
         simulate_episode(simulator, metrics, recorder.at(0, episode))
         learning = learning_recorder.record(episode, simulator)
         if callback is not None:
-            tensors = recorder.tensors.items()
-            values = {name: each[:, episode, 0].clone().numpy() for name, each in tensors}
+            # copies: what a callback does with them does not change the results
+            recorded = recorder.tensors.items()
+            values = {name: each[:, episode, 0].numpy().copy() for name, each in recorded}
             states = types.MappingProxyType(simulator.policy_states)
-            by_name = {name: each.numpy() for name, each in learning.items()}
+            by_name = {name: each.numpy().copy() for name, each in learning.items()}
             callback(index, EpisodeInfo(values, by_name, states))
     environment = simulator.environment
     people = environment.people(simulator.state)
