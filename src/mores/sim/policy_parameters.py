@@ -1,7 +1,7 @@
-"""Parameters of policies that differ between the people for whom the policies act.
+"""Person parameters of policies, such as the answer noise of a response model.
 
-They are sampled at the start of an episode, from the people of the environment, and the policy acts
-as a copy in which each is a tensor (`mores.core.person_parameters`).
+They are sampled at the start of an episode, from the people of the environment. A copy of the
+policy acts, in which each of them is a tensor (`mores.core.person_parameters`).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from mores.core.person_parameters import (
     PerDraw,
     PersonParameter,
     add_parameters,
-    bind,
     person_parameters,
+    resolve_parameters,
 )
 from mores.core.policy import Policy
 from mores.core.random_streams import RandomStreams
@@ -30,11 +30,11 @@ Samples = dict[str, dict[str, Tensor]]  # by role and path, `[world, agent]`
 
 
 class PolicyParameters:
-    """The parameters that differ in the policies of a simulator.
+    """Person parameters of the policies of a simulator.
 
     Args:
-        policies: by role.
-        roles: by name.
+        policies: policies by role.
+        roles: roles by name.
     """
 
     def __init__(self, policies: Mapping[str, Policy], roles: Mapping[str, Role]) -> None:
@@ -64,15 +64,18 @@ class PolicyParameters:
                 message = f"{role}: parameters that differ between people need a role of people; "
                 message += f"there are {people.values.shape[1]} people and {count} agents"
                 raise UserError(message, code="unsupported", path=f"policies.{role}")
-            mine = people
+            agents = people
             if people.values.shape[1] != count:
-                mine = People(people.values[:, :1].expand(-1, count, -1))
+                agents = People(people.values[:, :1].expand(-1, count, -1))
             scope = streams.child(f"{addresses.POLICY}/{role}")
-            traits = add_parameters(mine, parameters, scope).traits
+            traits = add_parameters(agents, parameters, scope).traits
             sampled[role] = {path: traits[path] for path in parameters}
         return sampled
 
-    def bound(self, samples: Samples, streams: RandomStreams) -> dict[str, Policy]:
-        """The policies as they act, with these samples."""
-        bound = {r: bind(self._policies[r], samples[r], "", streams) for r in self._differing}
-        return {**self._policies, **bound}
+    def resolve(self, samples: Samples, streams: RandomStreams) -> dict[str, Policy]:
+        """Policies by role, with tensors of these samples in place of person parameters."""
+        resolved = {
+            role: resolve_parameters(self._policies[role], samples[role], "", streams)
+            for role in self._differing
+        }
+        return {**self._policies, **resolved}
