@@ -1,9 +1,10 @@
-"""Numbers that differ between people or worlds, and otherwise behave as a Python number does.
+"""Tensor of numbers that differ between people or worlds, with the type promotion of a number.
 
-A Python number takes the dtype of the tensor that it meets: `0.3 * float32` is float32, after
-arithmetic among Python numbers in double precision. A `ParameterTensor` does the same. Code that is
-written for a parameter that is one number, such as `(1.0 - self.susceptibility) * anchor`, then
-works for one that differs, and gives a person the same bits as that person's number alone would.
+In an operation with a tensor, a Python number takes the dtype of the tensor: `0.3 * x` is float32
+if `x` is; arithmetic among Python numbers is in double precision. A `ParameterTensor` does the
+same. Code that is written for a parameter that is one number, such as
+`(1.0 - self.susceptibility) * anchor`, then also works for one that differs between people, and the
+result of a person is bit for bit that of the person's number alone.
 """
 
 from __future__ import annotations
@@ -16,20 +17,22 @@ from torch import Tensor
 
 
 class ParameterTensor(Tensor):
-    """A float64 tensor that takes the dtype of other floating-point tensors that it meets.
+    """A float64 tensor that is converted to the dtype of other floating-point operands.
 
-    Its truth value is true, as that of a number other than 0: whether it is 0 for some is not
-    decided by a branch.
+    Its truth value is True, that of a number other than 0, even if some or all elements are 0: a
+    branch such as `if self.noise_std` must compute the general case.
     """
 
     @classmethod
     def of(cls, numbers: Tensor) -> ParameterTensor:
-        """The numbers, in float64."""
+        """The numbers as a `ParameterTensor`, in float64."""
         return numbers.to(torch.float64).as_subclass(cls)
 
     def __bool__(self) -> bool:
         if self.dtype is torch.bool:
-            return bool(self.as_subclass(Tensor))  # of a comparison: one element, or an error
+            return bool(
+                self.as_subclass(Tensor)
+            )  # result of a comparison: one element, or an error
         return True
 
     @classmethod
@@ -40,7 +43,7 @@ class ParameterTensor(Tensor):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Compute with plain tensors of the other tensors' dtype; without others, in float64."""
+        """Compute with plain tensors of the first other operand's dtype; without one in float64."""
         kwargs = kwargs or {}
         others = [
             x.dtype
@@ -67,7 +70,7 @@ class ParameterTensor(Tensor):
 
 
 def _tensors(values: Iterable[Any]) -> list[Tensor]:
-    """The tensors among arguments, and in lists and tuples among them."""
+    """Tensors among the arguments, also those in lists and tuples."""
     found: list[Tensor] = []
     for value in values:
         if isinstance(value, Tensor):

@@ -141,7 +141,9 @@ def refuse_parameters(owner: str, config: Config) -> None:
         UserError: the config has a person parameter.
     """
     for path in person_parameters({"": config}):
-        message = f"{owner}{path}: must be a number here; only people differ"
+        message = (
+            f"{owner}{path}: must be a number here, not a person parameter: there are no people"
+        )
         raise UserError(message, code="unsupported", path=f"{owner}{path}")
 
 
