@@ -31,13 +31,13 @@ class CodedSurvey(NamedTuple):
     num_dropped: int
 
 
-def code_survey(columns: SurveyColumns, table: SurveyTable, form: CsvFormat) -> CodedSurvey:
+def code_survey(columns: SurveyColumns, table: SurveyTable, csv_format: CsvFormat) -> CodedSurvey:
     """The respondents of a table.
 
     Raises:
         UserError: a cell is refused, or nobody is left; its path is the column, or the file.
     """
-    return _Coding(columns, table, form).respondents()
+    return _Coding(columns, table, csv_format).respondents()
 
 
 class _Coding:
@@ -46,15 +46,15 @@ class _Coding:
     Args:
         columns: the parameters.
         table: the columns that they name.
-        form: how numbers are written.
+        csv_format: format of the file, for its decimal separator.
 
     Attributes:
         used: rows to use; missing cells may exclude more.
         missing: rows with a missing cell.
     """
 
-    def __init__(self, columns: SurveyColumns, table: SurveyTable, form: CsvFormat) -> None:
-        self._columns, self._table, self._form = columns, table, form
+    def __init__(self, columns: SurveyColumns, table: SurveyTable, csv_format: CsvFormat) -> None:
+        self._columns, self._table, self._csv_format = columns, table, csv_format
         self._is_missing = self._matcher(columns.missing_codes)
         self.used: Rows = np.ones(len(table.lines), bool)
         self.missing: Rows = np.zeros(len(table.lines), bool)
@@ -107,15 +107,17 @@ class _Coding:
         """Whether a cell is one of these codes, as text or as a number."""
         texts = {code.strip() for code in codes if isinstance(code, str)}
         numbers = {float(code) for code in codes if not isinstance(code, str)}
-        numbers |= {number for text in texts if (number := self._form.number(text)) is not None}
+        numbers |= {
+            number for text in texts if (number := self._csv_format.number(text)) is not None
+        }
 
         def matches(cell: str) -> bool:
-            return cell in texts or (bool(numbers) and self._form.number(cell) in numbers)
+            return cell in texts or (bool(numbers) and self._csv_format.number(cell) in numbers)
 
         return matches
 
     def _refuse(self, row: int, column: str, message: str, code: str) -> NoReturn:
-        raise UserError(f"{self._table.place(row, column)}: {message}", code=code, path=column)
+        raise UserError(f"{self._table.location(row, column)}: {message}", code=code, path=column)
 
     def _find_missing(self, column: str, may_impute: bool) -> Rows:
         """Rows in which the column has no answer; notes those to leave out."""
@@ -140,9 +142,11 @@ class _Coding:
         numbers = np.full(len(self._table.lines), np.nan)
         for row in np.flatnonzero(self.used & ~absent).tolist():
             cell = self._table.columns[column][row]
-            number = self._form.number(cell)
+            number = self._csv_format.number(cell)
             if number is None:
-                hint = "" if self._form.decimal == "," or "," not in cell else " (decimal: ',')"
+                hint = (
+                    "" if self._csv_format.decimal == "," or "," not in cell else " (decimal: ',')"
+                )
                 message = f"{printable(cell, 40)!r} is no number{hint}{CODE_HINT}"
                 self._refuse(row, column, message, "wrong_type")
             if not low <= number <= high:
@@ -169,7 +173,7 @@ class _Coding:
         if labels is not None:
             ordered = [name for name in dict.fromkeys(labels.values()) if name in names.values()]
         else:  # numbers by size, then texts
-            numbers = {name: self._form.number(cell) for cell, name in names.items()}
+            numbers = {name: self._csv_format.number(cell) for cell, name in names.items()}
             ordered = sorted(numbers, key=lambda n: (numbers[n] is None, numbers[n] or 0.0, n))
         index = {name: i for i, name in enumerate(ordered)}
         groups = [index[names[cell]] if cell in names else 0 for cell in cells]
@@ -185,7 +189,7 @@ class _Coding:
             message = f"{printable(cell, 40)!r} is not among group_labels: "
             message += printable(", ".join(labels), 200)
             self._refuse(row, column, message, "unknown_name")
-        number = self._form.number(cell)
+        number = self._csv_format.number(cell)
         name = cell if number is None else f"{column} {number:.15g}"
         if problem := name_problem(name):
             message = f"{printable(cell, 40)!r}: {problem} (group_labels gives others)"
