@@ -239,3 +239,27 @@ def test_restarts_change_no_number(worlds: int, share: float) -> None:
     for past, numbers, before in earlier:
         assert torch.equal(numbers, before)
         assert torch.equal(draw(past, requests[0]), before)
+
+
+def test_numbers_drawn_ahead_of_a_restart_are_no_others() -> None:
+    """Streams of a later round may be drawn from before some worlds restart."""
+    requests = ["a", "b"]
+    streams = RandomStreams.of(3, 4)
+    for later, name in enumerate(requests, 1):
+        streams.at(later).uniform(name)  # alone, so that the cache begins in a later round
+    streams, started = streams.restart(torch.tensor([1]), torch.tensor([5]))
+    episode = torch.tensor([0, 5, 0, 0])
+    for now in range(4):
+        new = RandomStreams.of(3, 4, episode=episode, round=now)
+        for name in requests:
+            assert torch.equal(streams.at(now).uniform(name), new.uniform(name))
+    # what the restarted worlds drew is not written to when worlds restart again
+    for number in range(6, 10):
+        streams.uniform("a")
+        streams, started = streams.next_round().restart(
+            torch.arange(4), torch.full((4,), number), started.requests
+        )
+        numbers = started.uniform("a")
+        before = numbers.clone()
+        streams.restart(torch.tensor([2]), torch.tensor([number + 1]))
+        assert torch.equal(numbers, before)

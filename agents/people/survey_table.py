@@ -93,9 +93,7 @@ def read_table(
     lines: list[int] = []
     for line, record in records:
         if len(record) != len(names):
-            message = (
-                f"{file}:{line}: has {len(record)} cells; the first line has {len(names)} names"
-            )
+            message = f"{file}:{line}: cells: {len(record)}; names of columns: {len(names)}"
             raise UserError(message, code="wrong_shape", path=path)
         lines.append(line)
         for column, position in index.items():

@@ -53,7 +53,7 @@ class LockInState:
     beliefs_lag1: Beliefs  # one round ago
     beliefs_lag2: Beliefs  # two rounds ago
     reports: Float[Tensor, "world agent"]  # last reports; initially 0
-    traits: Mapping[str, Float[Tensor, "world agent"]]  # samples of person parameters
+    traits: Mapping[str, Float[Tensor, "world person"]]  # samples of person parameters
 
 
 class LockIn(Environment[LockInState]):

@@ -15,12 +15,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
+# Functions that select elements: their result for a `ParameterTensor` is another one.
+_SELECTIONS = frozenset(
+    {
+        *(Tensor.__getitem__, Tensor.gather, torch.gather),
+        *(Tensor.index_select, torch.index_select, Tensor.take_along_dim, torch.take_along_dim),
+    }
+)
+
 
 class ParameterTensor(Tensor):
     """A float64 tensor that is converted to the dtype of other floating-point operands.
 
+    With tensors of integers or booleans alone the result has the default dtype, as that of a number
+    has. Without other tensors, and where elements are selected, it is a `ParameterTensor`.
+
     Its truth value is True, that of a number other than 0, even if some or all elements are 0: a
-    branch such as `if self.noise_std` must compute the general case.
+    branch such as `if self.noise_std` must compute the general case. `p += x` gives a new tensor
+    and does not modify `p`.
     """
 
     @classmethod
@@ -30,10 +42,23 @@ class ParameterTensor(Tensor):
 
     def __bool__(self) -> bool:
         if self.dtype is torch.bool:
-            return bool(
-                self.as_subclass(Tensor)
-            )  # result of a comparison: one element, or an error
+            return bool(self.as_subclass(Tensor))  # a comparison: one element, or an error
         return True
+
+    def __iadd__(self, other: Any) -> Any:
+        return self + other
+
+    def __isub__(self, other: Any) -> Any:
+        return self - other
+
+    def __imul__(self, other: Any) -> Any:
+        return self * other
+
+    def __itruediv__(self, other: Any) -> Any:
+        return self / other
+
+    def __ipow__(self, other: Any) -> Any:
+        return self**other
 
     @classmethod
     def __torch_function__(
@@ -43,14 +68,13 @@ class ParameterTensor(Tensor):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Compute with plain tensors of the first other operand's dtype; without one in float64."""
+        """Compute with plain tensors of the dtype to which a number in its place is converted."""
         kwargs = kwargs or {}
-        others = [
-            x.dtype
-            for x in _tensors((*args, *kwargs.values()))
-            if not isinstance(x, cls) and x.is_floating_point()
-        ]
-        dtype = others[0] if others else None
+        others = [x for x in _tensors((*args, *kwargs.values())) if not isinstance(x, cls)]
+        if func in _SELECTIONS:
+            others = []
+        floating = [x.dtype for x in others if x.is_floating_point()]
+        dtype = (floating or [torch.get_default_dtype()])[0] if others else None
 
         def plain(value: Any) -> Any:
             if isinstance(value, cls):
@@ -62,10 +86,7 @@ class ParameterTensor(Tensor):
 
         with torch._C.DisableTorchFunctionSubclass():
             result = func(*map(plain, args), **{name: plain(v) for name, v in kwargs.items()})
-        alone = dtype is None and not any(
-            not isinstance(x, cls) for x in _tensors((*args, *kwargs.values()))
-        )
-        keeps = alone and isinstance(result, Tensor) and result.dtype is torch.float64
+        keeps = dtype is None and isinstance(result, Tensor) and result.dtype is torch.float64
         return result.as_subclass(cls) if keeps else result
 
 

@@ -127,7 +127,8 @@ class StreamCache:
         if beginning is None:
             numbers = generate(started.keys, [*initial.items(), *parts.items()], offset)
         else:
-            numbers = [*(beginning.numbers[request] for request in initial)]
+            # clones: the others are written to when worlds restart again
+            numbers = [*(beginning.numbers[request].clone() for request in initial)]
             numbers += [beginning.numbers[request][:rounds] for request, rounds in parts.items()]
         new._cached, self._cached = self._cached, {}
         new._earliest, new._episode_rounds = offset, self._episode_rounds
@@ -162,8 +163,10 @@ class StreamCache:
         """
         num_worlds = len(self.keys)
         limit = max(num_worlds // num_restarted, math.ceil(self._episode_rounds))
-        self._cached = {
-            r: c for r, c in self._cached.items() if c.end >= offset and c.last >= offset - 1
+        self._cached = {  # without those that were drawn ahead and begin in a later round
+            r: c
+            for r, c in self._cached.items()
+            if c.start <= offset <= c.end and c.last >= offset - 1
         }
         if num_restarted == num_worlds:
             return {r: min(limit, self._capacity(r)) for r in self._cached}

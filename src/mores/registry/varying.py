@@ -129,8 +129,15 @@ class WorldNumber:
         """The parameter if its bounds are within the limits; `RangeChecked` if they are unknown."""
         if parameter.bounds is None:
             low, high = (n if math.isfinite(n) else None for n in self.range)
-            limited = low is not None or high is not None
-            return RangeChecked(parameter=parameter, low=low, high=high) if limited else parameter
+            if low is None and high is None:
+                return parameter
+            return RangeChecked(
+                parameter=parameter,
+                low=low,
+                high=high,
+                excludes_low=low is not None and low == self._limits.get("gt"),
+                excludes_high=high is not None and high == self._limits.get("lt"),
+            )
         low, high = parameter.bounds
         excluded = low <= self._limits.get("gt", -math.inf) or high >= self._limits.get(
             "lt", math.inf

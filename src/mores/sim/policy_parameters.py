@@ -26,6 +26,7 @@ from mores.core.person_parameters import (
 from mores.core.policy import Policy
 from mores.core.random_streams import RandomStreams
 
+PERSON = "person"  # name of the role of people, in an environment that has such a role
 Samples = dict[str, dict[str, Tensor]]  # by role and path, `[world, agent]`
 
 
@@ -55,18 +56,7 @@ class PolicyParameters:
         people = environment.people(state)
         sampled: Samples = {}
         for role, parameters in self._differing.items():
-            count = self._roles[role].num_agents
-            if people is None:  # people without values
-                size = streams.num_worlds, count, 0
-                people = People(torch.zeros(size, device=streams.device))
-            only_draws = all(isinstance(each, PerDraw) for each in parameters.values())
-            if people.values.shape[1] != count and not only_draws:
-                message = f"{role}: parameters that differ between people need a role of people; "
-                message += f"there are {people.values.shape[1]} people and {count} agents"
-                raise UserError(message, code="unsupported", path=f"policies.{role}")
-            agents = people
-            if people.values.shape[1] != count:
-                agents = People(people.values[:, :1].expand(-1, count, -1))
+            agents = self._agents_as_people(role, parameters, people, streams)
             scope = streams.child(f"{addresses.POLICY}/{role}")
             traits = add_parameters(agents, parameters, scope).traits
             sampled[role] = {path: traits[path] for path in parameters}
@@ -79,3 +69,28 @@ class PolicyParameters:
             for role in self._differing
         }
         return {**self._policies, **resolved}
+
+    def _agents_as_people(
+        self,
+        role: str,
+        parameters: Mapping[str, PersonParameter],
+        people: People | None,
+        streams: RandomStreams,
+    ) -> People:
+        """The agents of a role as people: those of the environment, or people without values.
+
+        The people of the environment are the agents of its role `person`; if it has no such role,
+        those of any role with as many agents as there are people.
+        """
+        count = self._roles[role].num_agents
+        without_values = People(torch.zeros(streams.num_worlds, count, 0, device=streams.device))
+        if people is None or all(isinstance(each, PerDraw) for each in parameters.values()):
+            return without_values
+        if PERSON in self._roles and role != PERSON:
+            message = f"{role}: parameters that differ between people need the role {PERSON}"
+            raise UserError(message, code="unsupported", path=f"policies.{role}")
+        if people.values.shape[1] != count:
+            message = f"{role}: parameters that differ between people need a role of people; "
+            message += f"there are {people.values.shape[1]} people and {count} agents"
+            raise UserError(message, code="unsupported", path=f"policies.{role}")
+        return people
