@@ -1,4 +1,4 @@
-"""Ratings of options: utility plus normal noise."""
+"""Channel of ratings: utility of each option plus normal noise."""
 
 from __future__ import annotations
 
@@ -14,18 +14,21 @@ from mores.registry.varying import PersonNumber
 
 
 class NoisyRating(Channel):
-    """Utility of each option plus independent normal noise."""
+    """Utility of each option plus independent normal noise.
+
+    Input `utility` and output `reward`: `[world, judge, option]` (`mores.core.channel`).
+    """
 
     tags: ClassVar[Mapping[str, object]] = {"stochastic": True}
     inputs, outputs = ("utility",), ("reward",)
     scoped = False
 
     noise_std: Annotated[float, PersonNumber(ge=0)] = Field(
-        default=0.0, description="standard deviation of a rating, in utility"
+        default=0.0, description="standard deviation of the noise of a rating, in units of utility"
     )
 
     def feedback(self, inputs: Mapping[str, Tensor], streams: RandomStreams) -> dict[str, Tensor]:
-        """See the class docstring."""
+        """Ratings `reward`, `[world, judge, option]`, in units of utility."""
         utility = inputs["utility"]
         if not self.noise_std:
             return {"reward": utility}
@@ -33,5 +36,5 @@ class NoisyRating(Channel):
         return {"reward": utility + self.noise_std * noise}
 
     def expected(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The utility."""
+        """Mean rating: the utility, `[world, judge, option]`."""
         return {"reward": inputs["utility"]}

@@ -22,11 +22,13 @@ from mores.agents.learning.weights.stacked_weights import (
 from mores.core import pytree
 from mores.core.random_streams import RandomStreams
 
-Parameters = dict[str, Tensor]
+Parameters = dict[str, Tensor]  # by name, `[model, ...]` each
+# Losses as a function of parameters. A principal is a person or group whose preferences are a
+# separate objective of the same model.
 PrincipalLosses = Callable[[Mapping[str, Tensor]], Float[Tensor, "principal model"]]
 
 
-MAX_NUMBERS_AT_ONCE = 2**20  # largest number of random numbers drawn at once for permutations
+MAX_NUMBERS_AT_ONCE = 2**20  # largest number of random numbers sampled in one call for permutations
 FLAT_NAME = "all"  # name of a model's flat parameter vector, for the optimizer
 
 
@@ -54,23 +56,23 @@ class ParameterLayout:
 
 @dataclasses.dataclass
 class TrainState(pytree.Growing):
-    """Models in training, `[model, ...]` each; every tensor is changed in place.
+    """Training state of stacked models. Its tensors are changed in place.
 
-    The parameters of a model are one flat vector, so an optimizer step of all models is a few
-    operations on one tensor.
+    The parameters of each model are one flat vector, so that an optimizer step of all models is a
+    few operations on one tensor.
 
     Attributes:
         layout: positions of the parameters in `flat_parameters`.
         flat_parameters: parameters of all models.
-        reference_parameters: parameters that training began from; empty if the recipe has no use.
+        reference_parameters: parameters before training; empty if the recipe does not use them.
         optimizer_state: state of Adam.
-        active: models that train; a model stops at the first NaN or infinity.
-        stopped_round: round of training in which the model stopped, -1 if it did not.
+        active: whether the model still trains; it stops at the first NaN or infinity.
+        stopped_round: training round in which the model stopped; -1: it has not.
         updates: optimizer steps of each model since the stage began; code that changes parameters
             without `optimizer_step` must count its own steps.
     """
 
-    # Fields that grow when another recipe continues the training.
+    # Fields whose entries may be added when another recipe continues the training.
     growing_fields: ClassVar[tuple[str, ...]] = ("reference_parameters",)
 
     layout: ParameterLayout
@@ -109,7 +111,12 @@ class TrainState(pytree.Growing):
     def deactivate(
         self, nonfinite: Bool[Tensor, " model"], round_number: int | Int[Tensor, ""]
     ) -> None:
-        """Stop the training of models with a NaN or an infinity, for good."""
+        """Stop the training of models with a NaN or an infinity. It cannot be resumed.
+
+        Args:
+            nonfinite: models to stop.
+            round_number: current training round, recorded in `stopped_round`.
+        """
         self.stopped_round.masked_fill_(nonfinite & self.active, int(round_number))
         self.active.logical_and_(~nonfinite)
 
@@ -162,7 +169,7 @@ def optimizer_step(
         train_state: the models.
         losses: losses `[principal, model]` as a function of parameters.
         config: optimizer settings.
-        round_number: current round of training, recorded for models that stop.
+        round_number: current training round, recorded for models that stop.
         order: order in which the gradients of each model's principals are projected.
         has_samples: models that have samples in the minibatch; `None`: all.
     """
@@ -193,7 +200,9 @@ def optimizer_step(
         moving,
     )
     finite &= info.finite
-    if finite.is_cuda or not bool(finite.all()):  # the check would wait for an accelerator
+    if finite.is_cuda or not bool(
+        finite.all()
+    ):  # on an accelerator the check would wait for the device
         train_state.deactivate(~finite, round_number)
     train_state.updates.add_(moving & train_state.active)
     return OptimizerStep(mean_loss, info.grad_norm)
@@ -219,7 +228,7 @@ def epoch_permutations(
         models_per_replicate: models in each replicate.
         num_models: models in all replicates.
         size: number of units.
-        epochs: number of permutations. Several are drawn at once: a draw has a fixed cost.
+        epochs: number of permutations. Several are sampled in one call, whose cost is fixed.
     """
     at_once = max(1, MAX_NUMBERS_AT_ONCE // (num_models * size))
     for first in range(0, epochs, at_once):

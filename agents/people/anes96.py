@@ -4,9 +4,9 @@
 their party identification and expected vote. The data are a public domain subset of the survey that
 statsmodels ships (`anes96`); respondents with a missing answer or another candidate are excluded.
 
-An answer on k ordered options, numbered `low ... high`, becomes a value in [-1, 1]:
-`mores.agents.people.respondents`. -1 is the liberal, Democratic end, +1 the conservative,
-Republican end, 0 the middle.
+The codes `low ... high` of ordered options are mapped linearly to values in [-1, 1]
+(`mores.agents.people.respondents`): -1 is the liberal or Democratic end, 0 the middle, +1 the
+conservative or Republican end.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ DIMENSIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class Anes96Responses:
-    """Answers in the codes of the survey, in the order of the data (sorted by income).
+    """Answers of all respondents in the codes of the survey, sorted by income as in the data.
 
     Attributes:
         left_right: self-placement, 1 extremely liberal ... 7 extremely conservative.
@@ -71,7 +71,7 @@ class Anes96Responses:
 
 @functools.cache
 def load_anes96() -> Anes96Responses:
-    """All 944 respondents.
+    """Answers of all 944 respondents; the arrays are read-only.
 
     Raises:
         UserError: statsmodels is not installed.
@@ -84,7 +84,7 @@ def load_anes96() -> Anes96Responses:
             code="not_installed",
         ) from None
     table: Any = anes96.load_pandas().data
-    columns = {name: scale.column for name, scale in DIMENSIONS.items()}
+    columns = {name: item.column for name, item in DIMENSIONS.items()}
     columns |= {"age": "age", "education": "educ", "income": "income"}
     answers = {name: table[column].to_numpy(np.float64) for name, column in columns.items()}
     for answer in answers.values():
@@ -93,17 +93,17 @@ def load_anes96() -> Anes96Responses:
 
 
 class Anes96Population(RespondentPopulation):
-    """Survey respondents in random order, in every world.
+    """Respondents of a US election survey in 1996, in random order in every world.
 
     Values: left-right self-placement and party identification, unless `dimensions` names others.
     Traits: `clinton`, `dole` (placements, in [-1, 1]), `vote` (0 Clinton, 1 Dole), `age` (years),
     `education` (1 to 7), `income` (1 to 24, bands) and `respondent` (row of the data, 0 to 943).
     Groups, by party identification: 0 Democrats, 1 independents, 2 Republicans. Respondents who
-    lean to a party belong to it, since they vote like its weak identifiers; 37 are independents.
+    lean to a party are in its group, since they vote as its weak identifiers do; 37 are in group 1.
 
-    The data are sorted by income. Two dimensions give 46 distinct points, and 5 % of all pairs of
-    respondents share one: see `jitter`. Panels of other people and topics find a `reliability` of
-    .5 to .7; no panel of these respondents exists.
+    The two default dimensions have 46 distinct combinations of answers; in 5 % of all pairs of
+    respondents both have the same, which `jitter` separates. Panel studies of other people and
+    topics find a `reliability` of .5 to .7; no panel of these respondents exists.
 
     Raises:
         ValidationError: more people than respondents without `resample`; an unknown dimension.
@@ -154,12 +154,12 @@ class Anes96Population(RespondentPopulation):
 
     @property
     def num_respondents(self) -> int:
-        """944."""
+        """Number of respondents in the data, 944."""
         return NUM_RESPONDENTS
 
     @property
     def respondents(self) -> Respondents:
-        """The respondents.
+        """Values, traits and groups of all respondents.
 
         Raises:
             UserError: statsmodels is not installed.
@@ -182,11 +182,11 @@ class Anes96Population(RespondentPopulation):
 
 
 def scaled_answers(dimension: str) -> Float[np.ndarray, " person"]:
-    """Answers of all respondents on a dimension, from -1 to 1."""
+    """Answers of all respondents on a dimension, in [-1, 1]."""
     return _scaled(dimension).values
 
 
 def _scaled(dimension: str) -> ScaledAnswers:
-    scale = DIMENSIONS[dimension]
+    item = DIMENSIONS[dimension]
     answers = getattr(load_anes96(), dimension)
-    return ScaledAnswers.of(answers, float(scale.low), float(scale.high))
+    return ScaledAnswers.of(answers, float(item.low), float(item.high))

@@ -28,7 +28,7 @@ from mores.registry.varying import PersonNumber
 
 
 class Annotator(Policy, AnnotatingPolicy):
-    """Chooses among options by their reward, and rates them.
+    """Person who chooses among options by their reward, and rates them.
 
     The observation has the part `option_rewards`, one number per option. In a phase with a discrete
     action space the action is an option; in a phase with one number per option it is the ratings.

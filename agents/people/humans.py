@@ -1,7 +1,6 @@
-"""Named kinds of people: fitted to measured people, and idealised.
+"""Human models: fitted to survey data and experiments, and idealised.
 
-How the fitted human was fitted, and which of its predictions fail:
-docs/explanation/default_human.md.
+The data, the fit, and the predictions that fail: docs/explanation/default_human.md.
 """
 
 from __future__ import annotations
@@ -20,16 +19,16 @@ from mores.registry.varying import PersonNumber
 NonNegative = Annotated[float, PersonNumber(ge=0)]
 Share = Annotated[float, PersonNumber(ge=0, le=1)]
 
-# Of the fitted human, on the scale of its panel: docs/explanation/default_human.md.
+# Estimates for the fitted human model, in points of the panel's scale of seven items.
 PANEL_STD, PANEL_VOLATILITY, PANEL_ANSWER_NOISE = 1.70, 1.01, 1.00
 
 
 class Idealised(Human):
-    """People whose values move by influence alone: changes are permanent, answers are exact.
+    """People whose values change by influence alone: changes are permanent, answers are exact.
 
-    This is the assumption of classical models of opinion dynamics, for which closed forms are
-    known. Compared with fitted people it exaggerates how far people are moved and how much of it
-    stays. Other fields make other kinds of people.
+    Classical models of opinion dynamics, which have closed forms, make these assumptions. Compared
+    with `Fitted`, an assistant moves people further, and more of the change is permanent. Other
+    parameter values give other human models.
 
     Values of a person are a disposition plus a temporary deviation, as in
     `mores.envs.dynamics.trait_state`; an answer adds noise. Numbers may differ between people.
@@ -69,14 +68,14 @@ class Idealised(Human):
     )
 
     def model_post_init(self, context: object) -> None:
-        """Refuse temporary deviations without a half-life."""
+        """Check that there are no temporary deviations without a half-life."""
         for name in ("volatility", "permanent_share"):
             if self.half_life is None and getattr(self, name):
                 message = f"{name} has no effect without half_life"
                 raise ParameterError(name, message=message, code="conflict")
 
     def in_rounds(self, rounds_per_year: float, population_std: float) -> HumanInRounds:
-        """See `Human`."""
+        """The parameters in rounds and value units: see `Human.in_rounds`."""
         per_round = population_std / math.sqrt(rounds_per_year)
         return HumanInRounds(
             half_life=None if self.half_life is None else scaled(self.half_life, rounds_per_year),

@@ -1,4 +1,4 @@
-"""Parameters of a person that the population determines: by group, or by a column of the data."""
+"""Person parameters that depend on the population: by group, or by a column of the data."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from mores.registry.varying import PersonNumber
 class ByGroup(PersonParameter):
     """A value, or a distribution, for each group of people.
 
-    `values` has an entry for every group: a list in the order of the groups, or a mapping of the
-    names of groups. The values of a distribution are drawn as if all people were in its group.
+    `values` has an entry for every group: a list in the order of the groups, or a mapping from
+    names of groups. A distribution is sampled for all people, and used for those of its group.
     """
 
     values: (
@@ -30,7 +30,7 @@ class ByGroup(PersonParameter):
 
     @property
     def bounds(self) -> tuple[float, float] | None:
-        """Those of all groups together."""
+        """Smallest and largest possible value in any group; None: unknown for a group."""
         found = [_bounds(value) for value in self._entries.values()]
         if any(each is None for each in found):
             return None
@@ -96,7 +96,7 @@ class Scaled(PersonParameter):
 
     @property
     def bounds(self) -> tuple[float, float] | None:
-        """Those of the other parameter in the new units."""
+        """Bounds of `parameter` times `factor`; None: unknown."""
         bounds = _bounds(self.parameter)
         return None if bounds is None else (self.factor * bounds[0], self.factor * bounds[1])
 
@@ -110,7 +110,7 @@ class Scaled(PersonParameter):
 
 
 def scaled(number: float, factor: float) -> float:
-    """A number of a person, or a parameter in its place, in other units."""
+    """`factor` times a number, or the person parameter `factor` times a person parameter."""
     if isinstance(number, PersonParameter) and factor:
         return Scaled(parameter=number, factor=factor)  # type: ignore[return-value]
     return number * factor if factor else 0.0

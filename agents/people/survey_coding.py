@@ -32,13 +32,13 @@ class CodedSurvey(NamedTuple):
     num_dropped: int
 
 
-def code_survey(columns: SurveyColumns, table: SurveyTable, form: CsvFormat) -> CodedSurvey:
+def code_survey(columns: SurveyColumns, table: SurveyTable, csv_format: CsvFormat) -> CodedSurvey:
     """The respondents of a table.
 
     Raises:
         UserError: a cell is refused, or nobody is left; its path is the column, or the file.
     """
-    return _Coding(columns, table, form).respondents()
+    return _Coding(columns, table, csv_format).respondents()
 
 
 class _Coding:
@@ -47,15 +47,15 @@ class _Coding:
     Args:
         columns: the parameters.
         table: the columns that they name.
-        form: how numbers are written.
+        csv_format: format of the file, for its decimal separator.
 
     Attributes:
         used: rows to use; missing cells may exclude more.
         missing: rows with a missing cell.
     """
 
-    def __init__(self, columns: SurveyColumns, table: SurveyTable, form: CsvFormat) -> None:
-        self._columns, self._table, self._form = columns, table, form
+    def __init__(self, columns: SurveyColumns, table: SurveyTable, csv_format: CsvFormat) -> None:
+        self._columns, self._table, self._csv_format = columns, table, csv_format
         self._is_missing = self._matcher(columns.missing_codes)
         self.used: Rows = np.ones(len(table.lines), bool)
         self.missing: Rows = np.zeros(len(table.lines), bool)
@@ -108,15 +108,17 @@ class _Coding:
         """Whether a cell is one of these codes, as text or as a number."""
         texts = {code.strip() for code in codes if isinstance(code, str)}
         numbers = {float(code) for code in codes if not isinstance(code, str)}
-        numbers |= {number for text in texts if (number := self._form.number(text)) is not None}
+        numbers |= {
+            number for text in texts if (number := self._csv_format.number(text)) is not None
+        }
 
         def matches(cell: str) -> bool:
-            return cell in texts or (bool(numbers) and self._form.number(cell) in numbers)
+            return cell in texts or (bool(numbers) and self._csv_format.number(cell) in numbers)
 
         return matches
 
     def _refuse(self, row: int, column: str, message: str, code: str) -> NoReturn:
-        raise UserError(f"{self._table.place(row, column)}: {message}", code=code, path=column)
+        raise UserError(f"{self._table.location(row, column)}: {message}", code=code, path=column)
 
     def _find_missing(self, column: str, may_impute: bool) -> Rows:
         """Rows in which the column has no answer; notes those to leave out."""
@@ -141,9 +143,11 @@ class _Coding:
         numbers = np.full(len(self._table.lines), np.nan)
         for row in np.flatnonzero(self.used & ~absent).tolist():
             cell = self._table.columns[column][row]
-            number = self._form.number(cell)
+            number = self._csv_format.number(cell)
             if number is None:
-                hint = "" if self._form.decimal == "," or "," not in cell else " (decimal: ',')"
+                hint = (
+                    "" if self._csv_format.decimal == "," or "," not in cell else " (decimal: ',')"
+                )
                 message = f"{printable(cell, 40)!r} is no number{hint}{CODE_HINT}"
                 self._refuse(row, column, message, "wrong_type")
             if not low <= number <= high:
@@ -170,7 +174,7 @@ class _Coding:
         if labels is not None:
             ordered = [name for name in dict.fromkeys(labels.values()) if name in names.values()]
         else:  # numbers by size, then texts
-            numbers = {name: self._form.number(cell) for cell, name in names.items()}
+            numbers = {name: self._csv_format.number(cell) for cell, name in names.items()}
             ordered = sorted(numbers, key=lambda n: (numbers[n] is None, numbers[n] or 0.0, n))
         index = {name: i for i, name in enumerate(ordered)}
         groups = [index[names[cell]] if cell in names else 0 for cell in cells]
@@ -185,11 +189,11 @@ class _Coding:
             message = f"{printable(cell, 40)!r} is not among group_labels: "
             message += printable(", ".join(labels), 200)
             self._refuse(row, column, message, "unknown_name")
-        number = self._form.number(cell)
+        number = self._csv_format.number(cell)
         name = cell
         if number is not None:  # a number that a float does not hold is a label of its own
             short = f"{number:.15g}"
-            name = f"{column} {short if self._form.equal(cell, short) else cell}"
+            name = f"{column} {short if self._csv_format.equal(cell, short) else cell}"
         if problem := name_problem(name):
             message = f"{printable(cell, 40)!r}: {problem} (group_labels gives others)"
             self._refuse(row, column, message, "invalid_value")
@@ -199,7 +203,7 @@ class _Coding:
         """The name of the first of `group_labels` that is equal to a cell, as text or number."""
         by_text, by_number = self._labels
         found = [by_text.get(cell)]
-        if (number := self._form.number(cell)) is not None:
+        if (number := self._csv_format.number(cell)) is not None:
             found.append(by_number.get(number))
         return min((each for each in found if each is not None), default=(0, None))[1]
 
@@ -210,7 +214,7 @@ class _Coding:
         by_number: dict[float, tuple[int, str]] = {}
         for index, (label, name) in enumerate((self._columns.group_labels or {}).items()):
             by_text.setdefault(label.strip(), (index, name))
-            if (number := self._form.number(label.strip())) is not None:
+            if (number := self._csv_format.number(label.strip())) is not None:
                 by_number.setdefault(number, (index, name))
         return by_text, by_number
 

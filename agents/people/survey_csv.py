@@ -106,10 +106,12 @@ class SurveyCsvPopulation(SurveyColumns, RespondentPopulation):
 
     @functools.cached_property
     def _survey(self) -> CodedSurvey:
-        form = CsvFormat(self.encoding, self.delimiter, self.decimal)
+        csv_format = CsvFormat(self.encoding, self.delimiter, self.decimal)
         keys = self.keys
         try:
-            return code_survey(self, read_table(self.path, tuple(keys), form, self.sha256), form)
+            return code_survey(
+                self, read_table(self.path, tuple(keys), csv_format, self.sha256), csv_format
+            )
         except UserError as error:
             path = keys.get(error.path, ("path",))
             raise ParameterError(*path, message=str(error), code=error.code) from None

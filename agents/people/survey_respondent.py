@@ -1,4 +1,4 @@
-"""Response model of a survey: the own value plus noise, rounded to the options of a scale."""
+"""Response model of a survey: a person's value plus noise, rounded to the options of a scale."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from mores.registry.varying import PersonNumber
 
 
 class SurveyRespondent(Policy):
-    """The own value with normal noise, rounded to the nearest option and clamped to the scale.
+    """Person who answers with their value plus noise, rounded to the nearest option of a scale.
 
-    Noise is independent between questions, values and people. Where the observation has the part
-    `relative_volatility`, noise is multiplied by it: people who change much between surveys also
-    answer less exactly. `noise_std` is then the root mean square over people.
+    Answers are clamped to the scale. Noise is normal, and independent between questions, values and
+    people. Where the observation has the part `relative_volatility`, noise is multiplied by it:
+    people who change much between surveys also answer less exactly. `noise_std` is then the root
+    mean square over people.
 
     A scale shorter than the range of values accumulates answers at its ends. Without a scale and
     without noise an answer equals the value.
@@ -31,7 +32,7 @@ class SurveyRespondent(Policy):
     tags: ClassVar[Mapping[str, object]] = {"stochastic": True}
 
     noise_std: Annotated[float, PersonNumber(ge=0)] = Field(
-        default=0.0, description="standard deviation of an answer, in value units"
+        default=0.0, description="standard deviation of the noise of an answer, in value units"
     )
     low: float | None = Field(default=None, description="first option; null: no limit")
     high: float | None = Field(default=None, description="last option; null: no limit")

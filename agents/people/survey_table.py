@@ -1,9 +1,10 @@
-"""Columns of a CSV file with the answers of a survey, every cell as text with its line.
+"""Reader of CSV files with the answers of a survey; cells remain text.
 
-A file has one line with the names of its columns, then one line for each respondent. Blank lines
-are skipped, and cells may be quoted by `"` and then contain separators and line breaks. A file that
-is damaged or ambiguous is refused with its line, never repaired: lines of another length, a quote
-that does not end, bytes of another encoding, a used column whose name occurs twice.
+A file has one line with the names of its columns, then one record for each respondent. Blank lines
+are skipped. Cells may be quoted by `"`, and then contain delimiters and line breaks. A file that is
+damaged or ambiguous is an error with the number of its line, and is never repaired: a record with
+another number of cells than the first line, an unclosed quote, bytes of another encoding, a used
+column whose name occurs twice.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 
 
 class CsvFormat(NamedTuple):
-    """How numbers and cells are written.
+    """Format of a CSV file.
 
     Attributes:
-        encoding: of the text; a byte order mark is skipped.
-        delimiter: between cells; None: the one that the first line has most often.
-        decimal: mark of decimal fractions.
+        encoding: encoding of the text; a byte order mark is skipped.
+        delimiter: character between cells; None: the most frequent one in the first line.
+        decimal: decimal separator.
     """
 
     encoding: Encoding = "utf-8"
@@ -43,9 +44,9 @@ class CsvFormat(NamedTuple):
     decimal: Literal[".", ","] = "."
 
     def number(self, text: str) -> float | None:
-        """The number that a cell holds; None: it holds none."""
+        """The number in a cell; None: the cell is not a number."""
         if self.decimal == ",":
-            text = text.replace(".", " ").replace(",", ".")  # no marks of thousands
+            text = text.replace(".", " ").replace(",", ".")  # no thousands separators
         return float(text) if _NUMBER.fullmatch(text) else None
 
     def equal(self, text: str, number: str) -> bool:
@@ -55,53 +56,53 @@ class CsvFormat(NamedTuple):
 
 
 class SurveyTable(NamedTuple):
-    """Columns of a file.
+    """Some columns of a CSV file.
 
     Attributes:
-        path: the file.
-        columns: cells by name of the column, without blanks around them.
-        lines: number of the line of each respondent, from 1.
+        path: path of the file.
+        columns: cells of each column by name, one for each respondent, without blanks around them.
+        lines: number of the first line of each respondent, from 1.
     """
 
     path: str
     columns: dict[str, list[str]]
     lines: list[int]
 
-    def place(self, row: int, column: str) -> str:
+    def location(self, row: int, column: str) -> str:
         """`file:line: column 'name'` of a cell, for messages."""
         return f"{printable(self.path, 200)}:{self.lines[row]}: column {printable(column, 60)!r}"
 
 
 @functools.lru_cache(maxsize=4)
 def read_table(
-    path: str, columns: tuple[str, ...], form: CsvFormat, digest: str | None = None
+    path: str, columns: tuple[str, ...], csv_format: CsvFormat, digest: str | None = None
 ) -> SurveyTable:
-    """The named columns of a file.
+    """Read some columns of a CSV file. Results are cached.
 
     Args:
-        path: the file.
-        columns: names of the columns to read; others may hold anything.
-        form: how it is written.
-        digest: of the content, which must match: a file that has changed is read again.
+        path: path of the file.
+        columns: names of the columns to read; cells of other columns are not checked.
+        csv_format: format of the file.
+        digest: digest of the content, which must match: a changed file is read again.
 
     Raises:
-        UserError: the file cannot be read or is damaged, or lacks a column. The path of the error
-            is the column's name, or the file.
+        UserError: the file cannot be read or is damaged, or lacks a column. The `path` of the error
+            is the name of the column, or the path of the file.
     """
     file = printable(path, 200)
-    text = _read_text(path, form.encoding, digest)
-    records = _records(text, path, form.delimiter or _most_frequent_delimiter(text))
+    text = _read_text(path, csv_format.encoding, digest)
+    records = _records(text, path, csv_format.delimiter or _most_frequent_delimiter(text))
     header_line, header = next(records, (1, []))
     names = [name.strip() for name in header]
     if not any(names):
-        message = f"{file}:1: is empty: a line with the names of the columns is needed"
+        message = f"{file}:1: is empty: the first line must have the names of the columns"
         raise UserError(message, code="unreadable", path=path)
     index = {column: _find_column(names, column, f"{file}:{header_line}") for column in columns}
     cells: dict[str, list[str]] = {column: [] for column in columns}
     lines: list[int] = []
     for line, record in records:
         if len(record) != len(names):
-            message = f"{file}:{line}: the number of cells is {len(record)}, of names {len(names)}"
+            message = f"{file}:{line}: cells: {len(record)}; names of columns: {len(names)}"
             raise UserError(message, code="wrong_shape", path=path)
         if len(lines) == MAX_RESPONDENTS:
             message = f"{file}: has more than {MAX_RESPONDENTS:,} respondents"
@@ -110,7 +111,7 @@ def read_table(
         for column, position in index.items():
             cells[column].append(record[position].strip())
     if not lines:
-        message = f"{file}: has no respondents, only the names of columns"
+        message = f"{file}: has no respondents, only names of columns"
         raise UserError(message, code="missing", path=path)
     return SurveyTable(path, cells, lines)
 
@@ -135,8 +136,8 @@ def _read_text(path: str, encoding: Encoding, digest: str | None) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         message = (
-            f"{shown}:{line}: is not {encoding} text: state its encoding (utf-8, utf-16, latin-1, "
-            "cp1252)"
+            f"{shown}:{line}: is not {encoding} text: set `encoding` to utf-8, utf-16, latin-1 or "
+            "cp1252"
         )
         raise UserError(message, code="unreadable", path=path) from None
 
@@ -166,9 +167,9 @@ def _records(text: str, path: str, delimiter: Delimiter) -> Iterator[tuple[int, 
             record = next(reader, None)
         except csv.Error:
             message = (
-                f"{printable(path, 200)}:{line}: is damaged: the quote of a cell must end before "
-                f"the next {delimiter!r}, and a cell has at most {csv.field_size_limit():,} "
-                "characters"
+                f"{printable(path, 200)}:{line}: is damaged: the quote of a cell must be closed "
+                f"before the next {delimiter!r}, and a cell has at most "
+                f"{csv.field_size_limit():,} characters"
             )
             raise UserError(message, code="unreadable", path=path) from None
         if record is None:
@@ -178,14 +179,15 @@ def _records(text: str, path: str, delimiter: Delimiter) -> Iterator[tuple[int, 
         line = reader.line_num + 1
 
 
-def _find_column(names: Sequence[str], column: str, place: str) -> int:
+def _find_column(names: Sequence[str], column: str, location: str) -> int:
+    """Position of a column; `location` is the file and line of the names, for messages."""
     found = [position for position, name in enumerate(names) if name == column]
     shown = printable(column, 60)
     if not found:
         near = did_you_mean(column, {printable(name, 60) for name in names if name})
-        message = f"{place}: there is no column {shown!r}{near}"
+        message = f"{location}: there is no column {shown!r}{near}"
         raise UserError(message, code="unknown_name", path=column)
     if len(found) > 1:
-        message = f"{place}: {len(found)} columns are named {shown!r}: give them different names"
+        message = f"{location}: {len(found)} columns are named {shown!r}: give them different names"
         raise UserError(message, code="duplicate", path=column)
     return found[0]

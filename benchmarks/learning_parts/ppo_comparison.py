@@ -1,8 +1,8 @@
-"""PPO of mores and of Stable-Baselines3 on one task, each until its own evaluation passes a
-threshold.
+"""Time until PPO of mores and PPO of Stable-Baselines3 reach a mean return on one task.
 
-Sampling and training are timed; set-up and evaluation are not. Medians include runs that miss the
-threshold, with the time of their whole budget.
+Each run stops at the first evaluation whose return reaches the threshold of the task, or when its
+budget of samples is used. Sampling and training are timed; set-up and evaluation are not. Medians
+include runs that did not reach the threshold, with the time of their whole budget.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class TimedTraining:
 
     Attributes:
         reached: whether the return reached the threshold within the budget.
-        samples: actions of the agent until then.
-        cpu_seconds, wall_seconds: time.
-        returns: returns of the evaluations.
+        samples: number of actions of the agent in the run.
+        cpu_seconds, wall_seconds: processor and wall-clock time of sampling and training.
+        returns: mean return of each evaluation.
     """
 
     reached: bool
@@ -49,7 +49,7 @@ class TimedTraining:
 
 
 def compare(task: Task, seeds: int) -> dict[str, Any]:
-    """All learners on one task, seed by seed; medians over seeds, and ratios to mores."""
+    """Results of all learners on one task: medians over seeds, and ratios to mores."""
     results: dict[str, list[TimedTraining]] = {name: [] for name in ("mores", *task.sb3_settings)}
     for seed in range(seeds):
         for name, trainings in results.items():
@@ -92,7 +92,7 @@ def _summary(trainings: list[TimedTraining]) -> dict[str, Any]:
 
 
 def train_mores(task: Task, seed: int) -> TimedTraining:
-    """Train the PPO of mores."""
+    """Train PPO of mores on the task."""
     policies, worlds = task.policies(task.make_learner()), Worlds.grid(1, task.worlds)
     simulator = Simulator(
         task.environment, policies, None, worlds, task.rounds, autoreset_mode="same_step"
@@ -126,7 +126,7 @@ def most_probable_actions(
 
 
 def train_sb3(task: Task, settings: Mapping[str, Any], seed: int) -> TimedTraining:
-    """Train the PPO of Stable-Baselines3."""
+    """Train PPO of Stable-Baselines3 on the task, with these settings."""
     settings = dict(settings)
     env = make_env(task, settings.pop("n_envs"), settings.pop("vectorization"), seed)
     for name, value in settings.items():
@@ -143,7 +143,7 @@ def train_sb3(task: Task, settings: Mapping[str, Any], seed: int) -> TimedTraini
 
 
 class EvaluationCallback(BaseCallback):
-    """Evaluates after updates, with the clock stopped."""
+    """Callback that evaluates the policy after updates, with the clock stopped."""
 
     def __init__(self, task: Task) -> None:
         super().__init__()
@@ -157,7 +157,7 @@ class EvaluationCallback(BaseCallback):
         return bool(self.returns) and self.returns[-1] >= self.task.threshold
 
     def evaluate(self) -> None:
-        """Simulate the worlds of an evaluation."""
+        """Append the return of the current policy to `returns`."""
         self.samples = self.num_timesteps
 
         def policy(observation: Float[Tensor, "world size"]) -> Int[Tensor, " world"]:
@@ -191,7 +191,7 @@ def make_env(task: Task, worlds: int, vectorization: str, seed: int) -> vec_env.
     agent = f"{task.role.name}_0"
     if vectorization == "batched":
         env = SB3VecEnv(task.environment, worlds, agent, task.rounds, policies)
-        # Its worlds are separate replicates; here they are worlds of one, as for mores.
+        # As in `train_mores`, the worlds belong to one replicate (default: one replicate each).
         env.vector_env.simulator.worlds = Worlds.grid(1, worlds)
         env.seed(seed)
         return env

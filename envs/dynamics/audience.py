@@ -1,12 +1,13 @@
-"""Audiences of advice: everybody, each group, or each person.
+"""Audiences of an assistant: sets of people whose answers it averages and whom it advises alike.
 
-An assistant has one or more audiences, sets of people without overlap. It observes the mean answer
-of each audience and gives one advice to each. There is one agent for every assistant and audience,
-assistant by assistant: agent `m * num_audiences + u` is assistant m for audience u. The audience of
-a person is given by the person's group, or by the person's index.
+An assistant has one or more audiences, which do not overlap: all people of a world, each group, or
+each person. It observes the mean answer of each audience and gives one advice to each. There is one
+agent for every assistant and audience: agent `m * num_audiences + u` is assistant m for audience u.
+The index of a person's audience is 0, the person's group, or the person's index.
 
-Tensors by person have an agent dimension of length 1 where all people of a world receive the same
-advice, so that it is not copied for each of them.
+Two agent dimensions occur. In a tensor `[world, agent, ...]` the agents are people; the length is 1
+if all people of a world receive the same advice, which saves a copy for each. In a tensor
+`[world, assistant_agent, ...]` they are the agents of the role `assistant`.
 """
 
 from __future__ import annotations
@@ -28,7 +29,12 @@ Groups = Int[Tensor, "world agent"]
 
 
 class ReceivedAdvice(NamedTuple):
-    """Advice by the person who receives it; the agent dimension is 1 or the number of people."""
+    """Last advice of each assistant that a person receives.
+
+    Attributes:
+        position: advised position, value units.
+        intensity: weight of the advice, in [0, 1]; 0: no advice.
+    """
 
     position: Float[Tensor, "world #agent assistant value"]
     intensity: Float[Tensor, "world #agent assistant"]
@@ -39,7 +45,7 @@ class Audiences:
     """The audiences of all assistants of a world.
 
     Attributes:
-        audience: who is addressed at once.
+        audience: kind of audience: everybody, each group, or each person.
         num_assistants: number of assistants.
         num_audiences: number of audiences of each assistant.
     """
@@ -59,12 +65,12 @@ class Audiences:
         intensity: Float[Tensor, "world assistant_agent"],
         groups: Groups | None,
     ) -> ReceivedAdvice:
-        """Advice of every assistant that each person receives.
+        """Advice that each person receives from every assistant.
 
         Args:
-            advice: position advised by each agent.
-            intensity: its intensity.
-            groups: of the people; needed for the audience `group`.
+            advice: position advised by each agent of the role `assistant`, value units.
+            intensity: intensity of this advice, in [0, 1].
+            groups: group index of each person; only used if `audience` is `group`.
         """
         if self.audience == "everybody":
             return ReceivedAdvice(advice[:, None], intensity[:, None])
@@ -86,7 +92,13 @@ class Audiences:
         groups: Groups | None,
         if_empty: Float[Tensor, "world 1 n"] | float,
     ) -> Float[Tensor, "world audience n"]:
-        """Mean of `x` over the people of each audience; `if_empty` where there are none."""
+        """Mean of `x` over the people of each audience.
+
+        Args:
+            x: n numbers of each person.
+            groups: group index of each person; only used if `audience` is `group`.
+            if_empty: result for an audience without people.
+        """
         if self.audience == "everybody":
             return mean(x, 1)[:, None]
         if self.audience == "person":
@@ -98,7 +110,7 @@ class Audiences:
     def by_agent(
         self, x: Float[Tensor, "world audience assistant *n"]
     ) -> Float[Tensor, "world assistant_agent *n"]:
-        """The elements of assistants and audiences in the order of agents."""
+        """The same elements with audiences and assistants merged into one dimension of agents."""
         return x[:, 0] if self.audience == "everybody" else x.transpose(1, 2).flatten(1, 2)
 
 
@@ -106,13 +118,13 @@ def num_audiences(audience: Audience, num_people: int, num_groups: int | None) -
     """Number of audiences of an assistant.
 
     Raises:
-        ParameterError: groups of unknown number.
+        ParameterError: the audience is `group`, and `num_groups` is None.
     """
     if audience == "group":
         if num_groups is None:
             raise ParameterError(
                 "num_groups",
-                message="audience group needs num_groups; a population with groups sets it",
+                message="the audience `group` needs num_groups; a population with groups sets it",
                 code="missing",
             )
         return num_groups
@@ -120,16 +132,16 @@ def num_audiences(audience: Audience, num_people: int, num_groups: int | None) -
 
 
 def check_groups(people: People, num_groups: int) -> None:
-    """Check that every person has a group, for the audience `group`.
+    """Check that every person has a group index below `num_groups`, if `audience` is `group`.
 
     Raises:
-        UserError: people have no groups, or groups beyond `num_groups`.
+        UserError: people have no groups, or an index outside 0 ... `num_groups` - 1.
     """
     groups = people.groups
     if groups is None:
         raise UserError(
-            "audience group needs people with groups, from a population such as normal with "
-            "components; without groups: audience everybody or person",
+            "the audience `group` needs people with groups, from a population such as normal with "
+            "components; without groups the audience is `everybody` or `person`",
             code="missing",
             path="population",
         )

@@ -43,7 +43,7 @@ from mores.core.config import Config
 from mores.core.errors import ParameterError, UserError
 from mores.core.human import Human, HumanInRounds
 from mores.core.parameter_tensor import ParameterTensor
-from mores.core.person_parameters import bind, person_parameters
+from mores.core.person_parameters import person_parameters, resolve_parameters
 from mores.core.random_streams import RandomStreams
 from mores.core.stream_addresses import INITIAL_RESIDUAL, RELATIVE_VOLATILITY, RESIDUAL
 from mores.core.validation_messages import validation_problems
@@ -183,7 +183,7 @@ class TraitStateDynamics(Config):
 
     @staticmethod
     def of_human(human: HumanInRounds) -> TraitStateDynamics:
-        """The persistence of a human's values."""
+        """The persistence of values that a human model states."""
         if human.half_life is None:
             return TraitStateDynamics(disposition_noise_std=human.disposition_noise_std)
         return TraitStateDynamics(
@@ -237,7 +237,7 @@ class TraitStateDynamics(Config):
         """
         if not self.differs_between_people:
             return None
-        rates = bind(self, traits, path).common_rates
+        rates = resolve_parameters(self, traits, path).common_rates
         return Rates(*(_plain(getattr(rates, field.name)) for field in dataclasses.fields(rates)))
 
     def _numbers(self, rates: Rates | None) -> Rates:

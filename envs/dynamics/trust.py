@@ -10,7 +10,7 @@ agreement, not truth: trust grows in assistants whose advice the person holds or
 The rule and its rate are assumptions: no parameter here was fitted to data.
 
 Every parameter may differ between people; the methods then belong to a copy in which it is a tensor
-`[world, agent, 1]` (`mores.core.person_parameters.bind`).
+`[world, agent, 1]` (`mores.core.person_parameters.resolve_parameters`).
 """
 
 from __future__ import annotations

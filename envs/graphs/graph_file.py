@@ -27,7 +27,7 @@ XML_LIMIT = 2**30  # bytes of GraphML and GML, which become Python objects
 
 
 class GraphFile(GraphSource):
-    """The graph of a file, shared by all worlds; ties mean what `CsrGraph` says.
+    """The graph of a file, shared by all worlds; for the weights of ties see `CsrGraph`.
 
     Edge lists have one edge a line: person, neighbor and optionally a weight, a number or as
     networkx writes it, `{'weight': 2.0}`. Columns are separated by blanks or commas, in `.tsv` by

@@ -56,7 +56,7 @@ class DRMDPState:
 
 
 class DRMDP(Environment[DRMDPState]):
-    """People with changing preferences, each with an assistant that does nothing or influences.
+    """People with changing preferences, each with an assistant that may influence them.
 
     Description:
         Each round every assistant does nothing or influences its person, whose preference then

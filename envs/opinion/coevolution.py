@@ -1,4 +1,4 @@
-"""Coevolution: people, assistants that learn from them and influence them, and an outside trend.
+"""Coevolution: people, assistants that learn from them and influence them, and external history.
 
 The order of a round follows the coevolution challenge of ProgressGym (Qiu et al. 2024): history, a
 trajectory of values outside the community, moves; people answer; assistants learn and advise; then
@@ -30,9 +30,9 @@ from mores.core.people import People
 from mores.core.person_parameters import (
     PersonParameter,
     add_parameters,
-    bind,
     person_number,
     person_parameters,
+    resolve_parameters,
 )
 from mores.core.policy import Policy
 from mores.core.random_streams import RandomStreams
@@ -59,17 +59,18 @@ from mores.registry.varying import PersonNumber
 
 
 class Coevolution(Environment[CoevolutionState]):
-    """Values of people under the influence of AI assistants, peers and an outside trend, history.
+    """Values of people who are influenced by AI assistants, peers and external history.
 
     Description:
         A value is one coordinate of a person's attitudes. Every round people report their values,
         assistants observe answers and advise, and history, peers, advice and noise change people's
-        values. `audience` is the resolution of both: an assistant observes the mean answer of each
-        audience (everybody, each group, or each person) and gives it its own advice. `human` is the
-        kind of people, fitted to measured people by default; parameters may differ between people
-        (`mores.core.person_parameters`). Left out: language and topics; membership in several
-        groups; choice of assistants; changes of the graph; effects of people on history; costs of
-        advice.
+        values. History is a trend outside the community. An assistant observes the mean answer of
+        each `audience` (everybody, each group, or each person) and gives each its own advice.
+        `human` is the human model: how stable values are, how noisy answers are and how far a
+        conversation moves a person; the default is fitted to survey data. Parameters may differ
+        between people (`mores.core.person_parameters`). Left out: language and topics; membership
+        in several groups; choice of assistants; changes of the graph; effects of people on history;
+        costs of advice.
 
     Roles:
         person (`num_people`): answers
@@ -79,10 +80,13 @@ class Coevolution(Environment[CoevolutionState]):
             among the agents of the role as in every environment (`parameter_sharing`).
 
     Observation (value units; n = `num_values`, b = `value_limit`; no values of other persons):
-        person     values               n  [-b, b]     own; in follow and predict after attraction
+        person     values               n  [-b, b]     the person's; in the challenges follow and
+                                                       predict after step 3
         person     advice               n  [-b, b]     last advice, mean weighted by intensity, or 0
         person     neighbor_mean        n  [-b, b]     weighted mean of neighbors' last answers
-        person     relative_volatility  1  [0, inf)    own; only if volatility_heterogeneity > 0
+        person     relative_volatility  1  [0, inf)    the person's, relative to the root mean
+                                                       square over people; only if
+                                                       volatility_heterogeneity > 0
         assistant  mean_answer          n  [-b, b]     mean of this round's answers of the audience;
                                                        of everybody if its group is empty
         assistant  community_mean       n  [-b, b]     mean answer of everybody; only if `audience`
@@ -113,18 +117,18 @@ class Coevolution(Environment[CoevolutionState]):
            dispositions.
         5. H += ai_influence * mean over assistants of intensity * trust * (o - H), where the
            Euclidean distance |o - H| is at most confidence_bound. o is the advice to the person's
-           audience; trust is in the assistant.
+           audience, trust the person's trust in the assistant.
         6. H += history.drift_share * (movement of G) + noise. If values revert, only a share of
            the change in steps 3 to 6 moves the disposition (`trait_state`). H is clamped to
            [-b, b].
         7. Trust is updated (`trust`); newcomers replace people (`cohorts`). A newcomer has the
-           parent's group. If each person is an audience, it takes over the audience of the person
-           that it replaces; advice to that audience tutors it.
+           group of its parent. If each person is an audience, the newcomer takes the audience of
+           the person that it replaces, and `cohorts.tutoring_share` refers to the advice to it.
         Steady state of one trusted assistant that tracks truthful answers with learning rate eta
         and forecasts L rounds, without attraction and peers: with drift g, `drift_share` 1 and
         influence alpha the velocity is `g eta (1 + alpha L) / (alpha + eta)`, and the mean leads
         the assistant by `g (1 - eta L) / (alpha + eta)`: `analytic_values`. Both hold for every
-        audience; deviations from the audience's mean shrink by the factor 1 - alpha per round.
+        audience. Deviations from its mean are multiplied by 1 - alpha every round.
 
     Start:
         Values from a population, else normal with standard deviation `initial_std` around 0, or
@@ -164,13 +168,13 @@ class Coevolution(Environment[CoevolutionState]):
         default=2,
         ge=1,
         le=10_000,
-        description="number of value dimensions; default with a trajectory: its number",
+        description="number of value dimensions; default with a trajectory: that of the trajectory",
     )
     names_of_values: ValueNames = Field(
         default=(),
         alias="value_names",
-        description="names of the values, or a known set (schwartz10, schwartz4); num_values "
-        "follows; a population that names its values has priority",
+        description="names of the values, or a named set (schwartz10, schwartz4); sets num_values; "
+        "replaced by the names of a population that has them",
     )
     num_assistants: int = Field(default=1, ge=0, le=10_000, description="number of assistants")
     audience: Audience = Field(
@@ -182,14 +186,17 @@ class Coevolution(Environment[CoevolutionState]):
         default=None,
         ge=1,
         le=10_000,
-        description="number of groups of people, for the audience group; default: the population's",
+        description="number of groups of people, for audience: group; default: that of the "
+        "population",
     )
     initial_std: float = Field(
         default=1.0,
         ge=0,
         description="standard deviation of initial values; default with a trajectory: 0",
     )
-    value_limit: float = Field(default=10.0, gt=0, description="bound: values in [-limit, limit]")
+    value_limit: float = Field(
+        default=10.0, gt=0, description="values are clamped to [-limit, limit]"
+    )
     history: History = Field(
         default=History(), description="trend outside the community, and its effect on people"
     )
@@ -198,7 +205,9 @@ class Coevolution(Environment[CoevolutionState]):
         description="ProgressGym challenge: follow, predict or coevolve; sets defaults of history "
         "(progressgym_digitized), history.attraction and ai_influence",
     )
-    forecast_horizon: int = Field(default=1, ge=1, description="predict: rounds ahead")
+    forecast_horizon: int = Field(
+        default=1, ge=1, description="challenge predict: number of rounds to forecast ahead"
+    )
     observe_target: bool = Field(
         default=False, description="whether assistants observe `target`, the position to predict"
     )
@@ -206,35 +215,37 @@ class Coevolution(Environment[CoevolutionState]):
     human: Annotated[Human, component("human")] = Field(
         default="fitted",
         validate_default=True,
-        description="kind of people, in population standard deviations and years: sets trait_state,"
-        " ai_influence and the noise of answers; default in a challenge: idealised",
+        description="human model, in population standard deviations and years: gives the defaults "
+        "of trait_state, ai_influence and answer noise; default in a challenge: idealised",
     )
     rounds_per_year: float = Field(
-        default=12.0, gt=0, le=1e6, description="rounds that make a year, for `human`"
+        default=12.0, gt=0, le=1e6, description="number of rounds in a year, for `human`"
     )
     population_std: float | None = Field(
         default=None,
         ge=0,
-        description="standard deviation of the population's dispositions, the unit of `human`; "
-        "default: that of the population, else initial_std",
+        description="standard deviation of the population's dispositions, value units: the unit of "
+        "`human`; default: that of the population, else initial_std",
     )
     trait_state: TraitStateDynamics | None = Field(
         default=None,
         description="persistence of changes of values, in rounds and value units; default: that of "
-        "`human`. If given, it replaces all of it",
+        "`human`. Fields that are not given have the defaults below, not those of `human`",
     )
     trust: Trust = Field(default=Trust(), description="trust in assistants; default: full")
     cohorts: Cohorts = Field(default=Cohorts(), description="replacement of people; default: none")
     ai_influence: Annotated[float, PersonNumber(ge=0, le=1)] | None = Field(
         default=None,
-        description="share of the distance to advice closed per round; default: influence of a "
-        "conversation on `human`",
+        description="share of the distance to advice closed per round; default: `influence` of "
+        "`human`",
     )
     confidence_bound: Annotated[float, PersonNumber(gt=0)] | None = Field(
-        default=None, description="distance beyond which advice has no effect; null: no bound"
+        default=None,
+        description="Euclidean distance from values to advice beyond which advice has no effect, "
+        "value units; null: none",
     )
     noise_std: Annotated[float, PersonNumber(ge=0)] = Field(
-        default=0.0, description="standard deviation of noise per round"
+        default=0.0, description="standard deviation of noise of values per round, value units"
     )
 
     @model_validator(mode="before")
@@ -263,7 +274,7 @@ class Coevolution(Environment[CoevolutionState]):
 
     @functools.cached_property
     def human_in_rounds(self) -> HumanInRounds:
-        """The human in rounds and value units."""
+        """Parameters of `human` in rounds and value units."""
         return self.human.in_rounds(self.rounds_per_year, self._human_std)
 
     @property
@@ -273,29 +284,29 @@ class Coevolution(Environment[CoevolutionState]):
 
     @functools.cached_property
     def dynamics(self) -> TraitStateDynamics:
-        """Persistence of changes of values: `trait_state`, or that of the human."""
+        """Persistence of changes of values: `trait_state`, or that of `human`."""
         return self.trait_state or TraitStateDynamics.of_human(self.human_in_rounds)
 
     @functools.cached_property
     def influence(self) -> Any:
-        """`ai_influence`, or that of the human: a number, or a parameter that differs."""
+        """`ai_influence`, or that of `human`: a number or a person parameter."""
         return self.human_in_rounds.influence if self.ai_influence is None else self.ai_influence
 
     @functools.cached_property
     def _differing(self) -> dict[str, PersonParameter]:
-        """Parameters that differ between people, by path."""
-        own = ("confidence_bound", "noise_std", "trust", "history", "peers", "cohorts")
-        parts = {name: getattr(self, name) for name in own}
+        """Person parameters by path."""
+        names = ("confidence_bound", "noise_std", "trust", "history", "peers", "cohorts")
+        fields = {name: getattr(self, name) for name in names}
         return person_parameters(
-            {**parts, "trait_state": self.dynamics, "ai_influence": self.influence}
+            {**fields, "trait_state": self.dynamics, "ai_influence": self.influence}
         )
 
-    def _part(
+    def _resolved(
         self, name: str, traits: Mapping[str, Tensor], streams: RandomStreams | None = None
     ) -> Any:
-        """A part as it is for these people: see `bind`."""
-        part = getattr(self, name)
-        return bind(part, traits, name, streams) if self._differing else part
+        """The config of a field, with tensors in place of person parameters."""
+        config = getattr(self, name)
+        return resolve_parameters(config, traits, name, streams) if self._differing else config
 
     @property
     def roles(self) -> tuple[Role, ...]:
@@ -335,9 +346,9 @@ class Coevolution(Environment[CoevolutionState]):
                 first = self.history.trajectory_values[0].to(people.values.device)
                 people = People(people.values + first)
         if tuple(people.values.shape[1:]) != (self.num_people, self.num_values):
-            given = "{} people with {} values".format(*people.values.shape[1:])
+            sizes = "{} people with {} values".format(*people.values.shape[1:])
             raise UserError(
-                f"the population has {given}; the environment has num_people={self.num_people}, "
+                f"the population has {sizes}; the environment has num_people={self.num_people}, "
                 f"num_values={self.num_values}",
                 code="wrong_shape",
                 path="population",
@@ -387,7 +398,7 @@ class Coevolution(Environment[CoevolutionState]):
         if role == "person":
             values = state.people.values
             if self.challenge in ("follow", "predict"):
-                history = self._part("history", state.people.traits)
+                history = self._resolved("history", state.people.traits)
                 values = history.attract(values, history.position_at(state.rounds_elapsed + 1))
             received = advice.mean_advice(*self._received(state))
             extra = {"relative_volatility": state.trait_state.relative_volatility[..., None]}
@@ -423,7 +434,7 @@ class Coevolution(Environment[CoevolutionState]):
     ) -> StepResult[CoevolutionState]:
         """`answer` moves history and records answers; the last phase moves the people."""
         if phase == "answer":
-            history = self._part("history", state.people.traits, streams)
+            history = self._resolved("history", state.people.traits, streams)
             position, trend = history.step(state.history_position, state.rounds_elapsed, streams)
             state = dataclasses.replace(
                 state,
@@ -450,7 +461,7 @@ class Coevolution(Environment[CoevolutionState]):
         """Steps 2 to 7 of the dynamics."""
         neighbor_mean, rule_state = state.neighbor_mean, state.rule_state
         traits = state.people.traits
-        history = self._part("history", traits, streams)
+        history = self._resolved("history", traits, streams)
         trait_state = self.dynamics.advance_round(state.trait_state, streams.child("person"))
         values_before = trait_state.values
         values = history.attract(values_before, state.history_position)
@@ -458,7 +469,7 @@ class Coevolution(Environment[CoevolutionState]):
             # mean reversion already anchors people at their dispositions
             anchor = values if self.dynamics.mean_reverting else state.anchor
             graph = state.graph or self._graph_on(values.device)
-            values, neighbor_mean, rule_state = self._part("peers", traits).move(
+            values, neighbor_mean, rule_state = self._resolved("peers", traits).move(
                 values, state.answers, anchor, graph, state.rule_state, streams.child("rule")
             )
         if self.num_assistants:
@@ -479,7 +490,7 @@ class Coevolution(Environment[CoevolutionState]):
         people = dataclasses.replace(state.people, values=trait_state.values)
         trust = state.trust
         if self.trust.learns:
-            rule, received = self._part("trust", traits), self._received(state)
+            rule, received = self._resolved("trust", traits), self._received(state)
             evidence = rule.evidence(people.values, received.position)
             trust = rule.update(trust, evidence, received.intensity)
         state = dataclasses.replace(
@@ -510,7 +521,7 @@ class Coevolution(Environment[CoevolutionState]):
                 limit = ParameterTensor.of(cohorts.parent_values(bound, parent))
             return advice.advice_displacement(values, *received, trust, limit)
 
-        succession = self._part("cohorts", old.traits, streams)
+        succession = self._resolved("cohorts", old.traits, streams)
         newcomers = succession.sample_newcomers(
             state.trait_state.disposition, displacement, streams
         )
@@ -533,8 +544,8 @@ class Coevolution(Environment[CoevolutionState]):
     def _initial_trust(
         self, people: People, last_advice: Float[Tensor, "world assistant_agent value"]
     ) -> Float[Tensor, "world agent assistant"]:
-        """Trust of new people in each assistant; of `last_advice` the size is read."""
-        rule = self._part("trust", people.traits)
+        """Trust of new people in each assistant; `last_advice` only gives the number of them."""
+        rule = self._resolved("trust", people.traits)
         return rule.initial_state(people.values, last_advice[:, : self.num_assistants])
 
     def _finish_round(
@@ -619,7 +630,12 @@ class Coevolution(Environment[CoevolutionState]):
         return state.people
 
     def analytic_values(self, policies: Mapping[str, Policy], rounds: int) -> Mapping[str, Any]:
-        """Velocity and tracking lag if people are truthful; the rule's on a small shared graph."""
+        """Velocity and tracking lag of a linear tracker, and analytic values of the update rule.
+
+        velocity, tracking_lag: in the steady state, if people answer truthfully, trust is 1 and
+        history drifts (class docstring). The others: `UpdateRule.analytic_values`, if the graph is
+        shared by all worlds and small.
+        """
         result: dict[str, Any] = {}
         if self._closed_form_graph is not None and self.peers.rule is not None:
             result |= self.peers.rule.analytic_values(self._closed_form_graph)
@@ -644,7 +660,7 @@ class Coevolution(Environment[CoevolutionState]):
         return result
 
     def _received(self, state: CoevolutionState) -> ReceivedAdvice:
-        """The last advice by person."""
+        """The last advice that each person received."""
         return self._audiences.received(state.advice, state.intensity, state.people.groups)
 
     @functools.cached_property

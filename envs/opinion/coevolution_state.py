@@ -1,4 +1,4 @@
-"""State and metrics of a community of people, assistants and history."""
+"""State and metrics of the environment `coevolution`. Positions are in value units."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from mores.envs.opinion.progress_challenges import ChallengeRecord
 
 @dataclasses.dataclass(frozen=True)
 class CoevolutionState:
-    """Community at the end of a phase."""
+    """State at the end of a phase. Agents are people; `assistant_agent`: see `Audiences`."""
 
     people: People
-    trait_state: TraitState  # components of people's values
-    trust: Float[Tensor, "world agent assistant"]  # of each person in each assistant
+    trait_state: TraitState  # disposition and temporary deviation of people's values
+    trust: Float[Tensor, "world agent assistant"]  # of each person in each assistant, in [0, 1]
     anchor: Float[Tensor, "world agent value"]  # initial disposition of each person
     initial_mean: Float[Tensor, "world value"]  # initial mean value
     initial_mean_disposition: Float[Tensor, "world value"]
@@ -33,12 +33,12 @@ class CoevolutionState:
     trend: Float[Tensor, "world value"]  # last movement of history
     previous_values: Float[Tensor, "world agent value"]  # values one round ago
     advice: Float[Tensor, "world assistant_agent value"]  # last advice, to each audience
-    intensity: Float[Tensor, "world assistant_agent"]  # its intensity
+    intensity: Float[Tensor, "world assistant_agent"]  # of the last advice, in [0, 1]
     neighbor_mean: Float[Tensor, "world agent value"]  # weighted mean of neighbors' last answers
-    graph: InfluenceGraph | None  # if each world has its own
-    rule_state: Any  # of the update rule
+    graph: InfluenceGraph | None  # None: all worlds share one, or no peer influence
+    rule_state: Any  # state of the update rule of `peers`
     rounds_elapsed: Int[Tensor, " world"]  # movements of history so far
-    challenge_record: ChallengeRecord | None  # data scored by a challenge
+    challenge_record: ChallengeRecord | None  # what a challenge scores; None: no challenge
 
 
 def community_metrics(
@@ -46,12 +46,13 @@ def community_metrics(
     received: ReceivedAdvice,
     equilibrium_matrix: Float[Tensor, "agent agent"] | None,
 ) -> dict[str, Float[Tensor, "world *value"]]:
-    """Metrics of `Coevolution.metrics`.
+    """The metrics of `Coevolution.metrics` other than scores of challenges.
 
     Args:
-        state: at the end of a round.
-        received: its advice by person.
-        equilibrium_matrix: see `UpdateRule`.
+        state: state at the end of a round.
+        received: the last advice that each person received.
+        equilibrium_matrix: weights of initial values (columns) in the equilibrium values of
+            `peers`; None: unknown (`UpdateRule.equilibrium_matrix`).
     """
     values = state.people.values
     mean_value = mean(values, 1)
@@ -87,7 +88,13 @@ def distance_to_equilibrium(
     anchor: Float[Tensor, "world agent value"],
     equilibrium_matrix: Float[Tensor, "agent agent"] | None,
 ) -> Float[Tensor, " world"]:
-    """Largest distance of a person from the closed-form equilibrium; NaN without one."""
+    """Largest Euclidean distance of a person from the equilibrium, value units; NaN if unknown.
+
+    Args:
+        values: values of people.
+        anchor: initial dispositions, which determine the equilibrium.
+        equilibrium_matrix: see `community_metrics`.
+    """
     if equilibrium_matrix is None:
         return torch.full_like(values[:, 0, 0], torch.nan)
     equilibrium = total(equilibrium_matrix.to(anchor.device)[..., None] * anchor[:, None], 2)

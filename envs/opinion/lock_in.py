@@ -42,16 +42,18 @@ from mores.registry.varying import PersonNumber
 
 @dataclasses.dataclass(frozen=True)
 class LockInState:
-    """Evidence and beliefs; agents are the people, followed by the assistants."""
+    """Evidence and beliefs. In the agent dimension people are followed by assistants."""
 
     truth: Float[Tensor, " world"]
-    mean_evidence: Float[Tensor, "world agent"]  # mean of private evidence
-    evidence_precision: Float[Tensor, " world"]  # of that evidence, equal for all
+    mean_evidence: Float[Tensor, "world agent"]  # mean of the agent's private observations
+    evidence_precision: Float[
+        Tensor, " world"
+    ]  # precision of `mean_evidence`, equal for all agents
     beliefs: Beliefs
     beliefs_lag1: Beliefs  # one round ago
     beliefs_lag2: Beliefs  # two rounds ago
     reports: Float[Tensor, "world agent"]  # last reports; initially 0
-    traits: Mapping[str, Float[Tensor, "world person"]]  # parameters that differ between people
+    traits: Mapping[str, Float[Tensor, "world person"]]  # samples of person parameters
 
 
 class LockIn(Environment[LockInState]):
@@ -59,28 +61,28 @@ class LockIn(Environment[LockInState]):
 
     Description:
         Each round every agent reports a belief, receives one private observation of the truth, and
-        updates on that observation and on the other side's reports. Left out: trust that changes,
-        a truth that changes, networks among people, and evidence beyond one number.
+        updates its belief by that observation and the reports of the other role. Left out: trust
+        that changes, a truth that changes, networks among people, and evidence beyond one number.
 
     Roles:
         person (`num_people`): trusts assistants.
         assistant (`num_assistants`, 0: none): trusts people.
 
     Observation (both roles, unbounded, units of the estimated number):
-        belief         1   own aggregate belief
-        mean_evidence  1   mean of own private evidence
-        mean_report    1   mean of the other side's last reports; 0 if there are none
+        belief         1   mean of the agent's aggregate belief
+        mean_evidence  1   mean of the agent's private observations
+        mean_report    1   mean of the other role's last reports; 0 if there are none
 
     Action:
-        Both roles, phase report: `report` in [-1e6, 1e6], the belief shown to the other side. It is
+        Both roles, phase report: `report` in [-1e6, 1e6], the belief shown to the other role. It is
         pooled with the precision of the agent's actual belief.
 
     Reward:
         Minus the squared error of the agent's own belief.
 
     Dynamics:
-        The recursion of `belief_pooling`, in float32 without overflow. Within a side there is no
-        trust, except `self_trust` of each agent in its own last aggregate.
+        The recursion of `belief_pooling`, in float32 without overflow. Agents of the same role do
+        not trust each other; `self_trust` is the trust of an agent in its own last belief.
 
     Start:
         Truth normal with standard deviation `truth_std`; beliefs 0 with `prior_precision`.
@@ -140,14 +142,14 @@ class LockIn(Environment[LockInState]):
 
     @functools.cached_property
     def _differing(self) -> dict[str, PersonParameter]:
-        """Parameters that differ between people, by path."""
+        """Person parameters by path."""
         return person_parameters({"trust_in_ai": self.trust_in_ai})
 
     @property
     def loop_gain(self) -> float:
         """Growth factor of precision in two rounds; lock-in above 1. NaN if people differ in trust.
 
-        Then it is this product with the mean of `trust_in_ai` over a world's people.
+        In that case the factor of a world uses the mean of `trust_in_ai` over its people.
         """
         if self._differing:
             return math.nan
@@ -167,32 +169,32 @@ class LockIn(Environment[LockInState]):
         prior = Beliefs(zeros, zeros + self.prior_precision, zero, zero + 1.0)
         traits: Mapping[str, Tensor] = {}
         if self._differing:
-            crowd = People(zeros[:, : self.num_people, None])
-            traits = add_parameters(crowd, self._differing, streams).traits
+            people = People(zeros[:, : self.num_people, None])
+            traits = add_parameters(people, self._differing, streams).traits
         precision = zero + self.prior_precision
         return LockInState(truth, zeros, precision, prior, prior, prior, zeros, traits)
 
     def observe(self, state: LockInState, role: str, phase: str) -> Tensor:
         """See the class docstring."""
-        own, other = slice(0, self.num_people), slice(self.num_people, None)
+        agents, senders = slice(0, self.num_people), slice(self.num_people, None)
         if role == "assistant":
-            own, other = other, own
-        reports = state.reports[:, other]
+            agents, senders = senders, agents
+        reports = state.reports[:, senders]
         mean_report = mean(reports, 1) if reports.shape[1] else torch.zeros_like(state.truth)
-        belief, evidence = state.beliefs.mean[:, own], state.mean_evidence[:, own]
+        belief, evidence = state.beliefs.mean[:, agents], state.mean_evidence[:, agents]
         return torch.stack([belief, evidence, mean_report[:, None].expand(belief.shape)], -1)
 
     def step(
         self, state: LockInState, phase: str, actions: Mapping[str, Tensor], streams: RandomStreams
     ) -> StepResult[LockInState]:
-        """One round of the recursion; a report replaces the belief's mean for the other side."""
+        """One round of the recursion; the other role pools the report instead of the belief."""
         num_agents = self.num_people + self.num_assistants
         noise = self.evidence_noise_std * streams.normal("evidence", num_agents)[..., 0]
         observation_precision = 1.0 / self.evidence_noise_std**2
         precision = state.evidence_precision + observation_precision
         innovation = state.truth[:, None] + noise - state.mean_evidence
-        gain = (observation_precision / precision)[:, None]
-        evidence = state.mean_evidence + innovation * gain
+        weight = (observation_precision / precision)[:, None]
+        evidence = state.mean_evidence + innovation * weight
         reports = torch.cat([actions[name][..., 0] for name in self._role_names], 1)
         beliefs = belief_pooling.update_beliefs(
             state.beliefs, evidence, precision, *self._received_beliefs(state, reports)
@@ -204,11 +206,11 @@ class LockIn(Environment[LockInState]):
         return StepResult(next_state, self._reward(beliefs.mean - state.truth[:, None]))
 
     def _reward(self, error: Tensor) -> dict[str, Tensor]:
-        gain = -(error * error)
-        reward = {"person": gain[:, : self.num_people]}
+        rewards = -(error * error)
+        by_role = {"person": rewards[:, : self.num_people]}
         if self.num_assistants:
-            reward["assistant"] = gain[:, self.num_people :]
-        return reward
+            by_role["assistant"] = rewards[:, self.num_people :]
+        return by_role
 
     def _received_beliefs(
         self, state: LockInState, reports: Float[Tensor, "world agent"]
@@ -223,7 +225,9 @@ class LockIn(Environment[LockInState]):
         trust_in_ai = person_number(self.trust_in_ai, state.traits, "trust_in_ai")
         sent = torch.stack([precision, precision * reports], -1)  # world agent moment
         from_people = self.trust_in_people * total(sent[:, :people], 1)[:, None]
-        from_ai = trust_in_ai * total(sent[:, people:], 1)[:, None]  # world person|one moment
+        from_ai = (
+            trust_in_ai * total(sent[:, people:], 1)[:, None]
+        )  # world agent moment; 1 agent if trust is equal
         received = torch.cat(
             [from_ai.expand(-1, people, -1), from_people.expand(-1, self.num_assistants, -1)], 1
         )
@@ -267,7 +271,7 @@ class LockIn(Environment[LockInState]):
 
     @property
     def metric_bounds(self) -> Mapping[str, tuple[float, float]]:
-        """An indicator is 0 or 1."""
+        """Range of `all_finite`."""
         return {"all_finite": (0.0, 1.0)}
 
     def latent(self, state: LockInState) -> Mapping[str, Tensor]:
@@ -275,7 +279,7 @@ class LockIn(Environment[LockInState]):
         return {"truth": state.truth, "belief": state.beliefs.mean}
 
     def people(self, state: LockInState) -> People:
-        """People with their belief as only value."""
+        """People whose one value is their belief."""
         return People(state.beliefs.mean[:, : self.num_people, None], state.traits)
 
     def analytic_values(self, policies: Mapping[str, Policy], rounds: int) -> Mapping[str, Any]:

@@ -130,7 +130,7 @@ class Panel(Environment[PanelState]):
         "policy of people; null: continuous",
     )
     rounds_per_year: float = Field(
-        default=12.0, gt=0, le=1e6, description="rounds that make a year, for `human`"
+        default=12.0, gt=0, le=1e6, description="number of rounds in a year, for `human`"
     )
     wave_interval: int | None = Field(
         default=None, ge=1, le=1_000_000, description="rounds between waves; default: a year"
@@ -139,13 +139,13 @@ class Panel(Environment[PanelState]):
     human: Annotated[Human, component("human")] = Field(
         default="fitted",
         validate_default=True,
-        description="kind of people, in standard deviations of dispositions and years: sets "
-        "trait_state, ai_influence and the noise of answers",
+        description="human model, in population standard deviations and years: gives the defaults "
+        "of trait_state, ai_influence and answer noise",
     )
     trait_state: TraitStateDynamics | None = Field(
         default=None,
         description="persistence of people's values, in rounds and value units; default: that of "
-        "`human`. If given, it replaces all of it",
+        "`human`. Fields that are not given have the defaults below, not those of `human`",
     )
     conversation_round: int | None = Field(
         default=None, ge=0, description="round of the conversation; none: never"
@@ -153,8 +153,8 @@ class Panel(Environment[PanelState]):
     followup_rounds: int = Field(default=1, ge=1, description="rounds to the follow-up")
     ai_influence: Annotated[float, PersonNumber(ge=0, le=1)] | None = Field(
         default=None,
-        description="share of the distance to the position closed; default: influence of a "
-        "conversation on `human`",
+        description="share of the distance to the persuader's position that the conversation "
+        "closes; default: `influence` of `human`",
     )
 
     def model_post_init(self, context: Any) -> None:
@@ -166,17 +166,17 @@ class Panel(Environment[PanelState]):
 
     @functools.cached_property
     def human_in_rounds(self) -> HumanInRounds:
-        """The human in rounds and value units."""
+        """Parameters of `human` in rounds and value units."""
         return self.human.in_rounds(self.rounds_per_year, self.initial_std)
 
     @functools.cached_property
     def dynamics(self) -> TraitStateDynamics:
-        """Persistence of people's values: `trait_state`, or that of the human."""
+        """Persistence of people's values: `trait_state`, or that of `human`."""
         return self.trait_state or TraitStateDynamics.of_human(self.human_in_rounds)
 
     @functools.cached_property
     def influence(self) -> Any:
-        """`ai_influence`, or that of the human: a number, or a parameter that differs."""
+        """`ai_influence`, or that of `human`: a number or a person parameter."""
         return self.human_in_rounds.influence if self.ai_influence is None else self.ai_influence
 
     @functools.cached_property

@@ -349,7 +349,7 @@ class MatrixGame(Environment[MatrixGameState]):
 
 
 class ImitateLast(Policy):
-    """Option 0 at first, then the others' most frequent last option; sometimes a random one."""
+    """Option 0 at first, then the most frequent last option of others; sometimes a random one."""
 
     tags: ClassVar[Mapping[str, object]] = {"stochastic": True}
 

@@ -32,7 +32,7 @@ from mores.core.stream_addresses import parameter_address
 
 
 class AlignmentRecovery(OfflineLearner):
-    """Restores weights that the stage before changed, within a limit on the downstream loss."""
+    """Restores weights that the previous stage changed, within a limit on the downstream loss."""
 
     epoch_fields: ClassVar[tuple[str, ...]] = ("steps",)
 

@@ -47,7 +47,7 @@ CRITIQUED_VIEW = "critiqued"
 
 
 class CUT(OfflineLearner):
-    """Contrastive unlikelihood training: unlearns the actions that critiques criticize."""
+    """Contrastive unlikelihood training: lowers the probability of criticized actions."""
 
     ratio_threshold: float = Field(
         default=1.1, gt=0, le=100, description="probability ratio of criticized actions (lambda)"

@@ -38,9 +38,9 @@ DISK_ERRNOS = {
 }  # fmt: skip
 
 EXIT_CODES = (
-    "Exit codes: 0 success; 1 a claim failed or, without --allow-undecided, is undecided; 2 a "
-    "mistake of the user, one line for each on standard error; 3 an unexpected exception; 130 "
-    "interrupted, 143 terminated; 141 the reader of the output has gone."
+    "Exit codes: 0: success; 1: a claim failed or, without --allow-undecided, is undecided; "
+    "2: wrong input, one line for each error on standard error; 3: an unexpected exception; "
+    "130: interrupted (Ctrl-C); 141: the pipe of the output was closed; 143: terminated (SIGTERM)."
 )
 
 app = typer.Typer(
@@ -51,28 +51,40 @@ app = typer.Typer(
 )
 
 ScenarioFile = Annotated[
-    str, typer.Argument(metavar="FILE", help="A scenario file, or the name of a bundled one.")
+    str, typer.Argument(metavar="FILE", help="Scenario file, or name of a bundled scenario.")
 ]
 ScenarioFiles = Annotated[
     list[str] | None,
-    typer.Argument(metavar="FILE", help="Scenario files; default: all bundled ones."),
+    typer.Argument(metavar="FILE", help="Scenario files; default: all bundled scenarios."),
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="PATH=VALUE", help="Changes, such as rounds=50 env.num_people=30."),
+    typer.Argument(
+        metavar="PATH=VALUE",
+        help="Overrides of the scenario, such as rounds=50 env.num_people=30.",
+    ),
 ]
 Additions = Annotated[
     list[str] | None,
-    typer.Argument(metavar="PATH=VALUE", help="What the run has afterwards, as replicates=128."),
+    typer.Argument(
+        metavar="PATH=VALUE",
+        help="Settings of the extended run: replicates=128 are 128 in all, not 128 more.",
+    ),
 ]
 ExtendedScenario = Annotated[
     Path | None,
-    typer.Option("--scenario", metavar="FILE", help="The scenario file, with further arms."),
+    typer.Option(
+        "--scenario",
+        metavar="FILE",
+        help="Scenario file that has further arms; default: the scenario of the run.",
+    ),
 ]
 PluginFiles = Annotated[
     list[Path] | None,
     typer.Option(
-        "--load", metavar="FILE.py", help="Python file to run; it registers your classes."
+        "--load",
+        metavar="FILE.py",
+        help="Python file with classes of your own, executed first; repeat it for several files.",
     ),
 ]
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Output folder.")]
@@ -91,37 +103,49 @@ Track = Annotated[
     typer.Option(
         "--track",
         metavar="NAME",
-        help="Log every cell while it is simulated: tensorboard, wandb, mlflow, jsonl, or your own "
-        "tracker; several times for several.",
+        help="Log metrics of every cell while it is simulated: tensorboard, wandb, mlflow, jsonl, "
+        "or a tracker of your own; repeat it for several trackers.",
     ),
 ]
 AllowUndecided = Annotated[
-    bool, typer.Option("--allow-undecided", help="Exit with 0 if no claim failed.")
+    bool, typer.Option("--allow-undecided", help="Exit with 0 also if a claim is undecided.")
 ]
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run.")]
 MovedPluginFiles = Annotated[
     list[Path] | None,
     typer.Option(
         "--load",
         metavar="FILE.py",
-        help="Python file to run, which the run had loaded; it may have moved.",
+        help="Python file of the run that is now at another path, or (extend) a file that new arms "
+        "need.",
     ),
 ]
 Force = Annotated[
-    bool, typer.Option("--force", help="Resume although versions or loaded files have changed.")
+    bool,
+    typer.Option(
+        "--force",
+        help="Resume even if versions of packages or files of --load have changed.",
+    ),
 ]
 HoldOut = Annotated[
-    list[str] | None, typer.Option(metavar="NAME", help="A target to predict only.")
+    list[str] | None,
+    typer.Option(
+        metavar="NAME", help="Target that is not fitted but predicted; repeat it for several."
+    ),
 ]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A name from `mores list`.")]
 TagFilters = Annotated[
     list[str] | None,
-    typer.Option("--where", metavar="TAG[=VALUE]", help="Only entries with this tag."),
+    typer.Option(
+        "--where",
+        metavar="TAG[=VALUE]",
+        help="Only entries with this tag; repeat it for several tags.",
+    ),
 ]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line. A user's mistakes become lines on standard error and an exit code."""
+    """Run the command line and return its exit code; errors are lines on standard error."""
     command = typer.main.get_command(app)
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -161,7 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _with_remedy(lines: str, error: BaseException) -> str:
-    """The error, with the command that resumes the run."""
+    """The lines of an error, and the command that resumes its run if there is one."""
     notes = [note for note in getattr(error, "__notes__", []) if "mores resume" in note]
     return "\n".join([lines, *notes[-1:]])
 
@@ -228,7 +252,7 @@ def resume_command(
     track: Track = None,
     allow_undecided: AllowUndecided = False,
 ) -> int:
-    """Resume a stopped run: simulate the missing cells, evaluate the claims, write the report."""
+    """Resume a run that was stopped: simulate missing cells, evaluate claims, write the report."""
     from mores.experiments.run import resume_run
 
     result = resume_run(folder, jobs, load or (), force, track=track)
@@ -244,9 +268,9 @@ def extend_command(
     load: MovedPluginFiles = None,
     allow_undecided: AllowUndecided = False,
 ) -> int:
-    """Extend a run by replicates, rounds or arms: keep its cells, simulate what is new.
+    """Add replicates, arms or rounds to a run, and simulate only what is new.
 
-    Claims whose data changed are judged again, with an interval of a higher level.
+    With more rounds, all are simulated again. Claims whose data changed get a new verdict.
     """
     from mores.experiments.run import extend
 
@@ -322,7 +346,7 @@ def list_command(where: TagFilters = None, load: PluginFiles = None) -> None:
 
 @app.command("describe")
 def describe_command(name: Name, load: PluginFiles = None) -> None:
-    """Describe an entry of `mores list`, and its parameters."""
+    """Print documentation and parameters of an entry of `mores list`."""
     load_plugins(load or ())
     from rich.padding import Padding
     from rich.text import Text
@@ -377,12 +401,12 @@ def claims_command(
 def _run_claims(
     loaded: Sequence[LoadedScenario], out: Path | None, jobs: int, allow_undecided: bool
 ) -> int:
-    """Run scenarios and print the verdicts of their claims."""
+    """Run scenarios, print the verdicts on their claims, and return the exit code."""
     from mores.experiments.run import run_scenario
     from mores.experiments.run.parameter_uncertainty import plan_cells
     from mores.experiments.run.worker_pool import WorkerPool, num_processes
 
-    plans = [plan_cells(scenario) for scenario in loaded]  # all mistakes before the first run
+    plans = [plan_cells(scenario) for scenario in loaded]  # finds all errors before the first run
     results = []
     with contextlib.ExitStack() as stack:
         temporary = None if out else stack.enter_context(tempfile.TemporaryDirectory("", "mores-"))
@@ -405,7 +429,7 @@ def _run_claims(
 
 
 def _load(file: str, overrides: list[str] | None, load: list[Path] | None) -> LoadedScenario:
-    """A scenario, after the user's plugin files."""
+    """Load the user's plugin files, then the scenario."""
     load_plugins(load or ())
     from mores.experiments.scenario.loading import load_scenario
 
@@ -424,7 +448,7 @@ def _print_result(result: RunResult, allow_undecided: bool) -> int:
 
 
 def _print_verdicts(console: Console, results: Sequence[RunResult]) -> None:
-    """Print the table of verdicts, and a sentence on several claims of a file."""
+    """Print the table of verdicts and, for scenarios with several claims, a note on them."""
     from mores.experiments.claims.several_claims import describe_several
 
     console.print(verdict_table(results))
@@ -435,7 +459,7 @@ def _print_verdicts(console: Console, results: Sequence[RunResult]) -> None:
 
 
 def _exit_code(results: Sequence[RunResult], allow_undecided: bool) -> int:
-    """1 if a claim of any run failed or, unless that is allowed, is undecided."""
+    """1 if a claim of any run failed or, without `allow_undecided`, is undecided; else 0."""
     failed = any(result.failed for result in results)
     undecided = any(result.undecided for result in results)
     return int(failed or (undecided and not allow_undecided))

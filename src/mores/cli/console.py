@@ -1,4 +1,4 @@
-"""Terminal output of the command line: the table of verdicts, the console."""
+"""Terminal output of the command line: tables of verdicts and claims, and their console."""
 
 from __future__ import annotations
 
@@ -37,9 +37,11 @@ def verdict_table(results: Sequence[RunResult]) -> Table:
             claim, estimate = verdict.claim, verdict.estimate
             color = COLORS.get(verdict.status, "")
             points = _describe_points(verdict)
-            over = None if claim.interval == "monte_carlo" else f"over {claim.interval}"
+            interval_type = (
+                None if claim.interval == "monte_carlo" else f"interval over {claim.interval}"
+            )
             arm = _arm_description(claim, scenario)
-            context = [scenario.name, claim.stage, claim.kind, arm, over, points]
+            context = [scenario.name, claim.stage, claim.kind, arm, interval_type, points]
             context.append(claim.source or scenario.source)
             details = "\n" + " - ".join(filter(None, context))
             statement = Text.assemble(claim.statement, (details, "dim"))

@@ -22,16 +22,18 @@ METHODS: Mapping[TrainingMode, str] = {"online": "update", "offline": "fit_offli
 
 @dataclasses.dataclass(frozen=True)
 class TrainingDiagnostics:
-    """What became of the training of a learner's models since the stage began.
+    """State of the training of a learner's models since the stage began.
 
     Attributes:
         num_updates: updates of each model; `None`: the learner does not count them.
         stopped_at: round of training in which each model had to stop; -1: it has not.
         stop_reasons: models that stopped, one line each: model, time and reason.
-        obstacle: what the next online update waits for, or why there can be none.
-        min_rounds: rounds of an update, from the start of a stage; `None`: there can be none.
-        frozen: whether the learner is not to train although it could, as a baseline.
-        member: name of the member of a learner that consists of several.
+        obstacle: condition of the next online update that is not met yet, or reason why there can
+            be none; a phrase for messages.
+        min_rounds: rounds from the start of a stage until the first update; `None`: there can be
+            none.
+        frozen: whether training is switched off, for use as a baseline.
+        member: name of the member, for a learner with several; else empty.
         draw: draw of uncertain parameters of each model; `None`: 0 everywhere.
     """
 
@@ -46,12 +48,12 @@ class TrainingDiagnostics:
 
     @property
     def messages(self) -> list[str]:
-        """`stop_reasons`, with the member."""
+        """`stop_reasons`, each with the name of the member before it."""
         prefix = f"{self.member}: " if self.member else ""
         return [prefix + line for line in self.stop_reasons]
 
     def no_update_reason(self, rounds: int) -> str:
-        """Reason why the models can have no online update in so many rounds. Empty: none."""
+        """Reason why the models cannot have an online update within `rounds`; empty if they can."""
         if self.frozen or (self.min_rounds is not None and rounds >= self.min_rounds):
             return ""
         prefix = f"{self.member}: " if self.member else ""
@@ -60,13 +62,13 @@ class TrainingDiagnostics:
 
 
 class Learner(Policy):
-    """Policy that trains. Its state outlives episodes and stages.
+    """Policy that trains. Its state is kept across episodes and stages.
 
     Attributes:
-        trains: `online`: it has `update`; `offline`: it has `fit_offline`; or both.
-        separates_draws: whether worlds of different `streams.draw` have separate models, as those
-            of different replicates have. If not, the draws of uncertain parameters are simulated
-            one after another.
+        trains: modes of training: `online` (it has `update`), `offline` (it has `fit_offline`).
+        separates_draws: whether worlds of different draws of uncertain parameters (`streams.draw`)
+            have separate models, as worlds of different replicates do. If not, draws are simulated
+            one after another instead of in one batch.
     """
 
     keeps_state: ClassVar[bool] = True
@@ -81,7 +83,7 @@ class Learner(Policy):
             UserError: it does not.
         """
         if isinstance(cls.trains, (property, functools.cached_property)):
-            return  # it depends on the parameters
+            return  # a property may depend on parameters: nothing to compare here
         if not isinstance(cls.trains, Set) or not cls.trains <= METHODS.keys():
             raise UserError(
                 f"{cls.__name__}: `trains` must be a set of {', '.join(METHODS)}, not "
@@ -101,7 +103,7 @@ class Learner(Policy):
                 )
 
     def update(self, state: Any, transition: Transition, streams: RandomStreams) -> Any:
-        """State after one round of experience, for learners that train online."""
+        """State after a transition of one round, for learners that train online."""
         raise NotImplementedError
 
     def fit_offline(self, state: Any, dataset: EpisodeDataset, streams: RandomStreams) -> Any:
@@ -109,38 +111,38 @@ class Learner(Policy):
         raise NotImplementedError
 
     def state_dict(self, state: Any) -> Mapping[str, Tensor]:
-        """Learned parameters by name, each leading with the model dimension, for checkpoints."""
+        """Learned parameters by name, `[model, ...]` each, for checkpoints."""
         return {}
 
     def load_state_dict(self, state: Any, tensors: Mapping[str, Tensor]) -> Any:
-        """State with the parameters of a `state_dict`, of a learner with the same models.
+        """State with the parameters of a `state_dict` of a learner with the same models.
 
         Raises:
-            UserError: the tensors do not fit.
+            UserError: names or shapes of the tensors differ from those of the models.
         """
         if tensors:
             raise NotImplementedError
         return state
 
     def diagnostics(self, state: Any) -> Sequence[TrainingDiagnostics]:
-        """What became of the training: one entry, or one for each member.
+        """State of the training: one entry, or one for each member. Empty: unknown.
 
-        A run reports models without updates. A claim about learning does not rest on them. Empty:
-        nothing is known.
+        A run reports models without updates; a claim of kind `learned` fails if no model of
+        its arm was updated.
         """
         return ()
 
     def learning_metrics(self, state: Any) -> Mapping[str, Float[Tensor, " model"]]:
         """Quantities of the latest updates by name, such as losses, for training curves.
 
-        Called once after every episode, or pass over a dataset. The models of a replicate stand
-        side by side, replicates in order; each has a number in every quantity, NaN if it had no
-        update since the last call. Empty: the learner reports nothing.
+        Called once after every episode, or pass over a dataset. Models are ordered by replicate;
+        those of a replicate are adjacent. The number of a model without an update since the last
+        call is NaN. Empty: the learner reports nothing.
         """
         return {}
 
     def share_parameters(self, state: Any, other_state: Any) -> Any:
-        """State that shares its parameters with `other_state`, of an equal learner at another role.
+        """State that shares its parameters with `other_state`, an equal learner's in another role.
 
         Called before the first round for a learner that acts for several roles.
         """
@@ -153,11 +155,11 @@ class Learner(Policy):
 
     @property
     def frozen(self) -> bool:
-        """Whether it does not train although it could, as a baseline."""
+        """Whether training is switched off, for use as a baseline."""
         return False
 
     def dry_run_version(self) -> Policy:
-        """The same learner with the least work that shows whether it can train, for a dry run."""
+        """A learner with minimal work per update, for a dry run that tests whether it can train."""
         return self
 
 

@@ -1,7 +1,8 @@
-"""Random numbers of the next episodes of every world, generated ahead for many restarts at once.
+"""Prefetched random numbers of the first rounds of the next episodes of every world.
 
-A restart of few worlds needs few numbers, whose cost is the number of operations. Here the numbers
-of several episodes of all worlds are generated together, and a restart copies those of its worlds.
+Worlds that begin another episode need few numbers, and the time to generate few numbers is that of
+the calls. One call therefore generates the numbers of several future episodes of all worlds; a
+world that begins an episode gets a copy of its numbers.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""Numbers that differ between people or worlds, and otherwise behave as a Python number does.
+"""Tensor of numbers that differ between people or worlds, with the type promotion of a number.
 
-A Python number takes the dtype of the tensor that it meets: `0.3 * float32` is float32, after
-arithmetic among Python numbers in double precision. A `ParameterTensor` does the same. Code that is
-written for a parameter that is one number, such as `(1.0 - self.susceptibility) * anchor`, then
-works for one that differs, and gives a person the same bits as that person's number alone would.
+In an operation with a tensor, a Python number takes the dtype of the tensor: `0.3 * x` is float32
+if `x` is; arithmetic among Python numbers is in double precision. A `ParameterTensor` does the
+same. Code that is written for a parameter that is one number, such as
+`(1.0 - self.susceptibility) * anchor`, then also works for one that differs between people, and the
+result of a person is bit for bit that of the person's number alone.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# A number has no elements to select: of a `ParameterTensor` these give another one.
+# Functions that select elements: their result for a `ParameterTensor` is another one.
 _SELECTIONS = frozenset(
     {
         *(Tensor.__getitem__, Tensor.gather, torch.gather),
@@ -25,23 +26,24 @@ _SELECTIONS = frozenset(
 
 
 class ParameterTensor(Tensor):
-    """A float64 tensor that takes the dtype of other floating-point tensors that it meets.
+    """A float64 tensor that is converted to the dtype of other floating-point operands.
 
-    With tensors of integers or booleans alone the result has the default dtype, as a number's has.
-    Without other tensors it is another `ParameterTensor`, and so it is where elements are selected.
+    With tensors of integers or booleans alone the result has the default dtype, as that of a number
+    has. Without other tensors, and where elements are selected, it is a `ParameterTensor`.
 
-    Its truth value is true, as that of a number other than 0: whether it is 0 for some is not
-    decided by a branch. `p += x` gives a new tensor and does not modify `p`.
+    Its truth value is True, that of a number other than 0, even if some or all elements are 0: a
+    branch such as `if self.noise_std` must compute the general case. `p += x` gives a new tensor
+    and does not modify `p`.
     """
 
     @classmethod
     def of(cls, numbers: Tensor) -> ParameterTensor:
-        """The numbers, in float64."""
+        """The numbers as a `ParameterTensor`, in float64."""
         return numbers.to(torch.float64).as_subclass(cls)
 
     def __bool__(self) -> bool:
         if self.dtype is torch.bool:
-            return bool(self.as_subclass(Tensor))  # of a comparison: one element, or an error
+            return bool(self.as_subclass(Tensor))  # a comparison: one element, or an error
         return True
 
     def __pow__(self, exponent: Any) -> Any:
@@ -75,7 +77,7 @@ class ParameterTensor(Tensor):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Compute with plain tensors of the dtype that a number in its place would take."""
+        """Compute with plain tensors of the dtype to which a number in its place is converted."""
         kwargs = kwargs or {}
         others = [x for x in _tensors((*args, *kwargs.values())) if not isinstance(x, cls)]
         if func in _SELECTIONS:
@@ -114,7 +116,7 @@ def _power(base: Any, exponent: Any) -> Any:
 
 
 def _tensors(values: Iterable[Any]) -> list[Tensor]:
-    """The tensors among arguments, and in lists and tuples among them."""
+    """Tensors among the arguments, also those in lists and tuples."""
     found: list[Tensor] = []
     for value in values:
         if isinstance(value, Tensor):

@@ -19,9 +19,10 @@ class People:
     """People of a batch of worlds.
 
     Attributes:
-        values: position of each person on each value dimension.
-        traits: other quantities of a person by name, `[world, agent]`.
-        groups: group index of each person, or `None`.
+        values: position of each person on each value dimension, value units.
+        traits: other quantities of a person by name, such as age or the sample of a person
+            parameter, each in its own unit.
+        groups: group index of each person, from 0; None: no groups.
         group_names: name of each group, by index; the same in all worlds. Empty: groups have
             no names.
     """
@@ -33,7 +34,7 @@ class People:
 
 
 class Population(Config, ABC):
-    """A source of people: parameters, or real data."""
+    """Source of people: a distribution, or respondents of a survey."""
 
     @abstractmethod
     def sample_people(self, streams: RandomStreams) -> People:
@@ -51,24 +52,25 @@ class Population(Config, ABC):
 
     @property
     def value_std(self) -> float | None:
-        """Standard deviation of dispositions over people, root mean square over value dimensions.
+        """Standard deviation of dispositions over people, value units; None: unknown.
 
-        The unit in which a `Human` is stated; None: unknown.
+        Root mean square over value dimensions. It is the unit of the parameters of a `Human`.
         """
         return None
 
     @property
     def resamples_people(self) -> bool:
-        """Whether every world has its own sample of respondents, drawn with replacement."""
+        """Whether every world has its own sample of respondents, with replacement."""
         return False
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What a user should know of the data, such as respondents left out; `mores check` shows
-        it.
+        """Notes on the data for the user, such as the number of excluded respondents.
+
+        `mores check` prints them, `mores run` writes them to its log.
         """
         return ()
 
     def environment_parameters(self) -> Mapping[str, Any]:
-        """Parameters of the environment that the population sets, such as `num_people`."""
+        """Parameters of the environment that the population determines, such as `num_people`."""
         return {}

@@ -1,17 +1,19 @@
-"""Parameters that differ between people, groups or draws, and how code reads them.
+"""Parameters whose value differs between people, and functions that read them.
 
-A field of an environment, of a part of one (`trust`, `peers.rule`) or of a response model may hold
-a number, or a `PersonParameter`: a distribution, a value per group, a column of the population. Its
-annotation is `mores.registry.varying.PersonNumber`.
+A field of an environment, of a config within it (`trust`, `peers.rule`) or of a response model may
+hold a number, or a `PersonParameter`: a distribution, a value for each group, a column of the
+population. The annotation of such a field is `mores.registry.varying.PersonNumber`.
 
 At the start of an episode `add_parameters` samples every such field once for each person. The
-samples are traits of the people (`People.traits`), named by the path of the field, so that they are
-inherited by newcomers, recorded and seen by metrics like all traits. In a round, `bind` gives a
-copy of the part in which the field is a tensor `[world, agent, 1]`, and `person_number` that tensor
-or the number. The tensor behaves as a number would (`mores.core.parameter_tensor`).
+samples are traits of the people (`People.traits`), named by the path of the field; like all traits
+they are inherited by newcomers, recorded, and available to metrics. In a round,
+`resolve_parameters` returns a copy of a config in which each such field is a tensor
+`[world, agent, 1]`; `person_number` returns this tensor for one field, or its number. The tensor
+behaves as a number does (`mores.core.parameter_tensor`).
 
-`WorldNumber` is the annotation of a number of the community, such as the drift of history. It
-differs between the draws of uncertain parameters only: `PerDraw`, read by `world_number`.
+`mores.registry.varying.WorldNumber` is the annotation of a number that is the same for all people
+of a world, such as the drift of history. It may differ between draws of uncertain parameters
+(`PerDraw`); `world_number` reads it.
 """
 
 from __future__ import annotations
@@ -37,53 +39,59 @@ AnyConfig = TypeVar("AnyConfig", bound=Config)
 
 
 class PersonParameter(Config, ABC):
-    """How a parameter differs between people."""
+    """Parameter whose value differs between people: a distribution, or a function of traits."""
 
     tags: ClassVar[Mapping[str, object]] = {}  # for `mores list --where`
 
     @property
     def bounds(self) -> tuple[float, float] | None:
-        """Smallest and largest possible value, compared with the range of the field.
+        """Smallest and largest possible value, in the units of the field.
 
-        None: unknown before people are sampled; then every sample is checked.
+        They must be within the range of the field. None: they are unknown before people are
+        sampled; then every sample is checked.
         """
         return None
 
     @abstractmethod
     def sample(self, people: People, streams: RandomStreams) -> Float[Tensor, "world agent"]:
-        """The value of each person, at the start of an episode.
+        """The value of each person, sampled at the start of an episode, in the units of the field.
 
         Args:
             people: the people, with values, traits and groups.
-            streams: random streams of this parameter alone.
+            streams: random streams that only this parameter uses.
         """
 
 
 class PerDraw(PersonParameter):
-    """A number for each draw of the uncertain parameters that are simulated in one batch."""
+    """One number for each draw of uncertain parameters, where draws are simulated in one batch."""
 
-    values: tuple[float, ...] = Field(min_length=1, description="by number of the draw")
+    values: tuple[float, ...] = Field(
+        min_length=1, description="number for each draw, indexed by the number of the draw"
+    )
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """Range of the numbers."""
+        """Smallest and largest of the numbers."""
         return min(self.values), max(self.values)
 
     def sample(self, people: People, streams: RandomStreams) -> Float[Tensor, "world agent"]:
-        """The number of each world's draw, for all people."""
+        """The number of the draw of each world, the same for all people of the world."""
         by_world = self.by_world(streams)
         return by_world[:, None].expand(-1, people.values.shape[1])
 
     def by_world(self, streams: RandomStreams) -> Float[Tensor, " world"]:
-        """The number of each world's draw, in float64."""
+        """The number of the draw of each world, in float64."""
         numbers = torch.tensor(self.values, dtype=torch.float64, device=streams.device)
         return numbers[streams.draw]
 
 
-class Ranged(PersonParameter):
-    """A parameter whose values are only known when people are sampled, with the field's range.
+class RangeChecked(PersonParameter):
+    """Parameter of unknown bounds, whose samples are compared with the range of the field.
 
-    `excludes_low` and `excludes_high`: the end of the range is no possible value.
+    Attributes:
+        parameter: the parameter.
+        low, high: range of the field; None: no limit.
+        excludes_low, excludes_high: whether this end of the range is not a valid value.
     """
 
     parameter: PersonParameter
@@ -93,10 +101,10 @@ class Ranged(PersonParameter):
     excludes_high: bool = False
 
     def sample(self, people: People, streams: RandomStreams) -> Float[Tensor, "world agent"]:
-        """The values.
+        """Samples of the parameter.
 
         Raises:
-            UserError: a value is outside of the range.
+            UserError: a sample is outside the range.
         """
         values = self.parameter.sample(people, streams)
         low = -math.inf if self.low is None else self.low
@@ -112,31 +120,37 @@ class Ranged(PersonParameter):
         return values
 
 
-def person_parameters(parts: Mapping[str, Any]) -> dict[str, PersonParameter]:
-    """All parameters that differ, by path: those in `parts`, and in fields of configs among them.
+def person_parameters(fields: Mapping[str, Any]) -> dict[str, PersonParameter]:
+    """All person parameters in `fields` and, recursively, in configs among them, by path.
 
     Args:
-        parts: numbers, parameters and configs by path.
+        fields: values of fields by path: numbers, person parameters, configs; others are skipped.
     """
     found: dict[str, PersonParameter] = {}
-    for path, part in parts.items():
-        if isinstance(part, PersonParameter):
-            found[path] = part
-        elif isinstance(part, Config):
-            names = type(part).model_fields
+    for path, value in fields.items():
+        if isinstance(value, PersonParameter):
+            found[path] = value
+        elif isinstance(value, Config):
+            names = type(value).model_fields
             prefix = f"{path}." if path else ""
-            found |= person_parameters({f"{prefix}{name}": getattr(part, name) for name in names})
+            found |= person_parameters({f"{prefix}{name}": getattr(value, name) for name in names})
     return found
 
 
 def refuse_parameters(owner: str, config: Config) -> None:
-    """Refuse a config with parameters that differ, where its owner has no people to sample them.
+    """Raise an error if a config has person parameters, where there are no people to sample them.
+
+    Args:
+        owner: path of the config with a final dot, for the message.
+        config: the config.
 
     Raises:
-        UserError: it has some.
+        UserError: the config has a person parameter.
     """
     for path in person_parameters({"": config}):
-        message = f"{owner}{path}: must be a number here; only people differ"
+        message = (
+            f"{owner}{path}: must be a number here, not a person parameter: there are no people"
+        )
         raise UserError(message, code="unsupported", path=f"{owner}{path}")
 
 
@@ -147,12 +161,12 @@ def add_parameters(
 
     Args:
         people: people at the start of an episode.
-        parameters: by path.
+        parameters: person parameters by path; the path is the name of the trait.
         streams: random streams of the environment or policy.
 
     Raises:
-        UserError: a sample has another shape, or a number that is not finite or outside of the
-            parameter's `bounds`.
+        UserError: samples do not have the shape `[world, agent]`, are not finite, or are outside
+            the range of the field or the `bounds` of the parameter.
     """
     sampled: dict[str, Tensor] = {}
     shape = tuple(people.values.shape[:2])
@@ -163,8 +177,8 @@ def add_parameters(
             message = f"{path}: {error}"
             raise UserError(message, code=error.code, path=error.path or path) from None
         if not isinstance(values, Tensor) or tuple(values.shape) != shape:
-            given = getattr(values, "shape", type(values).__name__)
-            message = f"{path}: one number for each person is needed, {list(shape)}, not {given}"
+            found = getattr(values, "shape", type(values).__name__)
+            message = f"{path}: one number for each person is needed, {list(shape)}, not {found}"
             raise UserError(message, code="wrong_shape", path=path)
         if not values.float().isfinite().all():
             message = f"{path}: the number of a person is NaN, infinite or beyond float32"
@@ -187,32 +201,44 @@ def _check_bounds(path: str, values: Tensor, bounds: tuple[float, float] | None)
 
 
 def person_number(number: Any, traits: Mapping[str, Tensor], path: str) -> Any:
-    """The number of a field, or a `ParameterTensor` `[world, agent, 1]` if people differ."""
+    """The number of a field, or a `ParameterTensor` `[world, agent, 1]` if people differ in it.
+
+    Args:
+        number: value of the field: a number or a person parameter.
+        traits: traits of the people, with the samples of the parameter.
+        path: path of the field, the name of its trait.
+    """
     if not isinstance(number, PersonParameter):
         return number
     return ParameterTensor.of(traits[path][..., None])
 
 
 def world_number(number: Any, streams: RandomStreams) -> Any:
-    """The number of a field of the community, or a `ParameterTensor` `[world, 1, 1]` of draws."""
+    """The number of a field, or a `ParameterTensor` `[world, 1, 1]` if draws differ in it.
+
+    Args:
+        number: value of a field that is the same for all people: a number or a `PerDraw`.
+        streams: random streams of the worlds, which know the draw of each.
+    """
     if not isinstance(number, PerDraw):
         return number
     return ParameterTensor.of(number.by_world(streams)[:, None, None])
 
 
-def bind(
+def resolve_parameters(
     config: AnyConfig, traits: Mapping[str, Tensor], path: str, streams: RandomStreams | None = None
 ) -> AnyConfig:
-    """A copy in which parameters that differ are tensors; the config itself if none does.
+    """A copy of a config in which person parameters are tensors; the config itself if it has none.
 
     Args:
-        config: a part of an environment or policy.
-        traits: traits of the people.
-        path: path of the part, as in `People.traits`.
-        streams: random streams, for parameters of the community that differ between draws.
+        config: a config of an environment or policy.
+        traits: traits of the people, with the samples of its parameters.
+        path: path of the config, the prefix of the names of their traits.
+        streams: random streams of the worlds, for numbers that differ between draws.
 
     Returns:
-        Parameters of people are `[world, agent, 1]`, those of the community `[world, 1, 1]`.
+        Numbers that differ between people are `[world, agent, 1]`, those that differ only between
+        draws `[world, 1, 1]`.
     """
     update: dict[str, Any] = {}
     for name in type(config).model_fields:
@@ -223,6 +249,6 @@ def bind(
             elif isinstance(value, PerDraw) and streams is not None:
                 update[name] = world_number(value, streams)
         elif isinstance(value, Config):
-            part = bind(value, traits, below, streams)
-            update |= {} if part is value else {name: part}
+            resolved = resolve_parameters(value, traits, below, streams)
+            update |= {} if resolved is value else {name: resolved}
     return config.model_copy(update=update) if update else config

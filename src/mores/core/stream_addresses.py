@@ -1,10 +1,11 @@
-"""Texts that address random streams: data, frozen byte for byte.
+"""Names in the addresses of random streams. They must not change.
 
 The address of a stream is a path such as `/player/person/answer/slip`: scopes, names of roles and
-phases, and the name of the stream. Its bytes select the random numbers (`random_streams`), so a
-changed byte changes results. Things are renamed, these texts are not: a constant below has today's
-name, its value the text of old. `tests/test_stream_addresses.py` holds that every text which the
-package gives to a stream stands in `ADDRESSES`.
+phases, and the name of the stream. Its bytes select the random numbers (`random_streams`), so that
+a changed name changes results. If code is renamed, the address is not: a constant below has the
+current name, and its value is an earlier name.
+`tests/test_stream_addresses.py` checks that every name which the package gives to a stream is in
+`ADDRESSES`.
 
 Names of roles and phases, of layers (`weights/policy.0`) and of a policy's agents (`seats 0`) are
 parts of addresses as well.
@@ -55,7 +56,7 @@ COMPONENT = "camp"
 BOUNDED_ACTION = "point"
 UNBOUNDED_ACTION = "free point"
 
-# Layers of encoders: today's name, and the name that their streams have.
+# Layers of encoders: current name, and name in addresses.
 _ENCODERS = ("policy", "critic")
 _LAYERS = {
     "input_gates": "seen",
@@ -73,9 +74,9 @@ _NORM_PARAMETERS = {"weight": "gain", "bias": "offset"}
 
 
 def parameter_address(name: str) -> str:
-    """Text of a layer or parameter in addresses: `policy.seen` for `policy.input_gates`.
+    """Name of a layer or parameter in addresses: `policy.seen` for `policy.input_gates`.
 
-    Only names in encoders have another text; those of heads contain names of phases and keep them.
+    Only layers of encoders have another name there than in code.
     """
     encoder, *path = name.split(".")
     if encoder not in _ENCODERS or not path:

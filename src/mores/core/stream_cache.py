@@ -1,8 +1,9 @@
-"""Cache of the numbers of random streams, several rounds at once.
+"""Cache of random streams, which generates the numbers of several rounds in one call.
 
-The cost of few numbers is the number of operations, so the numbers of several rounds, and of
-streams whose cached rounds end together, are generated at once. When some worlds restart in another
-episode, only their numbers are generated anew. This changes the cost, never the numbers.
+The time to generate few numbers is that of the calls, not of the numbers. One call therefore
+generates the numbers of several rounds, and those of all streams whose cached rounds end in the
+same round. If some worlds begin another episode, only their numbers are replaced. The cache changes
+the run time, never the numbers.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ MAX_CACHED_WORDS = 2**18  # per request, over all rounds, worlds and agents
 
 
 class DrawCounter:
-    """Number of blocks of random numbers that were generated."""
+    """Number of tensors of random numbers that were generated; 0: a simulation is deterministic."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -48,7 +49,7 @@ class StreamCache:
 
     Args:
         keys: addresses of the worlds.
-        draws: counts what is generated.
+        draws: counter of the generated tensors.
     """
 
     def __init__(self, keys: WorldKeys, draws: DrawCounter) -> None:
@@ -61,7 +62,7 @@ class StreamCache:
 
     @property
     def requests(self) -> tuple[Request, ...]:
-        """Requests that were made, for `restart`."""
+        """Requests whose numbers are in the cache; an argument of `restart`."""
         return tuple(self._cached)
 
     def draw(self, request: Request, offset: int) -> Float[Tensor, "world agent width"]:
@@ -71,7 +72,7 @@ class StreamCache:
             return generate(self.keys, [(request, 1)], offset)[0][0]
         cached = self._cached.get(request)
         if cached is None or not cached.start <= offset < cached.end:
-            # with it those whose rounds end here as well
+            # Other requests whose cached rounds end here are generated in the same call.
             due = [r for r, c in self._cached.items() if c.end == offset == c.last + 1]
             rounds = {r: self._rounds_to_cache(r, offset) for r in dict.fromkeys([request, *due])}
             self._cache(rounds, generate(self.keys, list(rounds.items()), offset), offset)
@@ -98,7 +99,7 @@ class StreamCache:
         words = len(self.keys) * request.num_agents * request.width
         return max(1, MAX_CACHED_WORDS // max(1, words))
 
-    # --- restarts ----------------------------------------------------------------------------
+    # --- worlds that begin another episode ---------------------------------------------------
 
     def restart(
         self,

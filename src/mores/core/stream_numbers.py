@@ -1,8 +1,9 @@
 """Numbers of random streams: Philox words at addresses, transformed to a distribution.
 
 The *key* of a word is a function of (seed, replicate, world, stage, episode), its *counter* of
-(position in the stream, agent, stream name): see `mores.core.random_streams`. Numbers of several
-streams are generated together, since the cost of few numbers is the number of operations.
+(position in the stream, agent, stream name): see `mores.core.random_streams`. A word is an unsigned
+number of 32 bits, a block the four words that Philox computes from one counter. Numbers of several
+streams are generated in one call, since the time to generate few numbers is that of the calls.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from mores.core.philox import MASK, philox_numpy, philox_torch
 Transform = Callable[[Int[Tensor, "*shape word"]], Float[Tensor, "*shape word"]]
 
 MAX_CACHED_COUNTERS = 2**11  # blocks of a request whose counters are kept
-MAX_JOINT_BLOCKS = 2**15  # of several streams at once; with more, operations are not the cost
+MAX_JOINT_BLOCKS = 2**15  # of several streams in one call; with more, calls cost little
 
 
 class Request(NamedTuple):
@@ -33,9 +34,9 @@ class Request(NamedTuple):
 
     Attributes:
         name: name of the stream with its scope.
-        transform: function from the words of blocks to as many numbers.
+        transform: function from words to as many numbers of a distribution.
         agents: number of agents, or their indices.
-        width: numbers of an agent.
+        width: number of numbers for each agent.
     """
 
     name: str
@@ -58,12 +59,12 @@ class Request(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class WorldKeys:
-    """Addresses of the numbers of a batch of worlds. Arrays are on the host.
+    """Addresses of the random numbers of a batch of worlds. Arrays are on the host.
 
     Attributes:
-        seed, stage: of all worlds.
-        replicate, world: replicate of each world, and its number within it.
-        draw: its draw of uncertain parameters, which is no part of the address.
+        seed, stage: seed and stage of all worlds.
+        replicate, world: replicate of each world, and number of the world within the replicate.
+        draw: draw of uncertain parameters of each world, which is not part of the address.
         episode: episode of each world.
         first_round: round of each world at offset 0.
         device: device of the numbers.
@@ -125,9 +126,9 @@ class WorldKeys:
 
     @functools.cached_property
     def distinct(self) -> tuple[WorldKeys, Int[Tensor, " world"]] | None:
-        """The keys without repetition, and the index of each world's among them.
+        """Keys of the distinct addresses, and the index of each world's address among them.
 
-        Worlds of several draws of uncertain parameters may have equal keys. None: none are equal.
+        Worlds in several draws of uncertain parameters may have equal addresses. None: all differ.
         """
         if (self.draw == self.draw[0]).all():
             return None
@@ -154,12 +155,12 @@ class WorldKeys:
 
 
 def generate(keys: WorldKeys, requests: Sequence[tuple[Request, int]], offset: int) -> list[Tensor]:
-    """Numbers of streams for some rounds from an offset on, `[round, world, agent, width]` each.
+    """Random numbers of several requests, `[round, world, agent, width]` each.
 
     Args:
-        keys: the worlds.
-        requests: what is drawn in a round, and the number of rounds.
-        offset: rounds since `keys.first_round`.
+        keys: addresses of the worlds.
+        requests: requests, each with its number of rounds.
+        offset: first of the rounds, counted from `keys.first_round`.
     """
     if not requests:
         return []
@@ -187,7 +188,7 @@ def generate(keys: WorldKeys, requests: Sequence[tuple[Request, int]], offset: i
 
 
 class _Layout(NamedTuple):
-    """Blocks of one request."""
+    """Position of the numbers of one request among the blocks of its agents."""
 
     request: Request
     rounds: int
@@ -218,7 +219,7 @@ class _Layout(NamedTuple):
     def arrange(
         self, numbers: Float[Tensor, "world number"]
     ) -> Float[Tensor, "round world agent width"]:
-        """Numbers of whole blocks, by round and agent."""
+        """The requested numbers among those of whole blocks, ordered by round and agent."""
         request, rounds = self.request, self.rounds
         numbers = numbers.unflatten(1, (request.num_agents, 4 * self.blocks))
         skipped, count = self.first % 4, rounds * request.width
@@ -232,7 +233,7 @@ class _Layout(NamedTuple):
 
 
 def _counter(name: tuple[int, int], agents: np.ndarray, blocks: int) -> np.ndarray:
-    """Block from the first, agent, and two words of the name, `[4, block]`."""
+    """Counters `[4, block]`: index of the block, agent, and two words of the stream name."""
     counter = np.empty((4, len(agents), blocks), np.int64)
     counter[0] = np.arange(blocks)
     counter[1] = agents[:, None]
@@ -263,7 +264,7 @@ def _groups(layouts: Sequence[_Layout], num_worlds: int) -> Iterator[list[int]]:
 
 
 def _words(keys: WorldKeys, layouts: Sequence[_Layout]) -> Int[Tensor, "world block 4"]:
-    """Words of the blocks of all requests, one after the other."""
+    """Words of the blocks of all requests, concatenated."""
     counter = [layout.counter() for layout in layouts]
     counter = counter[0] if len(counter) == 1 else np.concatenate(counter, 1)
     first = [layout.first // 4 for layout in layouts]
@@ -271,9 +272,9 @@ def _words(keys: WorldKeys, layouts: Sequence[_Layout]) -> Int[Tensor, "world bl
         return _device_words(keys, counter, first, [layout.num_blocks for layout in layouts])
     block = np.empty((max(map(len, first)), counter.shape[1]), np.int64)
     start = 0
-    for layout, own in zip(layouts, first, strict=True):
+    for layout, first_block in zip(layouts, first, strict=True):
         end = start + layout.num_blocks
-        np.add(own[:, None], counter[0, start:end], out=block[:, start:end])
+        np.add(first_block[:, None], counter[0, start:end], out=block[:, start:end])
         start = end
     agent, low, high = counter[1:].view(np.uint64)
     key_0, key_1 = keys.words[:, :, None]
@@ -287,7 +288,7 @@ def _words(keys: WorldKeys, layouts: Sequence[_Layout]) -> Int[Tensor, "world bl
 def _device_words(
     keys: WorldKeys, counter: np.ndarray, first: Sequence[np.ndarray], sizes: Sequence[int]
 ) -> Int[Tensor, "world block 4"]:
-    """`_words` on a device, with one copy to it for the counters and one for the worlds."""
+    """`_words` on a device, with one host-to-device copy for counters and one for worlds."""
     request = np.repeat(np.arange(len(sizes)), sizes)
     on_device = torch.from_numpy(np.concatenate([counter, request[None]])).to(keys.device)
     offset, agent, low, high, request = on_device
@@ -319,12 +320,15 @@ def stream_id(name: str) -> tuple[int, int]:
 
 
 def uniform(words: Int[Tensor, "*shape word"]) -> Float[Tensor, "*shape word"]:
-    """Numbers in [0, 1), 24 bits each."""
+    """Uniform numbers in [0, 1), multiples of 2^-24."""
     return (words >> 8).to(torch.float32) * 2.0**-24
 
 
 def normal(words: Int[Tensor, "*shape word"]) -> Float[Tensor, "*shape word"]:
-    """Pairs of words to pairs of normals; the radius uses all 32 bits, so tails reach 6.8."""
+    """Standard normal numbers by the Box-Muller transform: two words give two numbers.
+
+    The radius uses all 32 bits of its word, so that the largest absolute value is 6.8.
+    """
     radius_word, angle_word = words[..., 0::2], words[..., 1::2]
     radius = torch.sqrt(-2.0 * torch.log((radius_word.to(torch.float32) + 0.5) * 2.0**-32))
     angle = (angle_word >> 8).to(torch.float32) * (2.0 * math.pi * 2.0**-24)
@@ -332,5 +336,8 @@ def normal(words: Int[Tensor, "*shape word"]) -> Float[Tensor, "*shape word"]:
 
 
 def gumbel(words: Int[Tensor, "*shape word"]) -> Float[Tensor, "*shape word"]:
-    """23 bits: with 24 the largest uniform would round to 1, and its logarithm to 0."""
+    """Standard Gumbel numbers from the highest 23 bits of each word.
+
+    With 24 bits the largest uniform number would be rounded to 1, whose logarithm is 0.
+    """
     return -torch.log(-torch.log(((words >> 9).to(torch.float32) + 0.5) * 2.0**-23))

@@ -1,13 +1,15 @@
-"""Annotations of numbers that may differ between people, or between draws of uncertain parameters.
+"""Annotations of fields that accept a number, or one for each person or each draw.
 
     ai_influence: Annotated[float, PersonNumber(ge=0, le=1)] = Field(default=0.1, description="...")
 
-accepts a number, an object of `mores.core.person_parameters.PersonParameter`, or a mapping with a
-kind of the registry `person_parameter`, such as `{kind: beta, mean: 0.3, std: 0.1}`. How code reads
-such a field: `mores.core.person_parameters`.
+accepts a number, a `mores.core.person_parameters.PersonParameter`, or a mapping with a kind of the
+registry `person_parameter`, such as `{kind: beta, mean: 0.3, std: 0.1}`. Functions that read such a
+field are in `mores.core.person_parameters`. `WorldNumber` is for numbers that are the same for all
+people of a world.
 
-A number for each draw of uncertain parameters is written as `per_draw([0.1, 0.4])`. It is no kind
-of the registry: a scenario cannot state it, and fields accept it only within `accept_draws`.
+A draw is one sample of the uncertain parameters of a scenario. Both annotations also accept a
+number for each draw, `per_draw([0.1, 0.4])`, but only within `accept_draws`: it is not a kind of
+the registry, so that a scenario cannot state it.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from mores.core.config import MAX_FLOAT32
 from mores.core.errors import ParameterError
-from mores.core.person_parameters import PerDraw, PersonParameter, Ranged
+from mores.core.person_parameters import PerDraw, PersonParameter, RangeChecked
 from mores.registry.component import component, component_json_schema, from_data
 
 REGISTRY = "person_parameter"
@@ -35,13 +37,17 @@ _accepted: ContextVar[list[PerDraw] | None] = ContextVar("_accepted", default=No
 
 
 def per_draw(values: Sequence[float]) -> dict[str, Any]:
-    """A `PerDraw` as data, as fields accept it within `accept_draws` and as they are written."""
+    """A mapping that stands for a `PerDraw`; fields accept it within `accept_draws`.
+
+    Args:
+        values: number for each draw, indexed by the number of the draw.
+    """
     return {"kind": PER_DRAW, "values": list(values)}
 
 
 @contextlib.contextmanager
 def accept_draws() -> Iterator[list[PerDraw]]:
-    """Accept `per_draw` in fields that are built; yields those that fields have accepted."""
+    """Context in which new configs accept `per_draw`; yields the list of those accepted."""
     accepted: list[PerDraw] = []
     token = _accepted.set(accepted)
     try:
@@ -51,7 +57,7 @@ def accept_draws() -> Iterator[list[PerDraw]]:
 
 
 def _from_data(value: Any) -> Any:
-    """The `PerDraw` that a value states where it may; else the value itself."""
+    """The `PerDraw` of a `per_draw` mapping within `accept_draws`; else the value itself."""
     accepted = _accepted.get()
     if accepted is None or not isinstance(value, Mapping) or value.get("kind") != PER_DRAW:
         return value
@@ -60,10 +66,10 @@ def _from_data(value: Any) -> Any:
 
 
 class WorldNumber:
-    """A number of the community: one for all people. It differs between draws only.
+    """Annotation of a number that is the same for all people of a world; draws may differ in it.
 
     Args:
-        ge, gt, le, lt: limits of the number, as of `pydantic.Field`.
+        ge, gt, le, lt: limits of the number, as in `pydantic.Field`.
     """
 
     def __init__(
@@ -73,24 +79,24 @@ class WorldNumber:
         le: float | int | None = None,
         lt: float | int | None = None,
     ) -> None:
-        given = {"ge": ge, "gt": gt, "le": le, "lt": lt}
-        self._given = {name: limit for name, limit in given.items() if limit is not None}
-        self._limits = {name: float(x) for name, x in given.items() if x is not None}
+        limits = {"ge": ge, "gt": gt, "le": le, "lt": lt}
+        self._stated_limits = {name: limit for name, limit in limits.items() if limit is not None}
+        self._limits = {name: float(limit) for name, limit in self._stated_limits.items()}
 
     @property
     def limits(self) -> tuple[Ge | Gt | Le | Lt, ...]:
         """The limits, for descriptions of the field."""
         classes = {"ge": Ge, "gt": Gt, "le": Le, "lt": Lt}
-        return tuple(classes[name](limit) for name, limit in self._given.items())
+        return tuple(classes[name](limit) for name, limit in self._stated_limits.items())
 
     @property
     def alternative(self) -> str:
-        """What may stand in place of a number, for descriptions of the field."""
+        """Text for descriptions of the field: what it accepts besides a number."""
         return ""
 
     @property
     def range(self) -> tuple[float, float]:
-        """Smallest and largest number."""
+        """Limits of the number; infinite where there is none."""
         low = max(self._limits.get("ge", -math.inf), self._limits.get("gt", -math.inf))
         return low, min(self._limits.get("le", math.inf), self._limits.get("lt", math.inf))
 
@@ -122,12 +128,12 @@ class WorldNumber:
         return validate_number(value)
 
     def _checked(self, parameter: PersonParameter) -> PersonParameter:
-        """The parameter, if its values are within the limits."""
+        """The parameter if its bounds are within the limits; `RangeChecked` if they are unknown."""
         if parameter.bounds is None:
             low, high = (n if math.isfinite(n) else None for n in self.range)
             if low is None and high is None:
                 return parameter
-            return Ranged(
+            return RangeChecked(
                 parameter=parameter,
                 low=low,
                 high=high,
@@ -151,11 +157,11 @@ class WorldNumber:
 
 
 class PersonNumber(WorldNumber):
-    """A number of a person: a number for all, or a `PersonParameter`."""
+    """Annotation of a number that may differ between people: a number, or a `PersonParameter`."""
 
     @property
     def alternative(self) -> str:
-        """See `WorldNumber`."""
+        """Text for descriptions of the field: it also accepts a person parameter."""
         return "or a person parameter"
 
     def __get_pydantic_json_schema__(
@@ -166,7 +172,7 @@ class PersonNumber(WorldNumber):
 
     def _validate(self, value: Any, validate_number: Any, info: Any) -> Any:
         value = _from_data(value)
-        if isinstance(value, Ranged):
+        if isinstance(value, RangeChecked):
             value = value.parameter
         if isinstance(value, (Mapping, PersonParameter)):
             if isinstance(value, Mapping):
@@ -192,10 +198,10 @@ def _check_depth(data: Mapping[Any, Any]) -> None:
 
 
 def _serialize(value: Any, info: Any) -> Any:
-    """A number as it is, a parameter as a mapping with its kind."""
+    """Data of a field: its number, or a mapping with the kind of the person parameter."""
     if not isinstance(value, PersonParameter):
         return value
-    if isinstance(value, Ranged):
+    if isinstance(value, RangeChecked):
         value = value.parameter
     if isinstance(value, PerDraw):
         return per_draw(value.values)

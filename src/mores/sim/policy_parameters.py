@@ -1,7 +1,7 @@
-"""Parameters of policies that differ between the people for whom the policies act.
+"""Person parameters of policies, such as the answer noise of a response model.
 
-They are sampled at the start of an episode, from the people of the environment, and the policy acts
-as a copy in which each is a tensor (`mores.core.person_parameters`).
+They are sampled at the start of an episode, from the people of the environment. A copy of the
+policy acts, in which each of them is a tensor (`mores.core.person_parameters`).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from mores.core.person_parameters import (
     PerDraw,
     PersonParameter,
     add_parameters,
-    bind,
     person_parameters,
+    resolve_parameters,
 )
 from mores.core.policy import Policy
 from mores.core.random_streams import RandomStreams
@@ -31,11 +31,11 @@ Samples = dict[str, dict[str, Tensor]]  # by role and path, `[world, agent]`
 
 
 class PolicyParameters:
-    """The parameters that differ in the policies of a simulator.
+    """Person parameters of the policies of a simulator.
 
     Args:
-        policies: by role.
-        roles: by name.
+        policies: policies by role.
+        roles: roles by name.
     """
 
     def __init__(self, policies: Mapping[str, Policy], roles: Mapping[str, Role]) -> None:
@@ -56,11 +56,19 @@ class PolicyParameters:
         people = environment.people(state)
         sampled: Samples = {}
         for role, parameters in self._differing.items():
-            mine = self._agents_as_people(role, parameters, people, streams)
+            agents = self._agents_as_people(role, parameters, people, streams)
             scope = streams.child(f"{addresses.POLICY}/{role}")
-            traits = add_parameters(mine, parameters, scope).traits
+            traits = add_parameters(agents, parameters, scope).traits
             sampled[role] = {path: traits[path] for path in parameters}
         return sampled
+
+    def resolve(self, samples: Samples, streams: RandomStreams) -> dict[str, Policy]:
+        """Policies by role, with tensors of these samples in place of person parameters."""
+        resolved = {
+            role: resolve_parameters(self._policies[role], samples[role], "", streams)
+            for role in self._differing
+        }
+        return {**self._policies, **resolved}
 
     def _agents_as_people(
         self,
@@ -69,9 +77,10 @@ class PolicyParameters:
         people: People | None,
         streams: RandomStreams,
     ) -> People:
-        """The agents of a role: the people of the environment, or people without values.
+        """The agents of a role as people: those of the environment, or people without values.
 
-        A role `person` is the people; without one it is any role with as many agents.
+        The people of the environment are the agents of its role `person`; if it has no such role,
+        those of any role with as many agents as there are people.
         """
         count = self._roles[role].num_agents
         without_values = People(torch.zeros(streams.num_worlds, count, 0, device=streams.device))
@@ -85,8 +94,3 @@ class PolicyParameters:
             message += f"there are {people.values.shape[1]} people and {count} agents"
             raise UserError(message, code="unsupported", path=f"policies.{role}")
         return people
-
-    def bound(self, samples: Samples, streams: RandomStreams) -> dict[str, Policy]:
-        """The policies as they act, with these samples."""
-        bound = {r: bind(self._policies[r], samples[r], "", streams) for r in self._differing}
-        return {**self._policies, **bound}

@@ -283,7 +283,7 @@ class Simulator:
     def set_policy_parameters(self, samples: Samples) -> None:
         """Let policies act with these samples of the parameters that differ between people."""
         self.policy_parameters = samples
-        self._acting = self._parameters.bound(samples, self._streams)
+        self._acting = self._parameters.resolve(samples, self._streams)
 
     def _initial_states(self, streams: RandomStreams) -> _InitialStates:
         """Of the worlds of the streams: see `_InitialStates`."""

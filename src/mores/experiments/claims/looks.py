@@ -1,21 +1,23 @@
-"""Looks: the verdicts on a claim that is judged again after its data grew.
+"""Looks: repeated verdicts on a claim as its data grow, and the levels of their intervals.
 
-Whoever adds replicates until a claim holds, and takes a 95 % interval each time, accepts a false
-claim more often than with one interval. Look k therefore uses the level
+A look is one analysis of the data collected so far (a term of group sequential tests). If
+replicates are added until a claim holds, with a 95 % interval each time, a false claim holds more
+often than with one interval. Look k therefore uses the level
 
     1 - .05 / 2^(k - 1):    95 %, 97.5 %, 98.75 %, ...
 
 A false claim with a bound on one side (`above`, `below`, an end of `within`) holds at look k with
-a probability of at most half of .05 / 2^(k - 1), and so at any of its looks with at most .05 (the
-union bound: alpha spending by halves). `differs_from` can hold falsely beyond both of its ends: its
-first look spends .05, and all looks together at most .10. Both assume that the numbers of
-replicates do not depend on the results, as if they are doubled; docs/explanation/intervals.md has
-the rates, and the largest if they do.
+probability at most .05 / 2^k, half of alpha, and at any look with probability at most .05 (union
+bound). A false claim `differs_from` can hold on both sides: at look k with probability at most
+.05 / 2^(k - 1), at any look at most .10. Both assume that the numbers of replicates do not depend
+on the results, for example because they are doubled; docs/explanation/intervals.md has rates, also
+for numbers that depend on them. This is alpha spending with halves (compare Lan and DeMets 1983,
+Biometrika 70, 659).
 
-A look counts if the data of the claim changed since its last verdict, by their digest: claims whose
-cells were not extended keep their look and their verdict. Claims without an interval have no looks:
-exact ones, which must hold in every replicate, and reports, which have no verdict. The values of
-cells that drew no random number are certain; more of them are no new data.
+A new verdict is a new look only if the digest of the claim's data has changed; otherwise the claim
+keeps its look and its verdict. Claims without an interval have no looks: exact claims, which must
+hold in every replicate, and reports, which have no bound. Replicates of a deterministic cell (no
+random number was drawn) are equal, so that more of them do not change the digest.
 """
 
 from __future__ import annotations
@@ -30,17 +32,17 @@ from mores.experiments.claims.claim_estimates import ClaimData
 from mores.experiments.results.run_manifest import EarlierLook
 from mores.experiments.scenario.specification import Claim
 
-MAX_HALVINGS = 30  # a level must be below 1; later looks add less than 1e-10 each
+MAX_HALVINGS = 30  # a level must be below 1; alpha stays below 1e-10 afterwards
 ORDINALS = ("first", "second", "third", "fourth", "fifth")
 
 
 class Look(NamedTuple):
-    """How often a claim was judged.
+    """Number of a verdict on a claim, and the earlier verdicts.
 
     Attributes:
-        number: 1 for the first verdict, one more for each on other data.
-        data: digest of the data.
-        earlier: the verdicts before this look, the oldest first.
+        number: 1 for the first verdict; 1 more for each later one on changed data.
+        data: digest of the claim's data, see `data_digest`.
+        earlier: the earlier looks, oldest first.
     """
 
     number: int = 1
@@ -52,21 +54,26 @@ FIRST_LOOK = Look()
 
 
 def has_looks(claim: Claim) -> bool:
-    """Whether the verdict on a claim rests on an interval."""
+    """Whether the verdict on a claim is decided by an interval."""
     return claim.bound is not None and not claim.checks_every_replicate
 
 
 def level_at_look(level: float, look: int) -> float:
-    """Level of the interval at a look, of a claim that has `level` at the first."""
+    """Level of the interval at a look.
+
+    Args:
+        level: level at the first look, in (0, 1), such as 0.95.
+        look: number of the look, from 1.
+    """
     return level if look == 1 else 1.0 - (1.0 - level) / 2 ** min(look - 1, MAX_HALVINGS)
 
 
 def largest_false_rate(claim: Claim, look: int, alpha: float = 0.05) -> float:
-    """Largest probability that a false claim holds at any look up to this one.
+    """Largest probability, in [0, 1], that a false claim holds at this or an earlier look.
 
     Args:
         claim: the claim.
-        look: number of the look.
+        look: number of the look, from 1.
         alpha: 1 minus the level of the first look.
     """
     one_side = alpha * (1.0 - 0.5**look)
@@ -75,13 +82,13 @@ def largest_false_rate(claim: Claim, look: int, alpha: float = 0.05) -> float:
 
 
 def current_look(claim: Claim, index: int, data: str, earlier_looks: Sequence[EarlierLook]) -> Look:
-    """The look at a claim with this data.
+    """Look of the verdict on a claim with these data.
 
     Args:
         claim: the claim.
-        index: its index in the scenario.
+        index: index of the claim in the scenario.
         data: digest of its data.
-        earlier_looks: looks at all claims of the run before it was last extended, oldest first.
+        earlier_looks: looks at all claims before the run was last extended, oldest first.
     """
     earlier = tuple(look for look in earlier_looks if look.claim == index)
     if not earlier or not has_looks(claim):
@@ -92,7 +99,12 @@ def current_look(claim: Claim, index: int, data: str, earlier_looks: Sequence[Ea
 
 
 def data_digest(points: Sequence[tuple[ClaimData, ClaimData | None]]) -> str:
-    """Digest of a claim's data and of those of its ablation, at all points."""
+    """Hexadecimal digest of the data of a claim.
+
+    Args:
+        points: data of the claim and, if it has an ablation, data of the ablation, at every point
+            of the sweep.
+    """
     digest = hashlib.blake2b(digest_size=16)
     for each in (data for pair in points for data in pair):
         if each is None:
@@ -109,24 +121,24 @@ def data_digest(points: Sequence[tuple[ClaimData, ClaimData | None]]) -> str:
 
 
 def describe_look(claim: Claim, look: Look, level: float) -> str:
-    """Sentence on a look after the first; empty for the first.
+    """Note for terminal and report on a second or later look; empty for the first.
 
     Args:
         claim: the claim.
         look: the look.
-        level: the level of its interval.
+        level: level of its interval, in (0, 1).
     """
     if look.number == 1:
         return ""
     before = ", ".join(f"{each.verdict} with n = {each.n}" for each in look.earlier)
     rate = 100.0 * largest_false_rate(claim, MAX_HALVINGS)
     return (
-        f"{ordinal(look.number)} look (before: {before}): the interval has a level of "
-        f"{100.0 * level:.6g} %, so that a false claim holds at any of its looks in at most "
-        f"{rate:.0f} % of experiments"
+        f"{ordinal(look.number)} look, a verdict on more data (earlier: {before}): the interval "
+        f"has a level of {100.0 * level:.6g} %, so that a false claim holds at any of its looks in "
+        f"at most {rate:.0f} % of experiments"
     )
 
 
 def ordinal(number: int) -> str:
-    """`second` for 2; beyond five `6th`."""
+    """Ordinal in words up to `fifth`, then `6th`, `7th`, ..."""
     return ORDINALS[number - 1] if number <= len(ORDINALS) else f"{number}th"

@@ -1,4 +1,4 @@
-"""A cell's numbers as files: a Parquet table of metrics, a Zarr group of sampled people."""
+"""Files with the results of a cell: metrics as Parquet, the trajectory of people as Zarr."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from mores.sim.round_recorder import COORDINATES
 
 
 def write_metrics(path: Path, cell_result: CellResult) -> None:
-    """Write one row per number, metric after metric."""
+    """Write a Parquet table with one row for each number, ordered by stage, then metric.
+
+    Columns: replicate, draw, world, stage, episode, round, metric, value (float32).
+    """
     import pyarrow.parquet as pq
 
     names = [(stage, name) for stage in cell_result.stages for name in stage.names]
-    tables = (_metric_table(*name) for name in names)  # one at a time bounds memory
+    tables = (_metric_table(*name) for name in names)  # only one is in memory
     first = next(tables)
     with pq.ParquetWriter(path, first.schema) as writer:
         for table in itertools.chain([first], tables):
@@ -26,7 +29,10 @@ def write_metrics(path: Path, cell_result: CellResult) -> None:
 
 
 def write_trajectory(path: Path, cell_result: CellResult) -> None:
-    """Write sampled quantities over rounds, with units and names of dimensions."""
+    """Write the recorded trajectory of latent quantities and people as a Zarr group.
+
+    Traits and groups that are the same in all rounds have no dimension `round`.
+    """
     import xarray as xr
 
     trajectory = cell_result.trajectory
@@ -41,7 +47,7 @@ def write_trajectory(path: Path, cell_result: CellResult) -> None:
         shape = values.shape[2:]
         inner = dimension_names(name, shape, trajectory.dimensions.get(name, ()))
         if any(sizes.get(each, size) != size for each, size in zip(inner, shape, strict=True)):
-            inner = dimension_names(name, shape, ())  # another quantity has this dimension
+            inner = dimension_names(name, shape, ())  # the name has another size elsewhere
         sizes |= zip(inner, shape, strict=True)
         add(name, ["world", "round", *inner], values)
     for name, values in trajectory.people.items():
@@ -59,12 +65,12 @@ def write_trajectory(path: Path, cell_result: CellResult) -> None:
         },
         attrs={"cell": cell_result.cell, "stage": cell_result.stages[-1].name},
     )
-    # Empty chunks too: a missing file is damage.
+    # Empty chunks are written too, since a missing file means that the run is damaged.
     data.to_zarr(path, mode="w", consolidated=False, write_empty_chunks=True)
 
 
 def _metric_table(stage_result: StageResult, name: str) -> Any:
-    """The rows of one metric."""
+    """Arrow table with the rows of one metric in one stage."""
     import pyarrow as pa
 
     values = stage_result.array(name)

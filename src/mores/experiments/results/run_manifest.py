@@ -42,7 +42,7 @@ class EarlierLook(BaseModel):
 
 
 class RunManifest(BaseModel):
-    """The options of a run besides its scenario file: `run.json`, which is sealed."""
+    """The options of a run besides its scenario file: `run.json`, which contains its checksum."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -1,7 +1,7 @@
-"""The draws of uncertain parameters as cells of their own, however they were simulated.
+"""Results of cells with several draws of uncertain parameters, divided into one cell per draw.
 
-Claims and sensitivity analyses compare arms at one draw. A draw that was simulated in a batch with
-others has here the cell and the results that it has if it is simulated alone.
+Claims and sensitivity analyses compare arms at one draw. The cell and results of a draw are those
+that it has if it is simulated in a cell of its own.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What an extension may add to a scenario: replicates, rounds, arms, and claims about new arms.
 
-Everything else must stay as it was: metrics and the interval of records could not be recomputed,
-and another environment, population or policy is another experiment. A claim about arms whose data
-were seen already is no test of them, and is refused.
+Nothing else may change: other metrics or another `record_every` would need the simulated states,
+which are not stored, and another environment, population or policy is another experiment. A claim
+about arms whose data are already known is not a test, and is an error.
 """
 
 from __future__ import annotations

@@ -120,10 +120,12 @@ def _values(entry: CatalogEntry, tag: str) -> set[str]:
 
 
 def format_tag(tag: tuple[str, Any]) -> str:
-    """Text of a tag, such as `stochastic`, `not real` (false), `paper 2506.06166`."""
+    """Text of a tag: `stochastic` (true), `not real` (false), `no changes` (None), `phases 2`."""
     name, value = tag
     if isinstance(value, bool):
         return name if value else f"not {name}"
+    if value is None:
+        return f"no {name}"
     if isinstance(value, (list, tuple, set, frozenset)):
         value = " ".join(str(item) for item in value)
     return f"{name} {value}"
