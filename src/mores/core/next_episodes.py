@@ -16,9 +16,8 @@ from torch import Tensor
 
 from mores.core.stream_numbers import Request, WorldKeys, generate
 
-MAX_WORDS = 2**16  # of all worlds and episodes that are held
+MAX_WORDS = 2**18  # of all worlds and episodes that are held
 MAX_EPISODES = 16  # of a world
-MANY_ROUNDS, FEW_ROUNDS = 32, 8  # of an episode
 
 
 class Beginning(NamedTuple):
@@ -33,21 +32,12 @@ class NextEpisodes:
 
     Args:
         keys: addresses of the worlds.
-        initial: requests in the first round of an episode only.
-        later: requests in every round.
-        rounds: typical length of an episode.
+        rounds: number of rounds to hold of each request.
+        count: number of episodes of a world.
     """
 
-    def __init__(
-        self,
-        keys: WorldKeys,
-        initial: Collection[Request],
-        later: Collection[Request],
-        rounds: float,
-    ) -> None:
-        self.length, count = self.size(len(keys), initial, later, rounds)
-        self._rounds = dict.fromkeys(initial, 1) | dict.fromkeys(later, self.length)
-        self._count = count
+    def __init__(self, keys: WorldKeys, rounds: Mapping[Request, int], count: int) -> None:
+        self._rounds, self._count = dict(rounds), count
         self._worlds = np.repeat(np.arange(len(keys)), count)
         self._episode = np.full(len(self._worlds), -1)  # of each slot, which is episode % count
         self._words = np.zeros((2, len(self._worlds)), np.uint64)
@@ -57,22 +47,27 @@ class NextEpisodes:
         }
 
     @staticmethod
-    def size(
-        num_worlds: int, initial: Collection[Request], later: Collection[Request], rounds: float
-    ) -> tuple[int, int]:
-        """Rounds of an episode, and episodes of a world, to hold; 0: too many numbers to gain."""
-        at_start, in_round = (
-            sum(request.num_agents * request.width for request in part) for part in (initial, later)
-        )
-        for length in (MANY_ROUNDS, FEW_ROUNDS) if rounds > FEW_ROUNDS else (FEW_ROUNDS,):
-            words = num_worlds * (at_start + length * in_round)
-            if count := min(MAX_WORDS // max(words, 1), MAX_EPISODES):
-                return length, count
-        return 0, 0
+    def of(
+        keys: WorldKeys, initial: Collection[Request], later: Collection[Request], rounds: int
+    ) -> NextEpisodes | None:
+        """Those with these numbers; `None`: there are too many to gain.
 
-    def includes(self, requests: Iterable[Request]) -> bool:
-        """Whether these requests are held."""
-        return all(request in self._rounds for request in requests)
+        Args:
+            keys: addresses of the worlds.
+            initial: requests in the first round of an episode only.
+            later: requests in the first `rounds` rounds.
+            rounds: number of rounds.
+        """
+        held = dict.fromkeys(initial, 1) | dict.fromkeys(later, rounds)
+        words = len(keys) * sum(n * r.num_agents * r.width for r, n in held.items())
+        count = min(MAX_WORDS // max(words, 1), MAX_EPISODES)
+        return NextEpisodes(keys, held, count) if count else None
+
+    def suits(self, rounds: int, requests: Iterable[Request]) -> bool:
+        """Whether all requests are held, and those of several rounds for about `rounds`."""
+        held = self._rounds
+        longest = max(held.values(), default=0)
+        return all(r in held for r in requests) and longest <= 4 * rounds <= 8 * longest
 
     def take(
         self,

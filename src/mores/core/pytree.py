@@ -83,21 +83,40 @@ def scatter(tree: Tree, updates: Tree, mask: Tensor) -> Tree:
     Leaves that are not tensors, and `Persistent` subtrees, are taken from `updates`: a policy that
     keeps learned parameters overrides `Policy.on_episode_start`.
     """
-
     first = _first_tensor(updates)
     rows = 0 if first is None else first.shape[0]
     if rows in (0, len(mask)):  # nothing of a world, or all worlds
         return updates
     # the number of rows is known: no read of the mask from a device
-    indices = torch.nonzero_static(mask, size=rows)[:, 0]
+    return replace_rows(tree, updates, torch.nonzero_static(mask, size=rows)[:, 0])
+
+
+def replace_rows(tree: Tree, updates: Tree, indices: Tensor) -> Tree:
+    """`scatter` to the worlds of these indices. Tensors that are one remain one."""
+    replaced: dict[tuple[int, int], Tensor] = {}
 
     def replace(new: Tensor, old: Tensor) -> Tensor:
-        if new.dim() == 2 and new.shape[1] != old.shape[1]:
-            size = max(new.shape[1], old.shape[1])
-            new, old = (torch.nn.functional.pad(x, (0, size - x.shape[1])) for x in (new, old))
-        return old.clone().index_copy_(0, indices, new)
+        key = id(new), id(old)
+        if key not in replaced:
+            if new.dim() == 2 and new.shape[1] != old.shape[1]:
+                size = max(new.shape[1], old.shape[1])
+                new, old = (torch.nn.functional.pad(x, (0, size - x.shape[1])) for x in (new, old))
+            replaced[key] = old.index_copy(0, indices, new)
+        return replaced[key]
 
     return tree_map(replace, updates, tree)
+
+
+def take_rows(tree: Tree, indices: Tensor) -> Tree:
+    """The worlds of these indices. Tensors that are one remain one."""
+    taken: dict[int, Tensor] = {}
+
+    def take(part: Tensor) -> Tensor:
+        if id(part) not in taken:
+            taken[id(part)] = part.index_select(0, indices)
+        return taken[id(part)]
+
+    return tree_map(take, tree)
 
 
 def flatten(tree: Any, prefix: str = "", include_persistent: bool = True) -> dict[str, Tensor]:

@@ -19,6 +19,9 @@ from mores.core.next_episodes import NextEpisodes
 from mores.core.stream_numbers import Request, WorldKeys, generate
 
 MAX_CACHED_WORDS = 2**18  # per request, over all rounds, worlds and agents
+# Words that are generated in the time that a call takes for any number of them (measured on a CPU).
+WORDS_PER_CALL = 12_000
+MAX_EPISODE_FACTOR = 4.0  # rounds to generate of an episode, in typical lengths
 
 
 class DrawCounter:
@@ -58,6 +61,7 @@ class StreamCache:
         self._episode_rounds = 0.0  # typical length of an episode
         self._ahead: NextEpisodes | None = None
         self._restarted = False  # only then is it known what is drawn first
+        self._restarts_in_part = False  # whether some worlds restarted alone
 
     @property
     def requests(self) -> tuple[Request, ...]:
@@ -86,12 +90,41 @@ class StreamCache:
         self.draws.count += len(numbers)
 
     def _rounds_to_cache(self, request: Request, offset: int) -> int:
-        """Twice the previous number while rounds are consecutive, within `MAX_CACHED_WORDS`."""
+        """Twice the previous number while rounds are consecutive, within `MAX_CACHED_WORDS`.
+
+        If worlds restart alone, not more rounds than `_rounds_between_restarts`.
+        """
         cached = self._cached.get(request)
         whole_block = max(1, 4 // max(request.width, 1))  # fewer would leave words unused
         consecutive = cached is not None and cached.end == offset
         wanted = 2 * cached.growth if cached is not None and consecutive else whole_block
+        if self._restarts_in_part:
+            wanted = min(wanted, self._rounds_between_restarts())
         return max(whole_block, min(wanted, self._capacity(request)))
+
+    def _rounds_between_restarts(self) -> int:
+        """Number of rounds to generate at once while worlds restart one by one.
+
+        Those of a world after its restart are generated twice, on average half of them. With n
+        rounds at once, c words a round and W worlds with episodes of T rounds, a round costs
+        `WORDS_PER_CALL / n + W c n / (2 T)` words beyond the necessary ones: the minimum.
+        """
+        words = self._words_per_round()
+        return math.ceil(math.sqrt(2 * WORDS_PER_CALL * self._episode_rounds / max(words, 1)))
+
+    def _rounds_of_episode(self) -> int:
+        """Number of rounds of an episode to generate when all worlds restart at once.
+
+        If lengths T are geometric, the rounds beyond m T are needed with probability exp(-m) and
+        cost a call; every m costs T rounds. Few words: the minimum; many: the typical length.
+        """
+        words = self._words_per_round() * self._episode_rounds
+        factor = math.log(WORDS_PER_CALL / max(words, 1))
+        return math.ceil(self._episode_rounds * min(max(factor, 1.0), MAX_EPISODE_FACTOR))
+
+    def _words_per_round(self) -> int:
+        """Numbers of all worlds that are drawn in a round."""
+        return len(self.keys) * sum(r.num_agents * r.width for r in self._cached)
 
     def _capacity(self, request: Request) -> int:
         """Largest number of rounds to cache."""
@@ -115,6 +148,7 @@ class StreamCache:
         ended_rounds = float(self.keys.first_round[worlds].mean()) + offset
         typical = 0.75 * self._episode_rounds + 0.25 * ended_rounds
         self._episode_rounds = typical if self._episode_rounds else ended_rounds
+        self._restarts_in_part |= len(worlds) < len(self.keys)
         parts = self._rounds_to_replace(len(worlds), offset)
         initial = dict.fromkeys(expected, 1)
         ahead, beginning = self._episodes_ahead(initial), None
@@ -131,6 +165,7 @@ class StreamCache:
         new._cached, self._cached = self._cached, {}
         new._earliest, new._episode_rounds = offset, self._episode_rounds
         new._ahead, new._restarted = ahead, True
+        new._restarts_in_part = self._restarts_in_part
         started._cache(initial, numbers[: len(initial)], offset)
         if len(worlds) == len(self.keys):
             new._cached = {}
@@ -147,24 +182,28 @@ class StreamCache:
         ahead, self._ahead = self._ahead, None
         if not self._restarted:
             return None
-        later, rounds = self._cached.keys(), self._episode_rounds
-        length, _ = NextEpisodes.size(len(self.keys), initial, later, rounds)
-        if ahead is not None and length <= ahead.length and ahead.includes([*initial, *later]):
+        later, rounds = self._cached.keys(), self._rounds_to_restart()
+        if ahead is not None and ahead.suits(rounds, [*initial, *later]):
             return ahead
-        return NextEpisodes(self.keys, initial, later, rounds) if length else None
+        return NextEpisodes.of(self.keys, initial, later, rounds)
+
+    def _rounds_to_restart(self) -> int:
+        """Number of rounds to have of an episode that begins."""
+        if self._restarts_in_part:
+            return self._rounds_between_restarts()
+        return self._rounds_of_episode()
 
     def _rounds_to_replace(self, num_restarted: int, offset: int) -> dict[Request, int]:
         """Number of rounds from `offset` on to generate for the restarted worlds, by request.
 
-        If many worlds restart after few rounds, cached rounds are dropped that would probably be
-        replaced again. What was not drawn in the last round is dropped altogether.
+        Cached rounds are dropped that would probably be replaced again. What was not drawn in the
+        last round is dropped altogether.
         """
-        num_worlds = len(self.keys)
-        limit = max(num_worlds // num_restarted, math.ceil(self._episode_rounds))
         self._cached = {
             r: c for r, c in self._cached.items() if c.end >= offset and c.last >= offset - 1
         }
-        if num_restarted == num_worlds:
+        limit = self._rounds_to_restart()
+        if num_restarted == len(self.keys):
             return {r: min(limit, self._capacity(r)) for r in self._cached}
         return {r: min(limit, c.end - offset) for r, c in self._cached.items() if c.end > offset}
 

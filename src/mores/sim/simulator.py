@@ -22,7 +22,7 @@ from mores.core.environment import Environment, Phase, Role, Transition
 from mores.core.errors import UserError
 from mores.core.learner import Learner, can_train
 from mores.core.people import Population
-from mores.core.policy import Policy
+from mores.core.policy import Policy, draws_from_global_state
 from mores.core.random_streams import DrawCounter, RandomStreams, Request, Worlds
 from mores.core.spaces import Discrete
 from mores.registry.specs import Spec, policies_from_specs
@@ -32,6 +32,7 @@ from mores.sim.autoreset import AutoresetMode, check_autoreset_mode
 from mores.sim.call_checks import CallChecks
 from mores.sim.check_policies import check_agent_assignment, check_external, check_instance
 from mores.sim.episode_recorder import EpisodeRecorder
+from mores.sim.next_states import NextStates
 from mores.sim.policy_parameters import PolicyParameters, Samples
 from mores.sim.reward_ledger import RewardByRole, RewardLedger
 from mores.sim.state_views import StateViews
@@ -64,6 +65,10 @@ class _InitialStates(NamedTuple):
     state: Any
     samples: Samples
     policy_states: dict[str, Callable[[], Any]]
+
+
+def _identity(tree: Any) -> Any:
+    return tree
 
 
 class _RoundEnd(NamedTuple):
@@ -278,6 +283,8 @@ class Simulator:
             draws=self.draws,
         )
         self._initial_requests: tuple[Request, ...] = ()
+        self._next_states: NextStates | None = None
+        self._num_restarts = 0
 
     def set_policy_parameters(self, samples: Samples) -> None:
         """Let policies act with these samples of the parameters that differ between people."""
@@ -293,7 +300,11 @@ class Simulator:
             self.checks.people(self.population, people)
         state = self.environment.reset(streams.child(addresses.ENVIRONMENT), people)
         samples = self._parameters.sample(self.environment, state, streams)
-        initial_states = {
+        return _InitialStates(state, samples, self._policy_states(streams))
+
+    def _policy_states(self, streams: RandomStreams) -> dict[str, Callable[[], Any]]:
+        """Functions for the initial states of the policies; streams of the start of an episode."""
+        return {
             name: functools.partial(
                 policy.initial_state,
                 self.roles[name],
@@ -302,7 +313,6 @@ class Simulator:
             )
             for name, policy in self.policies.items()
         }
-        return _InitialStates(state, samples, initial_states)
 
     def _reset_worlds(self, reset_mask: Tensor) -> None:
         """Start a new episode in the worlds `reset_mask`, which is on the host."""
@@ -311,15 +321,67 @@ class Simulator:
         self._streams, streams = self._streams.restart(
             worlds, self.episode[worlds], self._initial_requests
         )
-        state, samples, initial_states = self._initial_states(streams)
+        initial = self._states_ahead(worlds, streams) or self._initial_states(streams)
         on_device = reset_mask.to(self.device)
-        self.state = pytree.scatter(self.state, state, on_device)
-        self.set_policy_parameters(pytree.scatter(self.policy_parameters, samples, on_device))
+        self.state = pytree.scatter(self.state, initial.state, on_device)
+        if self.policy_parameters or initial.samples:
+            samples = pytree.scatter(self.policy_parameters, initial.samples, on_device)
+            self.set_policy_parameters(samples)
         for name, policy in self.policies.items():
             self.policy_states[name] = policy.on_episode_start(
-                self.policy_states[name], initial_states[name], on_device
+                self.policy_states[name], initial.policy_states[name], on_device
             )
         self._initial_requests = streams.requests
+
+    def _states_ahead(self, worlds: Tensor, streams: RandomStreams) -> _InitialStates | None:
+        """`_initial_states` of some worlds, from those computed ahead; None: there are none.
+
+        They are computed from the second restart on, if worlds restart by themselves.
+        """
+        self._num_restarts += 1
+        if self._num_restarts == 2 and self.autoreset_mode != "disabled":
+            ahead = self.state, self.policy_parameters, self.policy_states
+            if count := NextStates.num_episodes(ahead, len(self.worlds)):
+                self._next_states = NextStates(
+                    self.worlds, count, self._streams_at_start, self._initial_trees
+                )
+        if self._next_states is None:
+            return None
+        taken = self._next_states.take(worlds, self.episode[worlds], self.episode)
+        state, samples, prepared = taken
+        policy_states = self._policy_states(streams.child(addresses.EPISODE_START))
+        given = {name: functools.partial(_identity, each) for name, each in prepared.items()}
+        return _InitialStates(state, samples, policy_states | given)
+
+    def _streams_at_start(self, worlds: Worlds, episode: Int[Tensor, " world"]) -> RandomStreams:
+        """Streams of some worlds in the first round of these episodes."""
+        assert self.seed is not None
+        return RandomStreams.of(
+            self.seed,
+            worlds,
+            stage=self.stage,
+            episode=episode,
+            device=self.device,
+            draws=self.draws,
+        )
+
+    def _initial_trees(self, streams: RandomStreams) -> tuple[Any, Samples, dict[str, Any]]:
+        """`_initial_states`, with the states of policies that begin every episode anew."""
+        initial = self._initial_states(streams)
+        policy_states = {
+            name: initial.policy_states[name]()
+            for name, policy in self.policies.items()
+            if self._is_world_state(policy, self.policy_states[name])
+        }
+        return initial.state, initial.samples, policy_states
+
+    @staticmethod
+    def _is_world_state(policy: Policy, state: Any) -> bool:
+        """Whether a policy's state has tensors, all of single worlds, and ends with the episode."""
+        if policy.keeps_state or draws_from_global_state(policy):
+            return False
+        of_worlds = pytree.flatten(state, include_persistent=False)
+        return bool(of_worlds) and of_worlds.keys() == pytree.flatten(state).keys()
 
     # --- properties --------------------------------------------------------------------------
 
