@@ -230,9 +230,10 @@ def test_restarts_change_no_number(worlds: int, share: float) -> None:
         if len(which):
             episode[which] += 1
             begun[which] = now + 1
-            streams, started = streams.restart(
+            restart = streams.restart(
                 torch.from_numpy(which), torch.from_numpy(episode[which]), expected
             )
+            streams, started = restart.streams, restart.restarted
             now += 1
             check(started, which, ("normal", "start", 2, 2))
             expected = started.requests

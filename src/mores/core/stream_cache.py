@@ -8,7 +8,7 @@ episode, only their numbers are generated anew. This changes the cost, never the
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -34,16 +34,13 @@ class DrawCounter:
 class _Rounds:
     """Cached rounds of a request: a contiguous range of offsets."""
 
-    __slots__ = ("growth", "last", "numbers", "start")
+    __slots__ = ("end", "growth", "last", "numbers", "start")
 
     def __init__(self, start: int, numbers: Tensor) -> None:
         self.start, self.numbers = start, numbers  # [round, world, agent, width]
-        self.growth = len(numbers)  # twice as many rounds are generated next
+        self.growth = numbers.shape[0]  # twice as many rounds are generated next
         self.last = start - 1  # last offset that was drawn
-
-    @property
-    def end(self) -> int:
-        return self.start + len(self.numbers)
+        self.end = start + self.growth
 
 
 class StreamCache:
@@ -139,13 +136,13 @@ class StreamCache:
         episode: np.ndarray,
         offset: int,
         expected: Sequence[Request] = (),
-    ) -> tuple[StreamCache, StreamCache]:
+    ) -> tuple[StreamCache, Callable[[], StreamCache]]:
         """Caches with some worlds in other episodes, which begin at `offset`: of all, and of those.
 
         The first takes over the cached numbers, and this one generates its own again if they are
         drawn. The second has the numbers that are `expected` to be drawn from it.
         """
-        ended_rounds = float(self.keys.first_round[worlds].mean()) + offset
+        ended_rounds = float(self.keys.first_round[worlds].sum()) / len(worlds) + offset
         typical = 0.75 * self._episode_rounds + 0.25 * ended_rounds
         self._episode_rounds = typical if self._episode_rounds else ended_rounds
         self._restarts_in_part |= len(worlds) < len(self.keys)
@@ -156,22 +153,29 @@ class StreamCache:
             beginning = ahead.take(self.keys, worlds, episode, [*initial, *parts])
         words = self.keys.words_of(worlds, episode) if beginning is None else beginning.words
         new = StreamCache(self.keys.restart(worlds, episode, offset, words), self.draws)
-        started = StreamCache(new.keys.take(worlds), self.draws)
         if beginning is None:
-            numbers = generate(started.keys, [*initial.items(), *parts.items()], offset)
+            started_keys = new.keys.take(worlds)
+            numbers = generate(started_keys, [*initial.items(), *parts.items()], offset)
         else:
+            started_keys = None
             numbers = [*(beginning.numbers[request] for request in initial)]
             numbers += [beginning.numbers[request][:rounds] for request, rounds in parts.items()]
         new._cached, self._cached = self._cached, {}
         new._earliest, new._episode_rounds = offset, self._episode_rounds
         new._ahead, new._restarted = ahead, True
         new._restarts_in_part = self._restarts_in_part
-        started._cache(initial, numbers[: len(initial)], offset)
         if len(worlds) == len(self.keys):
             new._cached = {}
             new._cache(parts, numbers[len(initial) :], offset)
         else:
             new._replace(worlds, parts, numbers[len(initial) :], offset)
+
+        def started() -> StreamCache:
+            keys = new.keys.take(worlds) if started_keys is None else started_keys
+            cache = StreamCache(keys, self.draws)
+            cache._cache(initial, numbers[: len(initial)], offset)
+            return cache
+
         return new, started
 
     def _episodes_ahead(self, initial: Collection[Request]) -> NextEpisodes | None:
@@ -221,13 +225,14 @@ class StreamCache:
         indices = torch.from_numpy(worlds).to(self.keys.device)
         for request, new in zip(rounds, numbers, strict=True):
             cached = self._cached[request]
-            index = offset - cached.start
-            if index + len(new) < len(cached.numbers):
-                cached.growth = max(1, len(new) // 2)
+            index, rounds = offset - cached.start, new.shape[0]
+            if offset + rounds < cached.end:
+                cached.growth = max(1, rounds // 2)
             if cached.last >= offset:  # earlier streams drew them: those tensors do not change
                 cached.numbers, index = cached.numbers[index:].clone(), 0
                 cached.start, cached.last = offset, offset - 1
-            cached.numbers = cached.numbers[: index + len(new)]
+            if offset + rounds < cached.end:
+                cached.numbers, cached.end = cached.numbers[: index + rounds], offset + rounds
             # `.data`: drawn rounds, which a graph may have saved, are other parts of this memory
             cached.numbers.data[index:].index_copy_(1, indices, new)
         self.draws.count += len(numbers)

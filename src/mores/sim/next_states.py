@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,6 +31,9 @@ class NextStates:
         count: number of episodes of a world to hold.
         streams: makes the streams of worlds at the beginning of episodes, `[world]` on the host.
         initial: computes a tree from the streams.
+
+    Attributes:
+        tree: what was computed, with a row for each world and episode that is held.
     """
 
     def __init__(
@@ -40,11 +44,11 @@ class NextStates:
         initial: Callable[[RandomStreams], Tree],
     ) -> None:
         self._count, self._streams, self._initial = count, streams, initial
-        self._worlds = torch.arange(len(worlds)).repeat_interleave(count)
-        self._slots = torch.arange(len(self._worlds)) % count  # slot of an episode: it modulo count
+        self._worlds = np.repeat(np.arange(len(worlds)), count)
+        self._slots = np.arange(len(self._worlds)) % count  # of an episode: its number % count
         self._addresses = worlds
-        self._episode = torch.full_like(self._worlds, -1)  # of each slot
-        self._tree: Tree = None
+        self._episode = np.full(len(self._worlds), -1)  # of each slot
+        self.tree: Tree = None
 
     @staticmethod
     def num_episodes(tree: Tree, num_worlds: int) -> int:
@@ -59,33 +63,34 @@ class NextStates:
         elements = sum(tensor.numel() for tensor in tensors.values())
         return min(MAX_ELEMENTS // max(elements, num_worlds), MAX_EPISODES)
 
-    def take(self, worlds: Tensor, episode: Tensor, episodes: Tensor) -> Tree:
-        """What these worlds begin these episodes with.
+    def rows(self, worlds: Tensor, episode: Tensor, episodes: Tensor) -> Tensor:
+        """Rows of `tree`, on the host, with what these worlds begin these episodes with.
 
         Args:
             worlds: their indices, on the host.
             episode: episode of each, on the host.
-            episodes: episodes in which all worlds are after it, on the host.
+            episodes: of all worlds, on the host; later ones are computed if any is missing.
         """
-        slots = worlds * self._count + episode % self._count
-        if bool((self._episode[slots] != episode).any()):
-            first = episodes + 1
-            first[worlds] = episode
+        wanted = episode.numpy()
+        rows = worlds.numpy() * self._count + wanted % self._count
+        if (self._episode[rows] != wanted).any():
+            first = episodes.numpy() + 1
+            first[worlds.numpy()] = wanted
             self._fill(first)
-        return pytree.take_rows(self._tree, slots.to(self._device))
+        return torch.from_numpy(rows)
 
-    def _fill(self, first: Tensor) -> None:
+    def _fill(self, first: np.ndarray) -> None:
         """Compute what is missing of the episodes from `first` on."""
         first = first[self._worlds]
         wanted = first + (self._slots - first) % self._count
-        missing = (self._episode != wanted).nonzero()[:, 0]
-        worlds, address = self._worlds[missing], self._addresses
+        missing = (self._episode != wanted).nonzero()[0]
+        worlds, address = torch.from_numpy(self._worlds[missing]), self._addresses
         draw = None if address.draw is None else address.draw[worlds]
         own = Worlds(address.replicate[worlds], address.world[worlds], draw)
-        streams = self._streams(own, wanted[missing])
+        streams = self._streams(own, torch.from_numpy(wanted[missing]))
         with torch.no_grad():  # several restarts take from one computation
             tree = self._initial(streams)
-        self._device = streams.device
         if len(missing) < len(self._episode):
-            tree = pytree.replace_rows(self._tree, tree, missing.to(self._device))
-        self._tree, self._episode[missing] = tree, wanted[missing]
+            indices = torch.from_numpy(missing).to(streams.device)
+            tree = pytree.replace_rows(self.tree, tree, indices)
+        self.tree, self._episode[missing] = tree, wanted[missing]

@@ -23,7 +23,7 @@ from mores.core.errors import UserError
 from mores.core.learner import Learner, can_train
 from mores.core.people import Population
 from mores.core.policy import Policy, draws_from_global_state
-from mores.core.random_streams import DrawCounter, RandomStreams, Request, Worlds
+from mores.core.random_streams import DrawCounter, RandomStreams, Request, Restart, Worlds
 from mores.core.spaces import Discrete
 from mores.registry.specs import Spec, policies_from_specs
 from mores.sim import action_masks, simulator_state
@@ -58,23 +58,20 @@ class ExternalTurn(NamedTuple):
     final_state: Any = None
 
 
-class _InitialStates(NamedTuple):
-    """Of some worlds: the initial state, samples of the policies' parameters that differ, and
-    functions for the policies' initial states."""
+class _Beginnings(NamedTuple):
+    """Beginnings of episodes of some worlds: the states, samples of the policies' parameters that
+    differ, and states of policies."""
 
     state: Any
     samples: Samples
-    policy_states: dict[str, Callable[[], Any]]
-
-
-def _identity(tree: Any) -> Any:
-    return tree
+    policy_states: dict[str, Any]
 
 
 class _RoundEnd(NamedTuple):
     """What a round ended with: see `ExternalTurn`.
 
-    `reset_mask`: worlds that were reset then; `previous_reward`: pending rewards before that.
+    `reset_mask`: worlds that were reset then; `previous_reward`: pending rewards before that, if
+    phases follow before the next turn.
     """
 
     terminated: Bool[Tensor, " world"]
@@ -143,6 +140,12 @@ class Simulator:
             for name, policy in made_policies.items()
             if len(self.external.get(name, ())) < self.roles[name].num_agents
         }
+        self._policies_with_state = {
+            name: policy
+            for name, policy in self.policies.items()
+            if type(policy).initial_state is not Policy.initial_state
+            or type(policy).on_episode_start is not Policy.on_episode_start
+        }
         self._parameters = PolicyParameters(self.policies, self.roles)
         self._recorder = recorder
         self.checks = checks(environment, self.policies, self.roles, len(self.worlds))
@@ -191,13 +194,13 @@ class Simulator:
         self.start_streams(torch.zeros_like(self.episode))
         all_worlds = ~self._no_worlds
         streams = self._streams.take(torch.arange(len(self.worlds)))
-        self.state, samples, initial_states = self._initial_states(streams)
+        self.state, samples, _ = self._beginnings(streams)
         self.set_policy_parameters(samples)
         self.checks.initial_state(self.state)
         stored_states = policy_states or {}
         self.policy_states = {}
-        for name, initial in initial_states.items():
-            policy = self.policies[name]
+        for name, policy in self.policies.items():
+            initial = functools.partial(self._initial_policy_state, name, streams)
             if name in stored_states:
                 state = policy.on_stage_start(stored_states[name], self.roles[name])
                 self.policy_states[name] = policy.on_episode_start(state, initial, all_worlds)
@@ -291,67 +294,78 @@ class Simulator:
         self.policy_parameters = samples
         self._acting = self._parameters.bound(samples, self._streams)
 
-    def _initial_states(self, streams: RandomStreams) -> _InitialStates:
-        """Of the worlds of the streams: see `_InitialStates`."""
-        streams = streams.child(addresses.EPISODE_START)
+    def _beginnings(
+        self, streams: RandomStreams, policies: Collection[str] = ()
+    ) -> _Beginnings:
+        """Of the worlds of the streams, with states of these roles' policies."""
+        start = streams.child(addresses.EPISODE_START)
         people = None
         if self.population is not None:
-            people = self.population.sample_people(streams.child(addresses.POPULATION))
+            people = self.population.sample_people(start.child(addresses.POPULATION))
             self.checks.people(self.population, people)
-        state = self.environment.reset(streams.child(addresses.ENVIRONMENT), people)
-        samples = self._parameters.sample(self.environment, state, streams)
-        return _InitialStates(state, samples, self._policy_states(streams))
+        state = self.environment.reset(start.child(addresses.ENVIRONMENT), people)
+        samples = self._parameters.sample(self.environment, state, start)
+        policy_states = {name: self._initial_policy_state(name, streams) for name in policies}
+        return _Beginnings(state, samples, policy_states)
 
-    def _policy_states(self, streams: RandomStreams) -> dict[str, Callable[[], Any]]:
-        """Functions for the initial states of the policies; streams of the start of an episode."""
-        return {
-            name: functools.partial(
-                policy.initial_state,
-                self.roles[name],
-                self.phases,
-                streams.child(f"{addresses.POLICY}/{name}"),
-            )
-            for name, policy in self.policies.items()
-        }
+    def _initial_policy_state(self, role: str, streams: RandomStreams) -> Any:
+        scope = streams.child(addresses.EPISODE_START).child(f"{addresses.POLICY}/{role}")
+        return self.policies[role].initial_state(self.roles[role], self.phases, scope)
+
+    def _initial_after_restart(self, role: str, restart: Restart) -> Any:
+        return self._initial_policy_state(role, restart.restarted)
 
     def _reset_worlds(self, reset_mask: Tensor) -> None:
         """Start a new episode in the worlds `reset_mask`, which is on the host."""
         worlds = reset_mask.nonzero()[:, 0]
         self.episode = self.episode + reset_mask
-        self._streams, streams = self._streams.restart(
-            worlds, self.episode[worlds], self._initial_requests
-        )
-        initial = self._states_ahead(worlds, streams) or self._initial_states(streams)
-        on_device = reset_mask.to(self.device)
-        self.state = pytree.scatter(self.state, initial.state, on_device)
-        if self.policy_parameters or initial.samples:
-            samples = pytree.scatter(self.policy_parameters, initial.samples, on_device)
-            self.set_policy_parameters(samples)
-        for name, policy in self.policies.items():
+        episode = self.episode[worlds]
+        restart = self._streams.restart(worlds, episode, self._initial_requests)
+        self._streams = restart.streams
+        on_device, indices = reset_mask.to(self.device), worlds.to(self.device)
+        ahead = self._beginnings_ahead()
+        if ahead is None:
+            beginnings, rows = self._beginnings(restart.restarted), None
+        else:
+            rows = ahead.rows(worlds, episode, self.episode).to(self.device)
+            beginnings = ahead.tree
+        self.state = pytree.replace_rows(self.state, beginnings.state, indices, rows)
+        if beginnings.samples:
+            samples = self.policy_parameters, beginnings.samples
+            self.set_policy_parameters(pytree.replace_rows(*samples, indices, rows))
+        for name, policy in self._policies_with_state.items():
+            if rows is not None and name in beginnings.policy_states:
+                prepared = beginnings.policy_states[name]
+                initial = functools.partial(pytree.take_rows, prepared, rows)
+            else:
+                initial = functools.partial(self._initial_after_restart, name, restart)
             self.policy_states[name] = policy.on_episode_start(
-                self.policy_states[name], initial.policy_states[name], on_device
+                self.policy_states[name], initial, on_device
             )
-        self._initial_requests = streams.requests
+        self._initial_requests = restart.requests
 
-    def _states_ahead(self, worlds: Tensor, streams: RandomStreams) -> _InitialStates | None:
-        """`_initial_states` of some worlds, from those computed ahead; None: there are none.
+    def _beginnings_ahead(self) -> NextStates | None:
+        """Beginnings of the next episodes, from the second restart on if worlds restart in turns.
 
-        They are computed from the second restart on, if worlds restart by themselves.
+        With them are the states of policies that consist of tensors of worlds and end with the
+        episode. None: they are too large to gain, or may not be computed ahead.
         """
         self._num_restarts += 1
         if self._num_restarts == 2 and self.autoreset_mode != "disabled":
-            ahead = self.state, self.policy_parameters, self.policy_states
-            if count := NextStates.num_episodes(ahead, len(self.worlds)):
+            policies = [
+                name
+                for name, policy in self.policies.items()
+                if not policy.keeps_state
+                and not draws_from_global_state(policy)
+                and pytree.is_of_worlds(self.policy_states[name])
+            ]
+            held = self.state, self.policy_parameters, [self.policy_states[n] for n in policies]
+            if count := NextStates.num_episodes(held, len(self.worlds)):
+                beginnings = functools.partial(self._beginnings, policies=policies)
                 self._next_states = NextStates(
-                    self.worlds, count, self._streams_at_start, self._initial_trees
+                    self.worlds, count, self._streams_at_start, beginnings
                 )
-        if self._next_states is None:
-            return None
-        taken = self._next_states.take(worlds, self.episode[worlds], self.episode)
-        state, samples, prepared = taken
-        policy_states = self._policy_states(streams.child(addresses.EPISODE_START))
-        given = {name: functools.partial(_identity, each) for name, each in prepared.items()}
-        return _InitialStates(state, samples, policy_states | given)
+        return self._next_states
 
     def _streams_at_start(self, worlds: Worlds, episode: Int[Tensor, " world"]) -> RandomStreams:
         """Streams of some worlds in the first round of these episodes."""
@@ -364,24 +378,6 @@ class Simulator:
             device=self.device,
             draws=self.draws,
         )
-
-    def _initial_trees(self, streams: RandomStreams) -> tuple[Any, Samples, dict[str, Any]]:
-        """`_initial_states`, with the states of policies that begin every episode anew."""
-        initial = self._initial_states(streams)
-        policy_states = {
-            name: initial.policy_states[name]()
-            for name, policy in self.policies.items()
-            if self._is_world_state(policy, self.policy_states[name])
-        }
-        return initial.state, initial.samples, policy_states
-
-    @staticmethod
-    def _is_world_state(policy: Policy, state: Any) -> bool:
-        """Whether a policy's state has tensors, all of single worlds, and ends with the episode."""
-        if policy.keeps_state or draws_from_global_state(policy):
-            return False
-        of_worlds = pytree.flatten(state, include_persistent=False)
-        return bool(of_worlds) and of_worlds.keys() == pytree.flatten(state).keys()
 
     # --- properties --------------------------------------------------------------------------
 
@@ -494,7 +490,8 @@ class Simulator:
             self.finished = done if self.finished is None else self.finished | done
         if reset_mask is not None and on_host is not None:
             self._reset_worlds(on_host)
-            previous_reward = self.reward_ledger.reset_worlds(reset_mask)
+            if not self.acting_roles:  # rewards of the new episodes may come before the next turn
+                previous_reward = self.reward_ledger.reset_worlds(reset_mask)
         return _RoundEnd(
             terminated, truncated, final_observation, final_state, reset_mask, previous_reward
         )
