@@ -24,7 +24,7 @@ class Beginning(NamedTuple):
     """Beginnings of the episodes of some worlds: words of their keys, and numbers by request."""
 
     words: np.ndarray  # [2, world]
-    numbers: Mapping[Request, Tensor]  # [round, world, agent, width]
+    numbers: Mapping[Request, Tensor]  # [round, world, agent, width], not contiguous
 
 
 class NextEpisodes:
@@ -42,7 +42,7 @@ class NextEpisodes:
         self._episode = np.full(len(self._worlds), -1)  # of each slot, which is episode % count
         self._words = np.zeros((2, len(self._worlds)), np.uint64)
         self._numbers = {
-            r: torch.empty(n, len(self._worlds), r.num_agents, r.width, device=keys.device)
+            r: torch.empty(len(self._worlds), n, r.num_agents, r.width, device=keys.device)
             for r, n in self._rounds.items()
         }
 
@@ -74,16 +74,25 @@ class NextEpisodes:
         keys: WorldKeys,
         worlds: np.ndarray,
         episode: np.ndarray,
-        requests: Iterable[Request],
+        requests: Mapping[Request, int],
     ) -> Beginning:
-        """Beginnings of these episodes; `keys`: addresses of all worlds, in their present ones."""
+        """Beginnings of these episodes.
+
+        Args:
+            keys: addresses of all worlds, in their present episodes.
+            worlds, episode: worlds, and the episode of each.
+            requests: number of rounds of each request; fewer if fewer are held.
+        """
         slots = worlds * self._count + episode % self._count
         if (self._episode[slots] != episode).any():
             first = keys.episode + 1
             first[worlds] = episode
             self._fill(keys, first)
         indices = torch.from_numpy(slots).to(keys.device)
-        numbers = {r: self._numbers[r].index_select(1, indices) for r in requests}
+        numbers = {
+            request: self._numbers[request][:, :rounds].index_select(0, indices).transpose(0, 1)
+            for request, rounds in requests.items()
+        }
         return Beginning(self._words[:, slots], numbers)
 
     def _fill(self, keys: WorldKeys, first: np.ndarray) -> None:
@@ -101,4 +110,4 @@ class NextEpisodes:
         indices = torch.from_numpy(missing).to(keys.device)
         new = generate(own, list(self._rounds.items()), 0)
         for request, part in zip(self._rounds, new, strict=True):
-            self._numbers[request].index_copy_(1, indices, part)
+            self._numbers[request].index_copy_(0, indices, part.transpose(0, 1))

@@ -83,7 +83,7 @@ class StreamCache:
 
     def _cache(self, rounds: Iterable[Request], numbers: Sequence[Tensor], offset: int) -> None:
         for request, part in zip(rounds, numbers, strict=True):
-            self._cached[request] = _Rounds(offset, part)
+            self._cached[request] = _Rounds(offset, part.contiguous())
         self.draws.count += len(numbers)
 
     def _rounds_to_cache(self, request: Request, offset: int) -> int:
@@ -150,7 +150,7 @@ class StreamCache:
         initial = dict.fromkeys(expected, 1)
         ahead, beginning = self._episodes_ahead(initial), None
         if ahead is not None:
-            beginning = ahead.take(self.keys, worlds, episode, [*initial, *parts])
+            beginning = ahead.take(self.keys, worlds, episode, initial | parts)
         words = self.keys.words_of(worlds, episode) if beginning is None else beginning.words
         new = StreamCache(self.keys.restart(worlds, episode, offset, words), self.draws)
         if beginning is None:
@@ -158,8 +158,7 @@ class StreamCache:
             numbers = generate(started_keys, [*initial.items(), *parts.items()], offset)
         else:
             started_keys = None
-            numbers = [*(beginning.numbers[request] for request in initial)]
-            numbers += [beginning.numbers[request][:rounds] for request, rounds in parts.items()]
+            numbers = [beginning.numbers[request] for request in (*initial, *parts)]
         new._cached, self._cached = self._cached, {}
         new._earliest, new._episode_rounds = offset, self._episode_rounds
         new._ahead, new._restarted = ahead, True

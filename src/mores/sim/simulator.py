@@ -140,12 +140,6 @@ class Simulator:
             for name, policy in made_policies.items()
             if len(self.external.get(name, ())) < self.roles[name].num_agents
         }
-        self._policies_with_state = {
-            name: policy
-            for name, policy in self.policies.items()
-            if type(policy).initial_state is not Policy.initial_state
-            or type(policy).on_episode_start is not Policy.on_episode_start
-        }
         self._parameters = PolicyParameters(self.policies, self.roles)
         self._recorder = recorder
         self.checks = checks(environment, self.policies, self.roles, len(self.worlds))
@@ -333,7 +327,9 @@ class Simulator:
         if beginnings.samples:
             samples = self.policy_parameters, beginnings.samples
             self.set_policy_parameters(pytree.replace_rows(*samples, indices, rows))
-        for name, policy in self._policies_with_state.items():
+        for name, policy in self.policies.items():
+            if self._has_constant_state(name):
+                continue
             if rows is not None and name in beginnings.policy_states:
                 prepared = beginnings.policy_states[name]
                 initial = functools.partial(pytree.take_rows, prepared, rows)
@@ -343,6 +339,17 @@ class Simulator:
                 self.policy_states[name], initial, on_device
             )
         self._initial_requests = restart.requests
+
+    def _has_constant_state(self, role: str) -> bool:
+        """Whether every initial state of a policy is the present state: none, or the layout of the
+        observation."""
+        policy = type(self.policies[role])
+        if policy.on_episode_start is not Policy.on_episode_start:
+            return False
+        state = self.policy_states[role]
+        if state is None:
+            return policy.initial_state is Policy.initial_state
+        return state is self.roles[role].observation_space
 
     def _beginnings_ahead(self) -> NextStates | None:
         """Beginnings of the next episodes, from the second restart on if worlds restart in turns.
