@@ -165,6 +165,7 @@ class Simulator:
                 code="unsupported",
                 path="autoreset_mode",
             )
+        self._all_legal: dict[tuple[int, int, int], Tensor] = {}  # by size, never written
         self._no_worlds = torch.zeros(len(self.worlds), dtype=torch.bool, device=self.device)
         counts = {name: role.num_agents for name, role in self.roles.items()}
         self.reward_ledger = RewardLedger(
@@ -341,15 +342,15 @@ class Simulator:
         self._initial_requests = restart.requests
 
     def _has_constant_state(self, role: str) -> bool:
-        """Whether every initial state of a policy is the present state: none, or the layout of the
-        observation."""
+        """Whether every initial state of a policy is the present state: none, or the role or
+        the layout of its observation."""
         policy = type(self.policies[role])
         if policy.on_episode_start is not Policy.on_episode_start:
             return False
         state = self.policy_states[role]
         if state is None:
             return policy.initial_state is Policy.initial_state
-        return state is self.roles[role].observation_space
+        return state is self.roles[role] or state is self.roles[role].observation_space
 
     def _beginnings_ahead(self) -> NextStates | None:
         """Beginnings of the next episodes, from the second restart on if worlds restart in turns.
@@ -415,17 +416,19 @@ class Simulator:
     def action_mask(
         self, role: str, num_options: action_masks.NumOptions
     ) -> Bool[Tensor, "world agent option"]:
-        """Legal options of each agent in the next phase, padded to `num_options`.
+        """Legal options of each agent in the next phase, padded to `num_options`: do not write.
 
         See `mores.sim.action_masks.pad_action_mask`.
         """
         length = sum(num_options) if isinstance(num_options, tuple) else num_options
-        blank = self._no_worlds[:, None, None].expand(-1, self.roles[role].num_agents, length)
+        size = len(self.worlds), self.roles[role].num_agents, length
+        if size not in self._all_legal:
+            self._all_legal[size] = torch.ones(size, dtype=torch.bool, device=self.device)
         space = self.phase.action_spaces.get(role)
         mask = None
         if space is not None:
             mask = self._action_mask(role, self.phase)
-        return action_masks.pad_action_mask(space, mask, num_options, blank)
+        return action_masks.pad_action_mask(space, mask, num_options, self._all_legal[size])
 
     # --- steps -------------------------------------------------------------------------------
 
@@ -482,7 +485,7 @@ class Simulator:
         terminated, truncated = self._episode_ends()
         done = terminated if truncated is self._no_worlds else terminated | truncated
         on_host = done.cpu()  # the only read of a device in a round
-        any_done = bool(on_host.any())
+        any_done = bool(on_host.numpy().any())
         final_observation = final_state = previous_reward = None
         if any_done:
             final_observation = {n: self._next_observation(n) for n in self.external}
@@ -517,7 +520,8 @@ class Simulator:
                 search = {"search": True} if self._search[name] else {}
                 output = policy.act(phase, obs, mask, self.policy_states[name], stream, **search)
                 self.checks.action(before, name, phase, mask, output, self.finished)
-                actions[name] = output.action.detach()  # no graph through later rounds
+                action = output.action  # no graph through later rounds
+                actions[name] = action.detach() if action.requires_grad else action
                 self._set_policy_state(name, output.state)
             if name in external_actions:
                 legal, projected[name] = self._project_actions(name, external_actions[name])
