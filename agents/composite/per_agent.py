@@ -112,6 +112,11 @@ class PerAgentPolicy(Learner, AutomatonPolicy):
         return self.agents_per_policy or (1,) * len(self.policies)
 
     @property
+    def separates_draws(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether all learners have separate models for each draw of uncertain parameters."""
+        return all(learner.separates_draws for learner in self._learners)
+
+    @property
     def searches(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Whether one of the policies does."""
         return any(policy.searches for policy in self.policies)

@@ -56,6 +56,7 @@ class NetworkLearner(Learner):
 
     tags: ClassVar[Mapping[str, object]] = {"stochastic": True}
     searches: ClassVar[bool] = True
+    separates_draws: ClassVar[bool] = True
     state_kind: ClassVar[str] = "network"  # any recipe continues from the models of any other
     has_critic: ClassVar[bool] = False  # has a value head
     num_score_heads: ClassVar[int] = 0  # outputs that score a whole sample, as of a reward model
@@ -324,10 +325,15 @@ class NetworkLearner(Learner):
         )
 
     def state_dict(self, state: LearnerState) -> Mapping[str, Tensor]:
-        """Parameters by name; replicate, number, stop, update count and freezing of each model."""
+        """Parameters by name; replicate, number, stop, update count and freezing of each model.
+
+        With `draw`, that of each model, if uncertain parameters differ between the models.
+        """
         persistent = state.persistent_state
+        draw = persistent.mapping.draw
         return {
             **persistent.train_state.parameters,
+            **({} if draw is None else {"draw": draw}),
             "replicate": persistent.mapping.replicate,
             "model_number": persistent.mapping.model_number,
             "stopped_at": persistent.train_state.stopped_round,
@@ -361,6 +367,7 @@ class NetworkLearner(Learner):
                 obstacle.reason,
                 obstacle.min_rounds,
                 self.frozen,
+                draw=mapping.draw,
             )
         ]
 

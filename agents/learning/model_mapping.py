@@ -2,6 +2,9 @@
 
 The worlds of a replicate share its models. Within a replicate, one model serves all agents of a
 role, those of an agent group, or a single agent. The models of all replicates are stacked.
+
+Draws of uncertain parameters that are simulated in one batch have separate models: where several
+draws have the same replicate, each of them counts as a replicate here.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ class ModelMapping:
         first_world: first world of each replicate.
         shape: number of worlds and of agents in a world.
         is_identity: whether rows are in order and without padding, so that a reshape suffices.
+        draw: draw of uncertain parameters of each model; None: 0 everywhere.
     """
 
     agent_rows: Int[Tensor, "model row"]
@@ -43,6 +47,7 @@ class ModelMapping:
     first_world: Int[Tensor, " replicate"]
     shape: tuple[int, int]
     is_identity: bool
+    draw: Int[Tensor, " model"] | None = None
 
     @staticmethod
     def from_sharing(
@@ -60,7 +65,8 @@ class ModelMapping:
             model_numbers(num_agents, parameter_sharing, agent_groups), device=streams.device
         )
         per_replicate = int(numbers.max()) + 1
-        replicates, replicate = streams.replicate.unique(return_inverse=True)
+        addresses = torch.stack([streams.draw, streams.replicate])  # two numbers a world
+        (draws, replicates), replicate = addresses.unique(dim=1, return_inverse=True)
         model = (replicate[:, None] * per_replicate + numbers).flatten()  # agent
         order = model.argsort(stable=True)
         counts = model.bincount(minlength=len(replicates) * per_replicate)
@@ -87,6 +93,7 @@ class ModelMapping:
             first_world,
             (streams.num_worlds, num_agents),
             is_identity,
+            draws.repeat_interleave(per_replicate) if draws.any() else None,
         )
 
     @property
@@ -112,8 +119,9 @@ class ModelMapping:
         return x.flatten(0, 1)[self.inverse_rows].unflatten(0, self.shape)
 
     def model_name(self, model_index: int) -> str:
-        """Name of a model in messages: its replicate, and its number if there are several."""
-        replicate = f"replicate {int(self.replicate[model_index])}"
+        """Name of a model in messages: its draw and replicate, its number if there are several."""
+        draw = "" if self.draw is None else f"draw {int(self.draw[model_index])}, "
+        replicate = f"{draw}replicate {int(self.replicate[model_index])}"
         number = f", model {int(self.model_number[model_index])}"
         return replicate if self.models_per_replicate == 1 else replicate + number
 

@@ -65,7 +65,7 @@ def load_models(
     train_state, role = state.persistent_state.train_state, state.spec.role.name
     for name in sorted(own.keys() | saved.keys()):
         old, new = saved.get(name), own.get(name)
-        identifies = name in ("replicate", "model_number")
+        identifies = name in ("draw", "replicate", "model_number")
         if (
             old is None
             or new is None

@@ -257,13 +257,13 @@ def parquet_columns(change: Callable[[Any], Any]) -> Attack:
 def pickled_column(table: Any) -> Any:
     import pyarrow as pa
 
-    return table.set_column(6, "value", pa.array([b"\x80\x05N."] * len(table), pa.binary()))
+    return table.set_column(7, "value", pa.array([b"\x80\x05N."] * len(table), pa.binary()))
 
 
 def with_nulls(table: Any) -> Any:
     import pyarrow as pa
 
-    return table.set_column(6, "value", pa.array([None] * len(table), pa.float32()))
+    return table.set_column(7, "value", pa.array([None] * len(table), pa.float32()))
 
 
 def pickled_checkpoint(run: Path, outside: Path) -> None:

@@ -6,6 +6,7 @@ their index as name, not the names of parameters.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ import pyarrow.parquet
 
 from mores.experiments.claims.claim_evaluation import evaluate_claims
 from mores.experiments.results.cell_result import StageResult
+from mores.experiments.results.separate_draws import separate_draws
 from mores.experiments.run.cell_execution import run_cell
 from mores.experiments.run.engine import run_scenario
 from mores.experiments.run.parameter_uncertainty import plan_cells
@@ -42,15 +44,21 @@ def cut(name: str) -> tuple[LoadedScenario, list[Cell]]:
     """A scenario with two replicates, and its cells: all arms, two draws, two design points."""
     loaded = load_scenario(name, [f"replicates={NUM_KEPT}"])
     cells = plan_cells(loaded, with_dry_run=False).cells
-    return loaded, [cell for cell in cells if cell.purpose == "arm" or cell.index < NUM_KEPT]
+    kept = [cell for cell in cells if cell.purpose == "arm" or cell.index < NUM_KEPT]
+    draws = [tuple(draw for draw in cell.draws if draw.index < NUM_KEPT) for cell in kept]
+    pairs = zip(kept, draws, strict=True)
+    return loaded, [dataclasses.replace(cell, draws=draws) for cell, draws in pairs]
 
 
 def _scenario(name: str) -> Iterator[tuple[str, Entry]]:
     loaded, cells = cut(name)
-    results = {}
+    results = {
+        cell.id: run_cell(cell, loaded.scenario, range(NUM_KEPT), lambda share: None)
+        for cell in cells
+    }
+    cells, results = separate_draws(cells, results)
     for index, cell in enumerate(cells):
-        result = run_cell(cell, loaded.scenario, range(NUM_KEPT), lambda share: None)
-        results[cell.id] = result
+        result = results[cell.id]
         for stage_index, stage in enumerate(result.stages):
             for metric in _numbered(stage):
                 values = stage.array(metric)

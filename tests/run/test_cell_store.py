@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import numpy as np
+import torch
 import xarray as xr
 
 from mores.core.random_streams import Worlds
@@ -34,6 +36,7 @@ def test_a_result_is_read_as_it_was_written(workdir):
     first = rng.normal(size=(6, 2, 3)).astype(np.float32)
     first[:, 0, 0] = special
     worlds = Worlds.grid([3, 5], 3)
+    worlds = dataclasses.replace(worlds, draw=torch.tensor([0, 0, 7, 7, 9, 9]))
     train = make_metrics({"x": np.stack([first, -first], -1)}, worlds, (0, 2, 5))
     test = make_metrics({"y": rng.normal(size=(6, 1, 1)).astype(np.float32)}, worlds, (9,))
     path = np.array([1.0, np.inf, 1 / 3])
@@ -60,6 +63,7 @@ def test_a_result_is_read_as_it_was_written(workdir):
     write_cell_result(workdir / "a", result)
     read = read_cell_result(workdir / "a")
     np.testing.assert_array_equal(read.replicate, [3, 3, 3, 5, 5, 5])
+    np.testing.assert_array_equal(read.draw, [0, 0, 7, 7, 9, 9])
     assert (read.cell, read.value_names) == ("a", result.value_names)
     for stage, other in zip(result.stages, read.stages, strict=True):
         assert (stage.name, stage.rounds) == (other.name, other.rounds)

@@ -34,7 +34,7 @@ from torch import Tensor
 
 from mores.core.config import Config
 from mores.core.errors import ParameterError, UserError
-from mores.core.person_parameters import refuse_parameters
+from mores.core.person_parameters import bind, refuse_parameters
 from mores.core.random_streams import RandomStreams
 
 TYPES: dict[str, Any] = {
@@ -136,6 +136,7 @@ def give_feedback(
         UserError: an output is missing, was not declared, or has another type or shape than the
             table of this module says.
     """
+    channel = bind(channel, {}, "", streams)  # numbers that differ between draws
     refuse_parameters(f"{field}.", channel)
     inputs = {name: latent[name] for name in channel.inputs}
     streams = streams.child("channel").child(field) if channel.scoped else streams

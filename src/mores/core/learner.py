@@ -32,6 +32,7 @@ class TrainingDiagnostics:
         min_rounds: rounds of an update, from the start of a stage; `None`: there can be none.
         frozen: whether the learner is not to train although it could, as a baseline.
         member: name of the member of a learner that consists of several.
+        draw: draw of uncertain parameters of each model; `None`: 0 everywhere.
     """
 
     num_updates: Integer[Tensor, " model"] | None = None
@@ -41,6 +42,7 @@ class TrainingDiagnostics:
     min_rounds: int | None = 1
     frozen: bool = False
     member: str = ""
+    draw: Integer[Tensor, " model"] | None = None
 
     @property
     def messages(self) -> list[str]:
@@ -62,10 +64,14 @@ class Learner(Policy):
 
     Attributes:
         trains: `online`: it has `update`; `offline`: it has `fit_offline`; or both.
+        separates_draws: whether worlds of different `streams.draw` have separate models, as those
+            of different replicates have. If not, the draws of uncertain parameters are simulated
+            one after another.
     """
 
     keeps_state: ClassVar[bool] = True
     trains: ClassVar[Set[TrainingMode]] = set()
+    separates_draws: ClassVar[bool] = False
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:

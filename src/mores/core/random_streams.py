@@ -99,6 +99,17 @@ class Worlds:
     def __len__(self) -> int:
         return len(self.replicate)
 
+    @property
+    def repetition(self) -> Int[Tensor, " world"]:
+        """Number of the independent repetition of each world: a replicate, in one draw."""
+        draw = torch.zeros_like(self.replicate) if self.draw is None else self.draw
+        return torch.stack([draw, self.replicate]).unique(dim=1, return_inverse=True)[1]
+
+    def take(self, rows: slice) -> Worlds:
+        """Some of the worlds."""
+        draw = None if self.draw is None else self.draw[rows]
+        return Worlds(self.replicate[rows], self.world[rows], draw)
+
 
 def uniform_index(n: int, uniform: Tensor) -> Tensor:
     """Uniform index below `n`, from uniform numbers in [0, 1)."""

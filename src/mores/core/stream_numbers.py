@@ -125,6 +125,20 @@ class WorldKeys:
         return WorldKeys(*where, episodes, first, self.device, all_words)
 
     @functools.cached_property
+    def distinct(self) -> tuple[WorldKeys, Int[Tensor, " world"]] | None:
+        """The keys without repetition, and the index of each world's among them.
+
+        Worlds of several draws of uncertain parameters may have equal keys. None: none are equal.
+        """
+        if (self.draw == self.draw[0]).all():
+            return None
+        addresses = np.stack([*self.words, self.first_round.astype(np.uint64)])
+        _, first, index = np.unique(addresses, axis=1, return_index=True, return_inverse=True)
+        if len(first) == len(self):
+            return None
+        return self.take(first), torch.from_numpy(index.reshape(-1)).to(self.device)
+
+    @functools.cached_property
     def round_tensor(self) -> Int[Tensor, " world"]:
         """`first_round` on the device."""
         return torch.from_numpy(self.first_round).to(self.device)
@@ -150,6 +164,10 @@ def generate(keys: WorldKeys, requests: Sequence[tuple[Request, int]], offset: i
     """
     if not requests:
         return []
+    if keys.distinct is not None:
+        distinct, index = keys.distinct
+        with torch.inference_mode(False), torch.no_grad():
+            return [n.index_select(1, index) for n in generate(distinct, requests, offset)]
     layouts = [_Layout.of(keys, request, rounds, offset) for request, rounds in requests]
     numbers: dict[int, Tensor] = {}
     # neither is a graph recorded nor an inference tensor made: the numbers are cached

@@ -187,23 +187,10 @@ def train(
 
         before_curves = None if joined is None else Curves(joined.curves, joined.learning)
         result = run_episodes(simulator, episodes, names, recorder, before_curves, on_episode_end)
-    states = simulator.policy_states
-    by_role = {r: checked_diagnostics(r, learner, states[r]) for r, learner in learners.items()}
-    diagnostics = [line for entries in by_role.values() for e in entries for line in e.messages]
-    if diagnostics:
-        more = f" (and {len(diagnostics) - 1} more: see diagnostics)" if diagnostics[1:] else ""
-        warnings.warn(f"a model stopped: {diagnostics[0]}{more}", stacklevel=2)
-    state_dicts = {r: checked_state_dict(r, learner, states[r]) for r, learner in learners.items()}
-    for role in simulator.learning_roles:
-        for status in training_statuses("training", role, by_role[role]):
-            if status.num_not_updated:
-                warnings.warn(status.message, stacklevel=2)
-                diagnostics.append(status.message)
-    trained_roles = {*_updated_roles(state_dicts, simulator.learning_roles)}
-    requested = {*given}
+    diagnostics, updated_roles = _check_learners(simulator, learners)
+    roles_before: tuple[frozenset[str], frozenset[str]] = frozenset(), frozenset()
     if before is not None:
-        trained_roles |= before.trained_roles & set(roles)
-        requested |= before.requested_roles & set(roles)
+        roles_before = before.requested_roles & {*roles}, before.trained_roles & {*roles}
     setup = TrainingSetup(
         env,
         simulator.policies,
@@ -213,14 +200,14 @@ def train(
         people,
         simulator.device,
         frozenset(simulator.learning_roles),
-        frozenset(requested),
-        frozenset(trained_roles),
+        roles_before[0] | {*given},
+        roles_before[1] | updated_roles,
         first + episodes,
     )
     numbers = range(first + episodes - result.curves.sizes["episode"], first + episodes)
     records = recorder.agent_dataset().assign_coords(episode=numbers[-episodes:])
     return TrainingResult(
-        dict(states),
+        dict(simulator.policy_states),
         result.curves.assign_coords(episode=numbers),
         result.learning.assign_coords(episode=numbers),
         records,
@@ -228,6 +215,29 @@ def train(
         setup,
         train,
     )
+
+
+def _check_learners(
+    simulator: Simulator, learners: Mapping[str, Learner]
+) -> tuple[list[str], frozenset[str]]:
+    """Warn of models that stopped or were not updated.
+
+    Returns:
+        These diagnostics, and the roles whose policies trained.
+    """
+    states = simulator.policy_states
+    by_role = {r: checked_diagnostics(r, learner, states[r]) for r, learner in learners.items()}
+    diagnostics = [line for entries in by_role.values() for e in entries for line in e.messages]
+    if diagnostics:
+        more = f" (and {len(diagnostics) - 1} more: see diagnostics)" if diagnostics[1:] else ""
+        warnings.warn(f"a model stopped: {diagnostics[0]}{more}", stacklevel=3)
+    state_dicts = {r: checked_state_dict(r, learner, states[r]) for r, learner in learners.items()}
+    for role in simulator.learning_roles:
+        for status in training_statuses("training", role, by_role[role]):
+            if status.num_not_updated:
+                warnings.warn(status.message, stacklevel=3)
+                diagnostics.append(status.message)
+    return diagnostics, frozenset(_updated_roles(state_dicts, simulator.learning_roles))
 
 
 def load_trained(path: str | Path, device: torch.device | str = "cpu") -> TrainingResult:

@@ -218,6 +218,7 @@ def to_spec(registry_name: str, instance: Any) -> dict[str, Any]:
         except UserError as error:
             problem = error
         except (AttributeError, TypeError, ValueError) as error:
-            problem = UserError(str(error), code="unsupported", path=kind)
+            reason = str(error).rpartition("ValueError: ")[2]  # the cause, in pydantic's messages
+            problem = UserError(reason, code="unsupported", path=kind)
     message = f"{kind} cannot be written as data: {problem}"
     raise UserError(message, code=problem.code, path=problem.path)

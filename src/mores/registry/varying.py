@@ -5,12 +5,17 @@
 accepts a number, an object of `mores.core.person_parameters.PersonParameter`, or a mapping with a
 kind of the registry `person_parameter`, such as `{kind: beta, mean: 0.3, std: 0.1}`. How code reads
 such a field: `mores.core.person_parameters`.
+
+A number for each draw of uncertain parameters is written as `per_draw([0.1, 0.4])`. It is no kind
+of the registry: a scenario cannot state it, and fields accept it only within `accept_draws`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 from annotated_types import Ge, Gt, Le, Lt
@@ -22,6 +27,34 @@ from mores.core.person_parameters import PerDraw, PersonParameter, Ranged
 from mores.registry.component import component, component_json_schema, from_data
 
 REGISTRY = "person_parameter"
+PER_DRAW = "per_draw"
+
+_accepted: ContextVar[list[PerDraw] | None] = ContextVar("_accepted", default=None)
+
+
+def per_draw(values: Sequence[float]) -> dict[str, Any]:
+    """A `PerDraw` as data, as fields accept it within `accept_draws` and as they are written."""
+    return {"kind": PER_DRAW, "values": list(values)}
+
+
+@contextlib.contextmanager
+def accept_draws() -> Iterator[list[PerDraw]]:
+    """Accept `per_draw` in fields that are built; yields those that fields have accepted."""
+    accepted: list[PerDraw] = []
+    token = _accepted.set(accepted)
+    try:
+        yield accepted
+    finally:
+        _accepted.reset(token)
+
+
+def _from_data(value: Any) -> Any:
+    """The `PerDraw` that a value states where it may; else the value itself."""
+    accepted = _accepted.get()
+    if accepted is None or not isinstance(value, Mapping) or value.get("kind") != PER_DRAW:
+        return value
+    accepted.append(PerDraw(values=tuple(value["values"])))
+    return accepted[-1]
 
 
 class WorldNumber:
@@ -81,6 +114,7 @@ class WorldNumber:
         return core_schema.float_schema(allow_inf_nan=False, **limits)
 
     def _validate(self, value: Any, validate_number: Any, info: Any) -> Any:
+        value = _from_data(value)
         if isinstance(value, PerDraw):
             return self._checked(value)
         return validate_number(value)
@@ -117,6 +151,7 @@ class PersonNumber(WorldNumber):
         return {"anyOf": [number, component_json_schema(REGISTRY)["anyOf"][1]]}
 
     def _validate(self, value: Any, validate_number: Any, info: Any) -> Any:
+        value = _from_data(value)
         if isinstance(value, Ranged):
             value = value.parameter
         if isinstance(value, (Mapping, PersonParameter)):
@@ -131,5 +166,5 @@ def _serialize(value: Any, info: Any) -> Any:
     if isinstance(value, Ranged):
         value = value.parameter
     if isinstance(value, PerDraw):
-        return {"kind": "per_draw", "values": list(value.values)}
+        return per_draw(value.values)
     return component(REGISTRY).serialize(value, info)

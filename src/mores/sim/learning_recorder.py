@@ -50,13 +50,15 @@ class LearningRecorder:
         num_episodes: number of episodes.
 
     Attributes:
-        replicates: numbers of the replicates, in order.
+        replicates: numbers of the replicates, in order; of each draw of uncertain parameters.
         tensors: what was recorded, by `ROLE.NAME`: `[episode, replicate, model]`; NaN in episodes
             without update.
     """
 
     def __init__(self, worlds: Worlds, num_episodes: int = 1) -> None:
-        self.replicates: list[int] = worlds.replicate.unique().tolist()
+        first = torch.zeros_like(worlds.repetition.unique())
+        first[worlds.repetition] = worlds.replicate
+        self.replicates: list[int] = first.tolist()
         self.num_episodes = num_episodes
         self.tensors: dict[str, Tensor] = {}
 

@@ -16,7 +16,7 @@ from mores.core.random_streams import Worlds
 if TYPE_CHECKING:
     import xarray
 
-COORDINATES = ("replicate", "world", "episode", "round")  # no metric may have these names
+COORDINATES = ("replicate", "draw", "world", "episode", "round")  # no metric may have these names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +102,8 @@ def metric_dataset(
         Dimensions `world`, `episode`, `round`, and `NAME_component` of a metric that is a vector,
         or `NAME_0`, `NAME_1`, ... of a quantity with several more dimensions.
         Coordinates: `replicate` of each world, `world` (its number within the replicate),
-        `episode`, `round`; `NAME_component` where its components have names.
+        `episode`, `round`; `NAME_component` where its components have names; `draw` of each world
+        if the worlds have draws of uncertain parameters.
     """
     import xarray  # slow to import
 
@@ -115,6 +116,7 @@ def metric_dataset(
         data[name] = ((*leading, *inner)[: values.ndim], values.numpy())
     coordinates = {
         "replicate": ("world", worlds.replicate.numpy()),
+        **({} if worlds.draw is None else {"draw": ("world", worlds.draw.numpy())}),
         "world": worlds.world.numpy(),
         "episode": range(num_episodes),
         "round": np.array(rounds, np.int64),

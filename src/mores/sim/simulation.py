@@ -135,7 +135,7 @@ def simulate(
     simulate_episode(simulator, resolved, recorder, recordings, on_round)
     learning_recorder = LearningRecorder(simulator.worlds)
     learning_recorder.record(0, simulator)
-    first = Worlds(simulator.worlds.replicate[:num_worlds], simulator.worlds.world[:num_worlds])
+    first = simulator.worlds.take(slice(num_worlds))
     return SimulationResult(
         simulator.state,
         simulator.policy_states,

@@ -61,7 +61,9 @@ def load_state_dict(simulator: Simulator, saved: Mapping[str, Tensor]) -> None:
 
 def _identity(simulator: Simulator) -> dict[str, Tensor]:
     """Values that must be equal in the saved state and in the simulator."""
+    draw = simulator.worlds.draw
     return {
+        **({} if draw is None else {"draw": draw}),
         "replicate": simulator.worlds.replicate,
         "world": simulator.worlds.world,
         "stage_and_rounds": torch.tensor([simulator.stage, simulator.rounds]),

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from mores.core.check_metrics import INTEGER_DTYPES
@@ -24,6 +25,7 @@ class TrainingStatus:
         num_updated: models with at least one update.
         num_not_updated: models without update that were neither frozen nor stopped.
         reason: condition for an update that was not met, if known.
+        draw: draw of uncertain parameters of the models.
     """
 
     stage: str
@@ -32,6 +34,7 @@ class TrainingStatus:
     num_updated: int
     num_not_updated: int
     reason: str = ""
+    draw: int = 0
 
     @property
     def none_updated(self) -> bool:
@@ -44,7 +47,8 @@ class TrainingStatus:
         never = f"{self.num_not_updated} of {self.num_models} models were never updated"
         count = "no model was updated" if self.none_updated else never
         reason = f": {self.reason}" if self.reason else ""
-        return f"{self.role}: {count}{reason}"
+        draw = f"draw {self.draw}, " if self.draw else ""
+        return f"{draw}{self.role}: {count}{reason}"
 
     def __str__(self) -> str:
         return f"stage {self.stage}: {self.message}"
@@ -95,6 +99,7 @@ def checked_diagnostics(role: str, learner: Learner, state: Any) -> Sequence[Tra
         raise UserError(message, code="failed", path=path)
     for entry in diagnostics:
         counts = {"num_updates": entry.num_updates, "stopped_at": entry.stopped_at}
+        counts["draw"] = entry.draw
         given = {name: x for name, x in counts.items() if x is not None}
         lengths = {tuple(x.shape) if isinstance(x, Tensor) else None for x in given.values()}
         if len(lengths) > 1 or not all(
@@ -149,7 +154,7 @@ def no_update_reason(role: str, learner: Learner, state: Any, rounds: int) -> st
 def training_statuses(
     stage: str, role: str, diagnostics: Sequence[TrainingDiagnostics]
 ) -> Iterator[TrainingStatus]:
-    """Status of a role's learner, or of each of its members, from `checked_diagnostics`."""
+    """Status of a role's learner, or of its members, at each draw, from `checked_diagnostics`."""
     if all(entry.num_updates is None for entry in diagnostics):
         yield TrainingStatus(stage, role, 0, 0, 0)
     for entry in diagnostics:
@@ -159,6 +164,10 @@ def training_statuses(
         idle = ~updated & (not entry.frozen)
         if entry.stopped_at is not None:
             idle &= entry.stopped_at < 0
-        num_idle, label = int(idle.sum()), f"{role}, {entry.member}" if entry.member else role
-        reason = entry.obstacle if num_idle else ""
-        yield TrainingStatus(stage, label, len(updated), int(updated.sum()), num_idle, reason)
+        label = f"{role}, {entry.member}" if entry.member else role
+        draws = torch.zeros_like(entry.num_updates) if entry.draw is None else entry.draw
+        for draw in draws.unique().tolist():
+            own = draws == draw
+            num_idle, num_updated = int((idle & own).sum()), int((updated & own).sum())
+            reason = entry.obstacle if num_idle else ""
+            yield TrainingStatus(stage, label, int(own.sum()), num_updated, num_idle, reason, draw)

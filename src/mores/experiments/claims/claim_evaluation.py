@@ -18,6 +18,7 @@ from mores.experiments.claims.trends import PointData, trend_points
 from mores.experiments.claims.verdicts import Verdict
 from mores.experiments.results.cell_result import CellResult, mean_by_label
 from mores.experiments.results.run_manifest import EarlierLook
+from mores.experiments.results.separate_draws import separate_draws
 from mores.experiments.scenario.cell import Cell
 from mores.experiments.scenario.claim_inputs import claim_arm, metric_compared_with_control
 from mores.experiments.scenario.specification import Claim, Scenario
@@ -41,6 +42,7 @@ def evaluate_claims(
         cell_results: their results.
         earlier_looks: verdicts before the run was extended.
     """
+    cells, cell_results = separate_draws(cells, cell_results)
     points = cells_by_point(cells)
     found = [
         _evaluate_claim(claim, index, scenario, points, cell_results, earlier_looks)

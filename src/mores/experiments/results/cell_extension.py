@@ -96,7 +96,7 @@ def _append_worlds(earlier: StageResult, added: StageResult) -> StageResult:
     }
     labels = [
         torch.from_numpy(np.concatenate([data[name].values for data in (first, second)]))
-        for name in ("replicate", "world")
+        for name in ("replicate", "world", "draw")
     ]
     episodes, names = second.sizes["episode"], added.component_names
     dataset = metric_dataset(metrics, Worlds(*labels), episodes, added.rounds, names)

@@ -1,7 +1,8 @@
 """What a cell on disk belongs to: a digest of what determines its numbers, and what it holds.
 
 Claims, wording and sources are not in the digest: they may change, and the numbers stay. Replicates
-and recorded rounds are beside it, because a cell of more of them has the same numbers.
+and recorded rounds are beside it, because a cell of more of them has the same numbers. Of a cell of
+several draws of uncertain parameters the digest covers the whole table of draws.
 """
 
 from __future__ import annotations
@@ -26,12 +27,15 @@ class CellIdentity:
     """The identity of a cell, in `cells.json` of its run and in its own `cell.json`.
 
     Attributes:
-        inputs: digest of environment, population, policies, stages, rounds, seed, worlds, metrics.
+        inputs: digest of environment, population, policies, stages, rounds, seed, worlds, metrics
+            and draws.
+        draws: numbers of the draws of uncertain parameters that it holds, as ranges; 0 in an arm.
         replicates: replicates that it holds, as ranges.
         rounds: recorded rounds by stage, as ranges.
     """
 
     inputs: str
+    draws: Ranges
     replicates: Ranges
     rounds: Mapping[str, Ranges]
 
@@ -40,6 +44,7 @@ class CellIdentity:
         """The identity of a cell of a run with these replicates."""
         return cls(
             inputs_digest(cell, scenario),
+            to_ranges(draw.index for draw in cell.separate_draws),
             to_ranges(cell.own_replicates(scenario, replicates)),
             {
                 stage.name: to_ranges(recorded_rounds(scenario, stage, cell.purpose))
@@ -56,9 +61,14 @@ class CellIdentity:
             ValueError: it holds none.
         """
         match entry:
-            case {"inputs": str(inputs), "replicates": list(replicates), "rounds": dict(rounds)}:
-                if all(map(_is_ranges, (replicates, *rounds.values()))):
-                    return cls(inputs, replicates, rounds)
+            case {
+                "inputs": str(inputs),
+                "draws": list(draws),
+                "replicates": list(replicates),
+                "rounds": dict(rounds),
+            }:
+                if all(map(_is_ranges, (draws, replicates, *rounds.values()))):
+                    return cls(inputs, draws, replicates, rounds)
         raise ValueError("it does not say what the cell belongs to")
 
     def to_json(self) -> dict[str, Any]:
@@ -77,6 +87,7 @@ def inputs_digest(cell: Cell, scenario: Scenario) -> str:
         "seed": scenario.seed,
         "worlds": scenario.worlds,
         "metrics": scenario.metric_specs,
+        "draws": [[draw.index, draw.point] for draw in cell.draws],
     }
     text = json.dumps(fields, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
@@ -99,6 +110,9 @@ def check_identity(folder: Path, cell: str, found: CellIdentity, expected: CellI
         difference = f"it was simulated as {printable(cell, 60)}"
     elif found.inputs != expected.inputs:
         difference = "its environment, policies, stages, seed or sizes are others"
+    elif found.draws != expected.draws:
+        texts = [_describe(each) for each in (found.draws, expected.draws)]
+        difference = f"it holds the draws {texts[0]}, not {texts[1]}"
     elif found.replicates != expected.replicates:
         texts = [_describe(each) for each in (found.replicates, expected.replicates)]
         difference = f"it holds the replicates {texts[0]}, not {texts[1]}"
@@ -125,11 +139,12 @@ def to_ranges(numbers: Iterable[int]) -> Ranges:
 
 def is_first_part(ranges: Ranges, whole: Ranges) -> bool:
     """Whether the numbers of some ranges are the first ones of others."""
-    rest = _numbers(whole)
-    return all(number == next(rest, None) for number in _numbers(ranges))
+    rest = from_ranges(whole)
+    return all(number == next(rest, None) for number in from_ranges(ranges))
 
 
-def _numbers(ranges: Ranges) -> Iterator[int]:
+def from_ranges(ranges: Ranges) -> Iterator[int]:
+    """The numbers in arithmetic sequences."""
     for first, last, step in ranges:
         yield from range(first, last + 1, max(1, step))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -30,11 +31,15 @@ class StageResult:
         metrics: `[world, episode, round]`, vectors `[world, episode, round, component]`: see
             `mores.sim.round_recorder.metric_dataset`.
         analytic_values: by name: a number, or one for each number of rounds.
+        analytic_values_of_draws: the same by number of the draw, in a cell of several draws.
     """
 
     name: str
     metrics: xr.Dataset
     analytic_values: Mapping[str, AnalyticValue]
+    analytic_values_of_draws: Mapping[int, Mapping[str, AnalyticValue]] = dataclasses.field(
+        default_factory=dict
+    )
 
     @property
     def rounds(self) -> tuple[int, ...]:
@@ -148,6 +153,12 @@ class StoppedTraining:
         match = re.search(r"\breplicate (\d+)", self.message)
         return int(match[1]) if match else -1
 
+    @property
+    def draw(self) -> int:
+        """Draw of uncertain parameters of the model."""
+        match = re.search(r"\bdraw (\d+), replicate", self.message)
+        return int(match[1]) if match else 0
+
     def __str__(self) -> str:
         prefix = "" if self.message.startswith(self.role) else f"{self.role}, "
         return f"stage {self.stage}: {prefix}{self.message}"
@@ -187,6 +198,45 @@ class CellResult:
     def replicate(self) -> Int[np.ndarray, " world"]:
         """Replicate of each world."""
         return self.stages[0].metrics["replicate"].values
+
+    @property
+    def draw(self) -> Int[np.ndarray, " world"]:
+        """Draw of uncertain parameters of each world; 0 in an arm."""
+        coordinates = self.stages[0].metrics.coords
+        return coordinates["draw"].values if "draw" in coordinates else 0 * self.replicate
+
+    @functools.cached_property
+    def by_draw(self) -> Mapping[int, CellResult]:
+        """The results of each draw of uncertain parameters, as if it had been simulated alone.
+
+        Only `cell` and `drew_random_numbers` are those of the whole cell, and learned parameters
+        are left out.
+        """
+        numbers, first = np.unique(self.draw, return_index=True)
+        counts = np.bincount(self.draw)
+        return {
+            number: self._at_draw(number, slice(start, start + counts[number]))
+            for number, start in zip(numbers.tolist(), first.tolist(), strict=True)
+        }
+
+    def _at_draw(self, number: int, worlds: slice) -> CellResult:
+        """The results of one draw, whose worlds are these."""
+        stages = tuple(
+            dataclasses.replace(
+                stage,
+                metrics=stage.metrics.isel(world=worlds),
+                analytic_values=stage.analytic_values_of_draws.get(number, stage.analytic_values),
+                analytic_values_of_draws={},
+            )
+            for stage in self.stages
+        )
+        return dataclasses.replace(
+            self,
+            stages=stages,
+            stopped=tuple(each for each in self.stopped if each.draw == number),
+            training_statuses=tuple(s for s in self.training_statuses if s.draw == number),
+            checkpoints=(),
+        )
 
     @property
     def rounds(self) -> tuple[int, ...]:

@@ -1,6 +1,7 @@
 """Write a cell's results to its folder and read them back. The folder is complete or absent.
 
-metrics.parquet    replicate, world, stage, episode, round, metric, value: one row per number
+metrics.parquet    replicate, draw, world, stage, episode, round, metric, value: one row per number;
+                   draw: of uncertain parameters, 0 in an arm
 trajectory.zarr    sampled latent quantities, with units and names
 checkpoints        learned parameters by stage: `mores.experiments.results.policy_checkpoints`
 cell.json          stages, analytic values, names; what the cell belongs to, and the code that
@@ -258,6 +259,10 @@ def _make_metadata(cell_result: CellResult) -> dict[str, Any]:
                 "analytic_values": {
                     n: _to_json_number(value) for n, value in stage.analytic_values.items()
                 },
+                "analytic_values_of_draws": {
+                    str(draw): {n: _to_json_number(value) for n, value in values.items()}
+                    for draw, values in stage.analytic_values_of_draws.items()
+                },
             }
             for stage in cell_result.stages
         ],
@@ -297,6 +302,9 @@ def _check_content(metadata: Mapping[str, Any], worlds: Worlds, expected: CellId
     replicates = to_ranges(worlds.replicate.unique().tolist())
     if (replicates, rounds) != (expected.replicates, expected.rounds):
         raise ValueError("it holds other replicates or rounds than cell.json says")
+    draw = torch.zeros_like(worlds.replicate) if worlds.draw is None else worlds.draw
+    if to_ranges(draw.unique().tolist()) != expected.draws or (draw.diff() < 0).any():
+        raise ValueError("it holds other draws than cell.json says")
 
 
 def _stage_results(
@@ -320,14 +328,17 @@ def _stage_results(
             name: torch.from_numpy(np.stack(arrays, -1) if name in labels else arrays[0].copy())
             for name, arrays in parts.items()
         }
+        analytic_values, *of_draws = (
+            {name: _from_json_number(value) for name, value in values.items()}
+            for values in (entry["analytic_values"], *entry["analytic_values_of_draws"].values())
+        )
+        draws = map(int, entry["analytic_values_of_draws"])
         names = {n: each for n, each in labels.items() if each != component_labels((), len(each))}
-        analytic_values = {
-            name: _from_json_number(value) for name, value in entry["analytic_values"].items()
-        }
         dataset = metric_dataset(metrics, worlds, num_episodes, rounds, names)
         for name, (low, high) in entry["bounds"].items():
             dataset[name].attrs["bounds"] = (float(low), float(high))
-        stages.append(StageResult(entry["name"], dataset, analytic_values))
+        by_draw = dict(zip(draws, of_draws, strict=True))
+        stages.append(StageResult(entry["name"], dataset, analytic_values, by_draw))
     if start != len(values):
         raise ValueError(f"{len(values)} numbers, not {start}")
     return tuple(stages)

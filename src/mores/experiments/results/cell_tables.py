@@ -69,8 +69,12 @@ def _metric_table(stage_result: StageResult, name: str) -> Any:
 
     values = stage_result.array(name)
     coordinates = stage_result.metrics.coords
-    labels = {name: coordinates[name].values.astype(np.int32) for name in COORDINATES}
     worlds, episodes, rounds = values.shape
+    labels = {"draw": np.zeros(worlds, np.int32)} | {
+        name: coordinates[name].values.astype(np.int32)
+        for name in COORDINATES
+        if name in coordinates
+    }
 
     def constant(text: str) -> Any:
         return pa.DictionaryArray.from_arrays(np.zeros(values.size, np.int32), [text])
@@ -78,6 +82,7 @@ def _metric_table(stage_result: StageResult, name: str) -> Any:
     return pa.table(
         {
             "replicate": np.repeat(labels["replicate"], episodes * rounds),
+            "draw": np.repeat(labels["draw"], episodes * rounds),
             "world": np.repeat(labels["world"], episodes * rounds),
             "stage": constant(stage_result.name),
             "episode": np.tile(np.repeat(labels["episode"], rounds), worlds),

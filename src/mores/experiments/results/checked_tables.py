@@ -21,8 +21,8 @@ from mores.experiments.results.checked_files import parse_json
 from mores.experiments.results.parquet_footer import column_formats
 
 COLUMNS = {  # of the table of metrics, with their types in the file
-    "replicate": "INT32", "world": "INT32", "stage": "BYTE_ARRAY", "episode": "INT32",
-    "round": "INT32", "metric": "BYTE_ARRAY", "value": "FLOAT",
+    "replicate": "INT32", "draw": "INT32", "world": "INT32", "stage": "BYTE_ARRAY",
+    "episode": "INT32", "round": "INT32", "metric": "BYTE_ARRAY", "value": "FLOAT",
 }  # fmt: skip
 CODECS = {"SNAPPY", "UNCOMPRESSED"}
 ENCODINGS = {"PLAIN", "RLE", "RLE_DICTIONARY", "PLAIN_DICTIONARY"}
@@ -94,14 +94,19 @@ def read_worlds(file: Any, num_worlds: int, rows_per_world: int) -> Worlds:
         file: the open table.
         num_worlds: number of worlds.
         rows_per_world: rows of the metric in each world.
+
+    Raises:
+        ValueError: a number of a world is negative.
     """
     groups, rows = 0, 0
     while rows < num_worlds * rows_per_world:
         rows += file.metadata.row_group(groups).num_rows
         groups += 1
-    names = ["replicate", "world"]
+    names = ["replicate", "world", "draw"]
     table = file.read_row_groups(list(range(groups)), names, use_threads=False)
-    columns = (table[name].to_numpy()[::rows_per_world][:num_worlds] for name in names)
+    columns = [table[name].to_numpy()[::rows_per_world][:num_worlds] for name in names]
+    if any((column < 0).any() for column in columns):
+        raise ValueError("a world has a negative number")
     return Worlds(*(torch.from_numpy(column.astype(np.int64)) for column in columns))
 
 

@@ -41,7 +41,7 @@ class CheckpointCollector:
         self._cell, self._replicates = cell, list(replicates)
         self.checkpoints: dict[tuple[str, str], PolicyCheckpoint] = {}  # by stage and role
         self.stopped: dict[tuple[str, str], StoppedTraining] = {}  # by role and message
-        self.training_statuses: dict[tuple[str, str], TrainingStatus] = {}  # by stage and role
+        self.training_statuses: dict[tuple[str, str, int], TrainingStatus] = {}  # stage, role, draw
 
     def collect(self, stage_index: int, built_stage: BuiltStage, store: PolicyStateStore) -> None:
         """Copy the parameters of a stage's learners at its end.
@@ -75,7 +75,7 @@ class CheckpointCollector:
     def _add_status(self, status: TrainingStatus) -> None:
         """Add the counts of one more chunk."""
         statuses = sum_statuses([*self.training_statuses.values(), status])
-        self.training_statuses = {(each.stage, each.role): each for each in statuses}
+        self.training_statuses = {(each.stage, each.role, each.draw): each for each in statuses}
 
     def _make_metadata(
         self, stage_index: int, built_stage: BuiltStage, role: str, tensors: Mapping[str, Tensor]
@@ -127,10 +127,10 @@ def num_models(checkpoints: Iterable[PolicyCheckpoint]) -> int:
 
 
 def sum_statuses(statuses: Iterable[TrainingStatus]) -> tuple[TrainingStatus, ...]:
-    """One status for each stage and role, with the sums of its counts and its first reason."""
-    sums: dict[tuple[str, str], TrainingStatus] = {}
+    """One status for each stage, role and draw: the sums of its counts, and its first reason."""
+    sums: dict[tuple[str, str, int], TrainingStatus] = {}
     for status in statuses:
-        key = (status.stage, status.role)
+        key = (status.stage, status.role, status.draw)
         if before := sums.get(key):
             counts = ("num_models", "num_updated", "num_not_updated")
             added = {name: getattr(status, name) + getattr(before, name) for name in counts}

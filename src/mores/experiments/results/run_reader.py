@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,7 +12,7 @@ from urllib.parse import quote
 
 from mores.core.arguments import check_path
 from mores.core.errors import UserError, did_you_mean, printable, unreadable
-from mores.experiments.results.cell_identity import CellIdentity
+from mores.experiments.results.cell_identity import CellIdentity, from_ranges
 from mores.experiments.results.cell_store import read_cell_result
 from mores.experiments.results.checked_files import (
     MAX_JSON_BYTES,
@@ -130,7 +131,11 @@ class Run:
 
     @cached_property
     def cell_info(self) -> dict[str, dict[str, Any]]:
-        """For each cell its `arm`, its `point`, and its `purpose` if it is no arm's cell."""
+        """For each cell its `arm`, its `point`, and if it is no arm's cell its `purpose`.
+
+        Such a cell holds `draws` of uncertain parameters: ranges of their numbers, and `points`,
+        the values of the parameters at each of them.
+        """
         path = self.folder / CELLS_FILE
         if digest_of(self._files.read(CELLS_FILE, MAX_JSON_BYTES)) != self.manifest.cells_digest:
             raise unreadable(path, "it was changed: run.json has another digest of it")
@@ -140,6 +145,7 @@ class Run:
             and isinstance(info, dict)
             and isinstance(info.get("arm"), str)
             and isinstance(info.get("point"), dict)
+            and _are_points(info.get("points", []))
             for cell, info in content.items()
         )
         if not valid:
@@ -175,9 +181,9 @@ class Run:
         return content
 
     def dataframe(self, cell: str | None = None, purpose: str = "arm") -> pd.DataFrame:
-        """Rows of cell, arm, replicate, world, stage, episode, round, metric, value.
+        """Rows of cell, arm, replicate, draw, world, stage, episode, round, metric, value.
 
-        Each swept parameter is an additional column.
+        Each swept or uncertain parameter is an additional column.
 
         Args:
             cell: this cell only; None: all cells with the purpose.
@@ -200,6 +206,8 @@ class Run:
             frame.insert(1, "arm", info["arm"])
             for path, value in info["point"].items():
                 frame[path] = str(value) if isinstance(value, (dict, list)) else value
+            for path, values in self._parameters_of_draws(name).items():
+                frame[path] = frame["draw"].map(values)
             frames.append(frame)
         if not frames:
             message = f"{self.folder}: no complete cell with purpose {purpose!r}"
@@ -211,6 +219,9 @@ class Run:
 
         A metric that is a vector has the further dimension `NAME_component`. The coordinates
         `replicate` and `world` identify the worlds.
+
+        A cell of draws of uncertain parameters has the dimension `draw` first: `[draw, world,
+        round]`. Its coordinates are the numbers of the draws, and the values of each parameter.
 
         Args:
             cell: name of the cell.
@@ -226,7 +237,22 @@ class Run:
             message = f"{cell} has no stage {stage!r}{did_you_mean(stage, list(by_name))}"
             raise UserError(message, code="unknown_name", path="stage")
         data = stages[-1].metrics if stage is None else by_name[stage]
-        return data.isel(episode=0, drop=True) if data.sizes["episode"] == 1 else data
+        data = data.isel(episode=0, drop=True) if data.sizes["episode"] == 1 else data
+        if "points" not in self.cell_info[cell]:
+            return data.drop_vars("draw")
+        return _by_draw(data, self._parameters_of_draws(cell))
+
+    def _parameters_of_draws(self, cell: str) -> dict[str, dict[int, Any]]:
+        """The values of each uncertain parameter in a cell, by number of the draw."""
+        info, draws = self.cell_info[cell], list(from_ranges(self._identity(cell).draws))
+        points = info.get("points", [])
+        if points and len(points) != len(draws):
+            raise unreadable(self.folder / CELLS_FILE, "it has not one point for each draw")
+        values: dict[str, dict[int, Any]] = {}
+        for number, point in zip(draws if points else (), points, strict=True):
+            for path, value in point.items():
+                values.setdefault(path, {})[number] = value
+        return values
 
     def trajectory(self, cell: str) -> xr.Dataset:
         """People and other latent quantities of a few worlds of a cell, over rounds.
@@ -322,6 +348,25 @@ class Run:
     def _require_file(self, name: str) -> None:
         if not self._files.kind(name):
             raise missing(self._files, name)
+
+
+def _are_points(content: Any) -> bool:
+    """Whether JSON lists values by path."""
+    return isinstance(content, list) and all(isinstance(point, dict) for point in content)
+
+
+def _by_draw(data: xr.Dataset, parameters: Mapping[str, Mapping[int, Any]]) -> xr.Dataset:
+    """A dataset with a dimension for the draws: worlds are in order of the draws, equally many."""
+    import xarray as xr
+
+    draws = list(dict.fromkeys(data["draw"].values.tolist()))
+    parts = [data.isel(world=data["draw"] == number).drop_vars("draw") for number in draws]
+    whole = xr.concat(parts, "draw", coords="different", compat="equals", join="override")
+    values: dict[str, Any] = {
+        path: ("draw", [by_draw[number] for number in draws])
+        for path, by_draw in parameters.items()
+    }
+    return whole.assign_coords(draw=draws, **values)
 
 
 def open_run(folder: str | Path) -> Run:

@@ -1,8 +1,9 @@
 """Simulate one cell of an experiment, record its metrics and write them.
 
-A cell is one arm at one point: of the sweep, of the draws of uncertain parameters, or of the design
-of a sensitivity analysis. Its worlds are simulated in chunks, which bounds memory for any number of
-replicates. A world's results do not depend on its chunk, up to rounding where stacked networks act.
+A cell is one arm at one point of the sweep, or at one or several of the draws of uncertain
+parameters or of the points of a sensitivity analysis. Its worlds are simulated in chunks, which
+bounds memory for any number of replicates. A world's results do not depend on its chunk, up to
+rounding where stacked networks act.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 
-from mores.core.random_streams import Worlds
 from mores.core.tracker import Log
 from mores.experiments.results.cell_result import CellResult
 from mores.experiments.results.cell_store import write_cell_result
@@ -110,7 +110,7 @@ def run_cell(
         log: where to log the episodes, if anywhere.
     """
     built_cell = built_cell or cell.build()
-    worlds = Worlds.grid(cell.own_replicates(scenario, replicates), scenario.worlds)
+    worlds = cell.worlds(scenario, replicates)
     sizes = (staged.environment.elements_per_world for staged in built_cell.stages)
     chunk_size = max(1, MAX_CHUNK_ELEMENTS // max(1, *sizes))
     if any(staged.stage.roles_to_train for staged in built_cell.stages):

@@ -43,7 +43,7 @@ class CellLog:
         """Log an episode that has ended, as recorded by the recorder at its place."""
         staged, episode = self._stages[stage_index], recorder.episode
         rows = slice(first_world, first_world + len(simulator.worlds))
-        replicate = simulator.worlds.replicate.numpy()
+        replicate = simulator.worlds.repetition.numpy()  # of all draws
         learners = {role: simulator.policies[role] for role in simulator.learning_roles}
         num_replicates = len(np.unique(replicate))
         learning = learning_metrics(learners, simulator.policy_states, num_replicates)

@@ -194,7 +194,7 @@ class CellRunner:
                 store[key] = policy.fit_offline(store[key], datasets[role], stream)
             if self.cell_log is not None:
                 states = {role: store[state_key(role, each)] for role, each in learners.items()}
-                num_replicates = len(simulator.worlds.replicate.unique())
+                num_replicates = len(simulator.worlds.repetition.unique())
                 learning = learning_metrics(learners, states, num_replicates)
                 self.cell_log.fitted(cursor.first_world, cursor.stage_index, episode, learning)
             callback(1.0)
@@ -225,7 +225,7 @@ class CellRunner:
             staged.environment,
             staged.policies,
             {},
-            Worlds(self.worlds.replicate[rows], self.worlds.world[rows]),
+            self.worlds.take(rows),
             staged.rounds,
             population=self.built_cell.population,
             stage=stage_index,

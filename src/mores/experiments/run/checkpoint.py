@@ -171,7 +171,8 @@ class CellCheckpoint:
         fields = {
             "format": RUN_FORMAT,
             "scenario": task.scenario.model_dump(mode="json"),
-            "cell": [cell.id, cell.env, cell.population, cell.policies, cell.purpose, cell.index],
+            "cell": [cell.id, cell.env, cell.population, cell.policies, cell.purpose],
+            "draws": [draw.index for draw in cell.separate_draws],
             "stages": [stage.model_dump(mode="json") for stage in cell.stages],
             "replicates": list(task.replicates),
             "modules": [file_digest(Path(file)) for file in task.plugin_files],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +15,7 @@ from mores.core.component_names import NamedDimensions, component_names
 from mores.core.environment import Environment
 from mores.core.errors import UserError
 from mores.core.random_streams import Worlds
-from mores.experiments.results.cell_result import StageResult
+from mores.experiments.results.cell_result import AnalyticValue, StageResult
 from mores.experiments.results.trajectory import GROUPS, Trajectory
 from mores.experiments.scenario.cell import BuiltCell
 from mores.experiments.scenario.expansion import recorded_rounds
@@ -120,13 +121,29 @@ class MetricsRecorder:
         """Recorded metrics of every stage with simulated episodes."""
         results = []
         for index, recorder in self._recorders.items():
-            staged = self._built_cell.stages[index]
-            analytic = staged.environment.analytic_values(staged.policies, staged.rounds)
             metrics = recorder.dataset(self._worlds, self._component_names[index])
             for name, bounds in self._bounds[index].items():
                 metrics[name].attrs["bounds"] = _checked_bounds(name, metrics[name].values, bounds)
-            results.append(StageResult(staged.stage.name, metrics, dict(analytic)))
-        return tuple(results)
+            name = self._built_cell.stages[index].stage.name
+            results.append(StageResult(name, metrics, {}))
+        return self._with_analytic_values(results)
+
+    def _with_analytic_values(self, results: list[StageResult]) -> tuple[StageResult, ...]:
+        """The results with analytic values; those of draws only if a claim over draws has one."""
+        cell, claims = self._built_cell.cell, self._scenario.claims
+        if not cell.draws:
+            values = _analytic_values(self._built_cell)
+            return tuple(dataclasses.replace(r, analytic_values=values[r.name]) for r in results)
+        if not any(claim.interval == "parameters" and claim.analytic for claim in claims):
+            return tuple(results)
+        by_draw = {draw.index: _analytic_values(draw.build()) for draw in cell.draws}
+        return tuple(
+            dataclasses.replace(
+                result,
+                analytic_values_of_draws={n: values[result.name] for n, values in by_draw.items()},
+            )
+            for result in results
+        )
 
     def state_dict(
         self, num_worlds: int, unfinished_stage: int | None, num_episodes: int
@@ -173,6 +190,14 @@ class MetricsRecorder:
                 whole = torch.empty(shape, dtype=tensor.dtype)
                 whole[: tensor.shape[0], : tensor.shape[1]] = tensor
                 recorder.tensors[name] = whole
+
+
+def _analytic_values(built_cell: BuiltCell) -> dict[str, dict[str, AnalyticValue]]:
+    """Analytic values of each stage, by its name."""
+    return {
+        staged.stage.name: dict(staged.environment.analytic_values(staged.policies, staged.rounds))
+        for staged in built_cell.stages
+    }
 
 
 def _checked_bounds(

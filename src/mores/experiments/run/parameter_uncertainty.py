@@ -17,7 +17,10 @@ from mores.experiments.claims.claim_evaluation import (
     stage_and_round,
 )
 from mores.experiments.results.cell_result import CellResult
+from mores.experiments.results.separate_draws import separate_draws
 from mores.experiments.run import dry_run
+from mores.experiments.run.draw_batches import batch_draws
+from mores.experiments.run.scheduling import single_threaded
 from mores.experiments.scenario import expansion
 from mores.experiments.scenario.cell import BuiltCell, Cell, CellPurpose
 from mores.experiments.scenario.claim_inputs import claim_arm, required_arms
@@ -34,12 +37,13 @@ class CellPlan(NamedTuple):
     resolved_text: str
 
 
-def plan_cells(loaded: LoadedScenario, with_dry_run: bool = True) -> CellPlan:
+def plan_cells(loaded: LoadedScenario, with_dry_run: bool = True, batches: bool = True) -> CellPlan:
     """All cells of a run: the arms, and those at draws of uncertain parameters.
 
     Args:
         loaded: the scenario.
         with_dry_run: train its learners in a dry run; a resumed run has passed it.
+        batches: several draws in a cell where that is possible: see `draw_batches`.
 
     Raises:
         ScenarioError: all problems of the scenario.
@@ -49,7 +53,12 @@ def plan_cells(loaded: LoadedScenario, with_dry_run: bool = True) -> CellPlan:
     built_cells: Iterable[BuiltCell] = check(loaded)
     if loaded.scenario.uncertainty is not None:
         conditions = _conditions(loaded.scenario, loaded.scenario.uncertainty)
-        built_cells = itertools.chain(built_cells, expansion.build_cells(loaded, conditions))
+        draws = expansion.build_cells(loaded, conditions)  # checks every draw
+        if batches:
+            with single_threaded():
+                cells_of_draws = list(batch_draws([b.cell for b in draws], loaded.scenario))
+            draws = (cell.build() for cell in cells_of_draws)
+        built_cells = itertools.chain(built_cells, draws)
     cells: list[Cell] = []
 
     def in_order() -> Iterator[BuiltCell]:
@@ -101,6 +110,7 @@ def sensitivity_indices(
         return None
     stage, at_round = stage_and_round(scenario, spec)
     arm = claim_arm(scenario, spec) or ""
+    cells, cell_results = separate_draws(cells, cell_results)
     outputs, errors = [], []
     for cells_by_arm in cells_by_point(cells):
         if arm not in cells_by_arm or cells_by_arm[arm].purpose != "design":

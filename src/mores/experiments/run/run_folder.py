@@ -91,8 +91,7 @@ class RunPlan:
     def cost(self, cell: Cell) -> float:
         """Cost of a cell, in rounds of one world."""
         rounds = sum(s.episodes * (s.rounds or cell.rounds) for s in cell.stages)
-        replicates = cell.own_replicates(self.scenario, self.replicates)
-        return float(rounds * self.scenario.worlds * len(replicates))
+        return float(rounds * len(cell.worlds(self.scenario, self.replicates)))
 
     def make_task(self, cell: Cell) -> CellTask:
         """The simulation of a cell."""
@@ -246,7 +245,8 @@ def file_digest(file: Path) -> str:
 def _cell_entry(cell: Cell) -> dict[str, Any]:
     entry = {"arm": cell.arm, "point": dict(cell.point)}
     if cell.purpose != "arm":
-        entry |= {"purpose": cell.purpose, "index": cell.index}
+        points = [dict(draw.point) for draw in cell.separate_draws]  # in the order of `draws`
+        entry |= {"purpose": cell.purpose, "points": points}
     return entry
 
 

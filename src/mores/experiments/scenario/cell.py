@@ -1,7 +1,12 @@
-"""Cells: one arm at one point of the sweep, and the construction of its objects."""
+"""Cells: one arm at one point of the sweep, and the construction of its objects.
+
+A cell may hold several draws of uncertain parameters, which are simulated in one batch: its worlds
+are those of its draws, and a parameter that differs between them has a number for each draw.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -9,6 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
+import torch
 from pydantic import ValidationError
 
 from mores.core.component_names import NamedDimensions
@@ -17,6 +23,7 @@ from mores.core.errors import UserError
 from mores.core.learner import parameter_keys
 from mores.core.people import Population
 from mores.core.policy import Policy
+from mores.core.random_streams import Worlds
 from mores.experiments.scenario.overrides import StageSpec, apply_stage_overrides
 from mores.experiments.scenario.source_locations import (
     KeyPath,
@@ -31,6 +38,7 @@ from mores.experiments.scenario.stages import Stage
 from mores.experiments.scenario.validation_problems import problems_from_error
 from mores.registry import build, class_of
 from mores.registry.specs import policies_from_specs
+from mores.registry.varying import accept_draws
 from mores.sim.policy_states import continuing_policies
 
 CellPurpose = Literal["arm", "draw", "design"]
@@ -83,7 +91,8 @@ class Cell:
     Attributes:
         id: name of its folder.
         arm: name of the arm; `main` in a scenario without arms.
-        point: values by dotted path, of the sweep or of sampled uncertain parameters.
+        point: values by dotted path, of the sweep or of sampled uncertain parameters; in a cell of
+            several draws those that all have.
         env: `kind` and parameters of the environment.
         population: `kind` and parameters; `None`: the people of the environment.
         policies: `kind` and parameters by role; other roles get the default policy.
@@ -91,7 +100,9 @@ class Cell:
         rounds: rounds per episode, for stages that do not set their own.
         purpose: arm: the arm as written; draw: at a sample of the uncertain parameters;
             design: at a point of a sensitivity analysis.
-        index: index of the sample or point.
+        index: number of the draw: index of the sample or point.
+        draws: a cell for each draw that is simulated in the batch of this one; empty: it is
+            simulated alone.
     """
 
     id: str
@@ -105,6 +116,12 @@ class Cell:
     source_map: SourceMap = dataclasses.field(repr=False, compare=False)
     purpose: CellPurpose = "arm"
     index: int = 0
+    draws: tuple[Cell, ...] = ()
+
+    @property
+    def separate_draws(self) -> tuple[Cell, ...]:
+        """A cell for each draw: the cell itself if it has only one."""
+        return self.draws or (self,)
 
     @property
     def roles_by_stage(self) -> list[tuple[str, list[str]]]:
@@ -122,7 +139,7 @@ class Cell:
         Raises:
             ScenarioError: unknown names or invalid values.
         """
-        components = Components() if components is None else components
+        components = Components(bool(self.draws)) if components is None else components
         problems: list[Problem] = []
 
         def make(name: str, spec: Mapping[str, Any], source_map: SourceMap, *path: str) -> Any:
@@ -174,9 +191,25 @@ class Cell:
         """
         if self.purpose == "arm" or scenario.uncertainty is None:
             return replicates
+        if self.draws:
+            return sorted({n for draw in self.draws for n in draw.own_replicates(scenario, ())})
         number = scenario.uncertainty.replicates
         first = self.index * number if self.purpose == "draw" else 0
         return range(first, first + number)
+
+    def worlds(self, scenario: Scenario, replicates: Sequence[int]) -> Worlds:
+        """The worlds of the cell, draw by draw; `replicates`: those of the run."""
+        grids = [
+            Worlds.grid(draw.own_replicates(scenario, replicates), scenario.worlds)
+            for draw in self.separate_draws
+        ]
+        numbers = torch.tensor([draw.index for draw in self.separate_draws])
+        counts = torch.tensor([len(grid) for grid in grids])
+        return Worlds(
+            torch.cat([grid.replicate for grid in grids]),
+            torch.cat([grid.world for grid in grids]),
+            numbers.repeat_interleave(counts),
+        )
 
     def stage_spec(self, stage_index: int) -> StageSpec:
         """Environment and policies of a stage, as `kind` and parameters.
@@ -199,10 +232,15 @@ def _dataset_stage_indices(earlier_stages: Sequence[BuiltStage], fit_stage: Stag
 
 
 class Components:
-    """Objects constructed so far for a cell: equal specifications at one path share an object."""
+    """Objects constructed so far for a cell: equal specifications at one path share an object.
 
-    def __init__(self) -> None:
+    Args:
+        several_draws: whether specifications may have a number for each draw (`per_draw`).
+    """
+
+    def __init__(self, several_draws: bool = False) -> None:
         self._made: dict[tuple[KeyPath, str], Any] = {}
+        self._accept = accept_draws if several_draws else contextlib.nullcontext
 
     def make(
         self, registry: str, spec: Mapping[str, Any], path: KeyPath, source_map: SourceMap
@@ -220,7 +258,8 @@ class Components:
         kind = spec["kind"]
         parameters = {name: value for name, value in spec.items() if name != "kind"}
         try:
-            self._made[key] = build(registry, kind, parameters, strict=True)
+            with self._accept():
+                self._made[key] = build(registry, kind, parameters, strict=True)
         except ValidationError as error:
             unknown, model = f"{kind} has no such parameter", class_of(registry, kind)
             problems = problems_from_error(error, model, parameters, source_map, path, unknown)

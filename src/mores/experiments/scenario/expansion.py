@@ -142,6 +142,7 @@ def _resolved_cell(built: BuiltCell) -> dict[str, Any]:
     return {
         "arm": cell.arm,
         "point": dict(cell.point),
+        **({"draws": [draw.index for draw in cell.draws]} if cell.draws else {}),
         "env": full_spec(cell.env, built.shared_environment),
         "population": cell.population and full_spec(cell.population, built.population),
         "policies": shared_policies,
