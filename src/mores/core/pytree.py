@@ -93,9 +93,7 @@ def scatter(tree: Tree, updates: Tree, mask: Tensor) -> Tree:
     return replace_rows(tree, updates, torch.nonzero_static(mask, size=rows)[:, 0])
 
 
-def replace_rows(
-    tree: Tree, updates: Tree, indices: Tensor, rows: Tensor | None = None
-) -> Tree:
+def replace_rows(tree: Tree, updates: Tree, indices: Tensor, rows: Tensor | None = None) -> Tree:
     """`scatter` to the worlds of these indices. Tensors that are one in both trees remain one.
 
     Args:

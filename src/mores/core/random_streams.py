@@ -236,9 +236,7 @@ class RandomStreams:
             indices.numpy(), episode.numpy(), self._offset, expected
         )
         streams = RandomStreams(cache, self._offset, self._scope)
-        return Restart(
-            streams, lambda: RandomStreams(started(), self._offset, self._scope)
-        )
+        return Restart(streams, lambda: RandomStreams(started(), self._offset, self._scope))
 
     def uniform(
         self, stream: str, agents: int | Tensor = 1, width: int = 1

@@ -30,8 +30,8 @@ def pad_action_mask(
         all_legal: an all-true mask with the shape of the result.
 
     Returns:
-        The legal options, which may be `action_mask` or `all_legal` itself. Where these choices do not exist in
-        this phase, the first option of each is legal, and the action is ignored.
+        The legal options, which may be `action_mask` or `all_legal` itself. Where these choices do
+        not exist in this phase, the first option of each is legal, and the action is ignored.
     """
     sizes = num_options if isinstance(num_options, tuple) else (num_options,)
     counts = _current_num_options(space, num_options)

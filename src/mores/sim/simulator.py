@@ -8,7 +8,7 @@ turns are in its `mores.sim.reward_ledger`.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -289,9 +289,7 @@ class Simulator:
         self.policy_parameters = samples
         self._acting = self._parameters.bound(samples, self._streams)
 
-    def _beginnings(
-        self, streams: RandomStreams, policies: Collection[str] = ()
-    ) -> _Beginnings:
+    def _beginnings(self, streams: RandomStreams, policies: Collection[str] = ()) -> _Beginnings:
         """Of the worlds of the streams, with states of these roles' policies."""
         start = streams.child(addresses.EPISODE_START)
         people = None
