@@ -224,14 +224,14 @@ class StreamCache:
         indices = torch.from_numpy(worlds).to(self.keys.device)
         for request, new in zip(rounds, numbers, strict=True):
             cached = self._cached[request]
-            index, rounds = offset - cached.start, new.shape[0]
-            if offset + rounds < cached.end:
-                cached.growth = max(1, rounds // 2)
+            index, length = offset - cached.start, new.shape[0]
+            if offset + length < cached.end:
+                cached.growth = max(1, length // 2)
             if cached.last >= offset:  # earlier streams drew them: those tensors do not change
                 cached.numbers, index = cached.numbers[index:].clone(), 0
                 cached.start, cached.last = offset, offset - 1
-            if offset + rounds < cached.end:
-                cached.numbers, cached.end = cached.numbers[: index + rounds], offset + rounds
+            if offset + length < cached.end:
+                cached.numbers, cached.end = cached.numbers[: index + length], offset + length
             # `.data`: drawn rounds, which a graph may have saved, are other parts of this memory
             cached.numbers.data[index:].index_copy_(1, indices, new)
         self.draws.count += len(numbers)
