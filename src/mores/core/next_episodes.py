@@ -88,12 +88,17 @@ class NextEpisodes:
             first = keys.episode + 1
             first[worlds] = episode
             self._fill(keys, first)
-        indices = torch.from_numpy(slots).to(keys.device)
-        numbers = {
-            request: self._numbers[request][:, :rounds].index_select(0, indices).transpose(0, 1)
-            for request, rounds in requests.items()
+        held = {
+            r: self._numbers[r].narrow(1, 0, min(n, self._rounds[r])) for r, n in requests.items()
         }
-        return Beginning(self._words[:, slots], numbers)
+        if len(slots) == 1:  # fewer operations
+            slot = int(slots[0])
+            numbers = {r: part.narrow(0, slot, 1).clone() for r, part in held.items()}
+        else:
+            indices = torch.from_numpy(slots).to(keys.device)
+            numbers = {r: part.index_select(0, indices) for r, part in held.items()}
+        by_round = {request: part.transpose(0, 1) for request, part in numbers.items()}
+        return Beginning(self._words[:, slots], by_round)
 
     def _fill(self, keys: WorldKeys, first: np.ndarray) -> None:
         """Generate what is missing of the episodes from `first` on."""
