@@ -95,6 +95,9 @@ def test_a_role_of_several_phases_is_called_once_for_each() -> None:
             mask = f"action_masks_principal_{phase}"
             masked = run[mask].values[0, 0, index, 0] if mask in run else None
             assert int(policy(obs, masked)) == action
+    policy(obs)
+    with refused("wrong_order", path="reset_mask"):  # the entry would pay first
+        policy.reset([True])
 
 
 def test_what_does_not_fit_is_refused() -> None:
@@ -119,3 +122,11 @@ def test_what_does_not_fit_is_refused() -> None:
         policy(np.zeros((3, size)))
     with refused("wrong_shape", path="reset_mask"):
         policy.reset([True])
+    respondent = {
+        "kind": "survey_respondent",
+        "noise_std": {"kind": "uniform", "low": 0.1, "high": 2.0},
+    }
+    community = {"kind": "coevolution", "num_people": 4}
+    result = mores.train(community, {"assistant": PPO, "person": respondent}, episodes=1, rounds=8)
+    with refused("unsupported", path="policies.person"):
+        result.policy("person")

@@ -258,6 +258,21 @@ def test_invalid_metrics_are_an_error(
         mores.train(Minimal(), {"actor": "ppo"}, episodes=2, rounds=64, worlds=3)
 
 
+def test_evaluation_with_other_people() -> None:
+    """The unit of the human, the noise of answers and the number of people are of its people."""
+    narrow, wide = (
+        {"kind": "normal", "num_people": n, "std": std} for n, std in ((6, 0.5), (9, 4.0))
+    )
+    environment = {"kind": "coevolution", "num_values": 1, "value_limit": 100.0}
+    learner = {"assistant": {"kind": "ppo", "num_steps": 4}}
+    shared = {"episodes": 1, "rounds": 4, "replicates": 3}
+    result = mores.train(environment, learner, population=narrow, **shared)
+    own, there = result.evaluate(), result.evaluate(population=wide)
+    assert own.identical(result.evaluate(environment=environment))
+    assert there.identical(result.evaluate(environment=environment, population=wide))
+    assert (there.rms_distance > 2 * own.rms_distance).all()
+
+
 @pytest.mark.full
 def test_evaluation_in_another_environment() -> None:
     """With equal spaces the behavior is equal, and the payoffs are those of the environment."""

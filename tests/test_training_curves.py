@@ -18,6 +18,7 @@ import mores
 from mores.agents.learning.episodic import EpisodicLearner
 from mores.agents.learning.objective import LossTerm, Objective
 from mores.agents.learning.update import UpdateBatch
+from mores.analysis import intervals
 from mores.core.tracker import Log, Tracker
 from mores.experiments.tracking.logs import trackers_of
 from mores.registry import REGISTRIES
@@ -184,7 +185,13 @@ def test_learning_curve_has_the_interval_of_its_replicates() -> None:
     assert [float(curve[n][-1]) for n in ("mean", "low", "high")] == pytest.approx(expected)
     assert result.learning_curve("player.entropy")["mean"].notnull().all()
     assert result.learning_curve("return_by_agent[1]").sizes == {"episode": 2}
-    for name, code in (("returns", "unknown_name"), ("return_by_agent", "invalid_value")):
+    curve = result.learning_curve("cooperation_rate", level=0.9)
+    x = result.curves["cooperation_rate"].groupby("replicate").mean().values[:, -1]
+    of_claims = intervals.estimate(x, "mean", 0.9, (0.0, 1.0))
+    assert "Gaffke" in of_claims.method
+    assert [float(curve[n][-1]) for n in ("low", "high")] == [of_claims.low, of_claims.high]
+    wrong = [("returns", "unknown_name"), ("return_by_agent", "invalid_value")]
+    for name, code in [*wrong, ("return_by_agent[10", "invalid_value")]:
         with refused(code, path="name"):
             result.learning_curve(name)
 

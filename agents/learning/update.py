@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mores.agents.learning.batch import FeedbackBatch, ModelOutput
@@ -144,8 +144,11 @@ def run_epochs(
                     streams.child(f"epoch {epoch}/part {part}"),
                     models_per_replicate,
                 )
-            step = optimizer_step(train_state, losses, optimizer_config, round_number, order)
-            statistics.add({"loss": step.loss, "grad_norm": step.grad_norm})
+            present = _has_samples(minibatch)
+            step = optimizer_step(
+                train_state, losses, optimizer_config, round_number, order, present
+            )
+            statistics.add({"loss": step.loss, "grad_norm": step.grad_norm}, present)
     return statistics.means()
 
 
@@ -197,8 +200,14 @@ def _losses(
         parts += [loss.by_term for loss in losses]
         if with_diagnostics:
             parts += [objective.diagnostics(outputs, each) for each in principal_batches]
-    statistics.add(_mean_by_name(parts))
+    statistics.add(_mean_by_name(parts), _has_samples(minibatch))
     return torch.stack(phase_losses).mean(0) if len(phase_losses) > 1 else phase_losses[0]
+
+
+def _has_samples(minibatch: Mapping[str, FeedbackBatch]) -> Bool[Tensor, " model"]:
+    """Models with a valid step in any phase."""
+    rows = [batch.mask.flatten(1).any(1) for batch in minibatch.values()]
+    return rows[0] if len(rows) == 1 else torch.stack(rows).any(0)
 
 
 def _mean_by_name(parts: Sequence[Statistics]) -> dict[str, Tensor]:

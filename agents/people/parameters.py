@@ -46,6 +46,10 @@ class ByGroup(PersonParameter):
         if people.groups is None:
             message = "by_group: these people have no groups"
             raise UserError(message, code="missing")
+        highest, count = int(people.groups.max()), len(self._entries)
+        if not people.group_names and highest >= count:
+            message = f"by_group: {count} values are given; a person is in group {highest}, from 0"
+            raise UserError(message, code="wrong_shape")
         sampled = torch.zeros(people.groups.shape, dtype=torch.float64, device=streams.device)
         for name, value in self._entries.items():
             index = _group_index(people, name, len(self._entries))

@@ -187,7 +187,7 @@ class TraitStateDynamics(Config):
         Raises:
             UserError: a person's `retained_share` is below what decay alone leaves.
         """
-        decay: Any = 1.0 if self.half_life is None else 2.0 ** (-1.0 / self.half_life)
+        decay: Any = 1.0 if self.half_life is None else _decay(self.half_life)
         permanent_share: Any = self.permanent_share
         if self.retained_share is not None:
             permanent_share = (self.retained_share - decay) / (1.0 - decay)
@@ -331,6 +331,13 @@ class TraitStateDynamics(Config):
         decay = (lag == 0.0) if self.half_life is None else 2.0 ** (-lag / self.half_life)
         noise = answer_noise_std**2 * np.eye(len(t))
         return initial_std**2 + diffusion + self.volatility**2 * decay + noise
+
+
+def _decay(half_life: Any) -> Any:
+    """Share of a state residual that remains a round later."""
+    if isinstance(half_life, Tensor):  # the last bit of a power would depend on the batch
+        return torch.exp(-math.log(2.0) / half_life)
+    return 2.0 ** (-1.0 / half_life)
 
 
 def _plain(rate: Rate) -> Rate:

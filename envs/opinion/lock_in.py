@@ -51,7 +51,7 @@ class LockInState:
     beliefs_lag1: Beliefs  # one round ago
     beliefs_lag2: Beliefs  # two rounds ago
     reports: Float[Tensor, "world agent"]  # last reports; initially 0
-    traits: Mapping[str, Float[Tensor, "world agent"]]  # parameters that differ between people
+    traits: Mapping[str, Float[Tensor, "world person"]]  # parameters that differ between people
 
 
 class LockIn(Environment[LockInState]):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
+import mores
 from mores.agents.learning.adam import Adam
 from mores.agents.learning.on_policy import buffer_rewards
 from mores.agents.learning.recipes.ppo import PPO
@@ -13,6 +15,7 @@ from mores.core.random_streams import Worlds
 from mores.registry import make_policy
 from tests.learners.small_environments import (
     Faulty,
+    FixedLengthsNoFeedback,
     MaskedChoices,
     TargetPoint,
     TwoPhases,
@@ -51,7 +54,8 @@ def test_stacked_training_equals_separate_training(recipe):
         environment, worlds = Faulty(num_agents=3), Worlds.grid(replicates, 2)
         simulator = simulate_episodes(environment, {"actor": policy}, worlds, episodes=2, rounds=4)
         train_state = simulator.policy_states["actor"].persistent_state.train_state
-        assert (train_state.optimizer_state.step == 52).all()
+        steps = train_state.optimizer_state.step
+        assert (steps[::2] == 52).all() and (steps > 26).all()  # minibatches may be all padding
         return copy_model_parameters(simulator)
 
     together = train(range(5))
@@ -59,6 +63,31 @@ def test_stacked_training_equals_separate_training(recipe):
         for name, separate in train([replicate]).items():
             stacked = together[name][2 * replicate : 2 * replicate + 2]
             torch.testing.assert_close(stacked, separate, atol=1e-5, rtol=0)
+
+
+class FixedLengthsOfReplicates(FixedLengthsNoFeedback):
+    def length(self, state):
+        return torch.tensor(self.lengths)[state.replicate.long()]
+
+    def metrics(self, state):
+        return {}
+
+
+@unchecked()
+def test_models_do_not_move_without_samples():
+    """After the end of its episode a model makes no step, by momentum, and reports nothing."""
+    environment = FixedLengthsOfReplicates(lengths=(4, 12))
+    ppo = {"kind": "ppo", "num_steps": 4, "num_minibatches": 3}
+
+    def train(rounds):
+        return mores.train(environment, {"actor": ppo}, episodes=1, rounds=rounds, replicates=2)
+
+    long, short = train(12), train(4)
+    assert long.state_dict("actor")["num_updates"].tolist() == [8, 24]
+    for name, tensor in short.state_dict("actor").items():
+        assert torch.equal(long.state_dict("actor")[name][0], tensor[0]), name
+    assert long.learning.isel(replicate=0).identical(short.learning.isel(replicate=0))
+    assert not np.isnan(long.learning.to_array()).any()
 
 
 # --- PPO against a reference implementation -----------------------------------------------------

@@ -11,6 +11,7 @@ from torch import Tensor
 from mores.agents.learning.transforms.advantages import (
     broadcast_to_steps,
     discounted_returns,
+    explained_variance,
     generalized_advantages,
     normalize_advantages,
 )
@@ -135,6 +136,21 @@ def test_equal_advantages_normalize_to_exactly_zero(valid_steps: int) -> None:
     normalized = normalize_advantages(advantage, mask)
     assert (normalized[0] == 0).all()
     assert normalized[1].isfinite().all() and float(normalized[1].std()) == pytest.approx(1.0)
+
+
+def test_explained_variance():
+    """As of `numpy.var` over valid steps; NaN for equal targets, which are equal up to rounding."""
+    x = ragged(4)
+    target = x["value"] + 0.3 * x["next_value"]
+    explained = explained_variance(x["value"], target, x["mask"])
+    for model, mask in enumerate(x["mask"]):
+        value, goal = x["value"][model][mask], target[model][mask]
+        expected = 1 - (goal - value).var(correction=0) / goal.var(correction=0)
+        torch.testing.assert_close(explained[model], expected)
+    value, mask = x["value"].float(), x["mask"]
+    reward, false = torch.full_like(value, 0.1), torch.zeros_like(mask)
+    target = generalized_advantages(reward, value, value, false, false, mask, 0.0).value_target
+    assert explained_variance(value, target, mask).isnan().all()
 
 
 def test_broadcast_to_steps() -> None:

@@ -122,10 +122,10 @@ def test_a_conversation_in_coevolution(rounds_per_year: int) -> None:
 
 
 def test_units() -> None:
-    human = Fitted().in_rounds(rounds_per_year=12, population_std=1.70)
+    human = Fitted().in_rounds(rounds_per_year=12.0, population_std=1.70)
     assert human.half_life == pytest.approx(0.5)
     assert (human.volatility, human.answer_noise_std) == pytest.approx((1.01, 1.0))
-    weekly = Fitted(disposition_noise=0.3).in_rounds(52, 2.0)
+    weekly = Fitted(disposition_noise=0.3).in_rounds(52.0, 2.0)
     assert weekly.disposition_noise_std**2 * 52 == pytest.approx((0.3 * 2.0) ** 2)
-    still = Idealised().in_rounds(12, 1.0)
+    still = Idealised().in_rounds(12.0, 1.0)
     assert still.half_life is None and still.volatility == still.answer_noise_std == 0.0

@@ -16,12 +16,18 @@ from mores.agents.scripted.assistants import Mirror
 from mores.core import pytree
 from mores.core.parameter_tensor import ParameterTensor
 from mores.core.people import People
-from mores.core.person_parameters import PerDraw, add_parameters, person_parameters
+from mores.core.person_parameters import (
+    PerDraw,
+    PersonParameter,
+    add_parameters,
+    person_parameters,
+)
 from mores.core.random_streams import RandomStreams, Worlds
 from mores.envs.opinion.coevolution import Coevolution
 from mores.envs.opinion.panel import Panel
 from mores.registry import REGISTRIES, make
 from mores.registry.varying import PersonNumber
+from mores.sim.policy_parameters import PolicyParameters
 from mores.sim.simulation import simulate
 from mores.sim.simulator import Simulator
 from tests.refusals import refused
@@ -182,6 +188,43 @@ def test_a_column_outside_the_range_is_refused() -> None:
         )
 
 
+def test_groups_without_names_need_a_value_each() -> None:
+    """A person of a group without a value would have the number 0."""
+    three = [{"mean_offset": [offset]} for offset in (-1.0, 0.0, 1.0)]
+    population = mores.make_population("normal", num_people=30, components=three)
+    two = {"kind": "by_group", "values": [0.5, 0.5]}
+    with refused("wrong_shape", path="ai_influence"):
+        simulate(Coevolution(ai_influence=two), population=population, rounds=1)
+
+
+def test_an_end_that_is_no_value_of_the_field_is_refused() -> None:
+    """A scale of 0, from a column, would make evidence and trust NaN."""
+    population = mores.make_population("anes96", resample=True, num_people=30)
+    scale = {"kind": "column", "name": "vote"}  # 0 or 1
+    with refused("out_of_range", path="trust.distance_scale"):
+        simulate(Coevolution(trust={"distance_scale": scale}), population=population, rounds=1)
+    share = Coevolution(trust={"initial_trust": scale})  # 0 is a share
+    simulate(share, population=population, rounds=1)
+
+
+class BeyondItsBounds(PersonParameter):
+    """A user's parameter whose values are not what it declares."""
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        return 0.0, 1.0
+
+    def sample(self, people: People, streams: RandomStreams) -> Tensor:
+        return torch.full(people.values.shape[:2], 1.5)
+
+
+def test_declared_bounds_are_checked() -> None:
+    with refused("out_of_range", path="x"):
+        add_parameters(
+            people(torch.zeros(1, 2, 1)), {"x": BeyondItsBounds()}, RandomStreams.of(1, 1)
+        )
+
+
 def draws_of(number: float) -> tuple[float, ...]:
     return number, 0.5 * number, 0.9 * number
 
@@ -281,6 +324,18 @@ def test_retention_of_each_person() -> None:
         assert difference == pytest.approx(expected.numpy(), abs=1e-5)
 
 
+def test_a_persons_rates_do_not_depend_on_the_batch() -> None:
+    """Bit for bit, in float64."""
+    half_life = {"kind": "lognormal", "median": 1.0, "log_std": 1.0}
+    env = Panel(num_people=301, trait_state={"half_life": half_life, "volatility": 0.3})
+    together = env.reset(RandomStreams.of(1, 5)).trait_state.rates
+    for world in range(5):
+        alone = env.reset(RandomStreams.of(1, [world])).trait_state.rates
+        for name in ("decay", "renewal_std"):
+            found, expected = getattr(together, name)[world : world + 1], getattr(alone, name)
+            assert torch.equal(found, expected)
+
+
 def test_newcomers_inherit_parameters() -> None:
     trust = {"initial_trust": {"kind": "uniform", "low": 0, "high": 1}}
     env = Coevolution(num_people=10, trust=trust, cohorts={"turnover": 0.5})
@@ -342,8 +397,26 @@ def test_policies_that_cannot_differ_are_refused() -> None:
         member = {"kind": "survey_respondent", "noise_std": noise}
         mores.make_policy("per_agent", policies=[member])
     env = mores.make_environment("coevolution", num_people=4)
+    mirror = mores.make_policy("test_noisy_mirror", noise_std=noise)
     with refused("unsupported", path="policies.assistant"):  # one assistant, four people
-        simulate(env, {"assistant": mores.make_policy("test_noisy_mirror", noise_std=noise)})
+        simulate(env, {"assistant": mirror})
+    personal = Coevolution(num_people=4, audience="person")
+    with refused("unsupported", path="policies.assistant"):  # as many, but not the people
+        simulate(personal, {"assistant": mirror})
+
+
+def test_roles_of_an_environment_without_values() -> None:
+    """Roles of different size, whose agents have no values: each has samples of its own."""
+    env = mores.make_environment("moral_hazard", num_agents=5)
+    noise = {"kind": "uniform", "low": 0.0, "high": 1.0}
+    parameters = PolicyParameters(
+        {role.name: NoisyMirror(noise_std=noise) for role in env.roles},
+        {role.name: role for role in env.roles},
+    )
+    streams = RandomStreams.of(1, 3)
+    samples = parameters.sample(env, env.reset(streams), streams)
+    shapes = {role: tuple(given["noise_std"].shape) for role, given in samples.items()}
+    assert shapes == {role.name: (3, role.num_agents) for role in env.roles}
 
 
 def test_a_parameter_tensor_computes_as_a_number() -> None:
@@ -358,11 +431,32 @@ def test_a_parameter_tensor_computes_as_a_number() -> None:
         lambda p: (x < p).to(torch.float32),
         lambda p: x.clone().mul(p).add(p),
         lambda p: torch.where(x > 0, x * p, x - p),
+        lambda p: x * torch.where(x > 0, p, 0.0),
+        lambda p: torch.arange(7) * p,
+        lambda p: (x > 0) * p + x,
     ):
         together = function(tensor)
         assert type(together) is Tensor and together.dtype is torch.float32
         for row, number in enumerate(numbers):
             assert torch.equal(together[row], function(number))
+
+
+def test_augmented_assignment_does_not_modify_a_parameter() -> None:
+    """`share = self.rate; share += 0.1` would change the traits of the people."""
+    trait = torch.tensor([[0.1, 0.2]], dtype=torch.float64)
+    share = ParameterTensor.of(trait[..., None])
+    share += 0.5
+    share *= 2.0
+    share -= 0.1
+    share /= 2.0
+    share **= 2
+    assert trait.tolist() == [[0.1, 0.2]]
+    assert type(share) is ParameterTensor
+    assert share.flatten().tolist() == pytest.approx([0.55**2, 0.65**2])
+    values = torch.ones(1, 2, 1)
+    moved = values
+    moved += ParameterTensor.of(trait[..., None])
+    assert moved is values and type(moved) is Tensor and moved.dtype is torch.float32
 
 
 def test_trust_of_each_person_in_lock_in() -> None:

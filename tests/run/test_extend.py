@@ -288,7 +288,8 @@ def test_other_changes_are_refused(finished, override, code, path):
 
 
 def test_scenarios_that_are_refused(workdir, finished):
-    """A claim on arms that were seen, on a round that was not recorded, and an arm that is gone."""
+    """A claim on arms that were seen, or on a copy of one, on a round that was not recorded, and an
+    arm that is gone."""
     file = workdir / "other.yaml"
     seen = LARGER.replace("arm: persuade,\n", "arm: mirror,\n").replace("compare_to: mirror", "")
     cases = [
@@ -297,6 +298,8 @@ def test_scenarios_that_are_refused(workdir, finished):
          "twin"),
         (LARGER.replace("  mirror: {", "  other: {").replace("mirror,", "other,"), "conflict",
          "arms.mirror"),
+        (LARGER.replace(PERSUADE, "  persuade: {policies.assistant: {kind: mirror}}\n"), "conflict",
+         "arms.persuade"),
     ]  # fmt: skip
     for text, code, path in cases:
         file.write_text(text)
@@ -330,6 +333,9 @@ def test_folders_that_are_refused(workdir, finished):
     status = (finished / "status.json").read_text()
     change_sealed(finished / "status.json", state="running")
     refuses("unreadable", finished / "claims.json")
+    (finished / "claims.json").unlink()  # as after a cell was lost and resuming was interrupted
+    refuses("unreadable", finished / "claims.json")
+    (finished / "claims.json").write_bytes(claims)
     (finished / "status.json").write_text(status)
     provenance = json.loads((finished / "provenance.json").read_text())
     provenance["versions"]["torch"] = "1.0"

@@ -13,6 +13,7 @@ from mores.analysis.sensitivity import compute_indices, sample_design
 from mores.report import table_rows
 from mores.report.figures import RenderedFigure, ReportData, render_figures
 from mores.report.figures.attribution import arm_effects
+from mores.report.figures.claim_lines import claim_figures
 from mores.report.figures.metric_lines import block_means
 from mores.report.figures.plot_data import format_number
 from mores.report.page import summarize_drift
@@ -227,3 +228,20 @@ def test_report_with_non_finite_values():
         rows[:, :, 2:] = np.nan
     assert set(_num_panels(data)) == {"drift", "people", "attribution", "metrics"}
     assert "“ai” (AI)" in summarize_drift(data)
+
+
+def test_the_first_figure_shows_the_stage_of_the_claim():
+    """Differences are paired by replicate, of the stage and round that the claim is about."""
+    claim = {"statement": "further", "kind": "statistical", "metric": "rms_distance", "arm": "ai"}
+    claim |= {"compare_to": "friends", "stage": "one", "at_round": 2, "bound": {"above": 0.1}}
+    stages = [{"name": "one", "episodes": 2}, {"name": "two"}]
+    scenario = make_scenario(stages=stages, claims=[claim], **ARMS)
+    data = make_report_data(scenario, stages=("one", "two"), episodes=2)
+    (figure,) = claim_figures(data)
+    check_message(figure.caption)
+    difference = [data.record(arm).by_replicate("rms_distance", "one") for arm in ("ai", "friends")]
+    end = (difference[0] - difference[1])[:, -1].mean()
+    assert f"ai {format_number(float(end))}" in figure.panels[0].alt_text
+    every = {**claim, "kind": "by_construction", "every_replicate": True}
+    scenario = make_scenario(stages=stages, claims=[every], **ARMS)
+    assert not claim_figures(replace(data, scenario=scenario))

@@ -137,14 +137,18 @@ def explained_variance(
 ) -> Float[Tensor, " model"]:
     """Share of the variance of the targets that predicted values explain, 1 - Var(t - v) / Var(t).
 
-    1 is a perfect prediction, 0 is no better than a constant. NaN if all targets are equal.
+    1 is a perfect prediction, 0 is no better than a constant. NaN if all targets are equal, up to
+    rounding: a target is an advantage plus a value.
     """
     valid, count = mask.flatten(1), mask.flatten(1).sum(1).clamp(min=1)
     rows = torch.stack([target.flatten(1), (target - value).flatten(1)])
-    means = torch.where(valid, rows, 0.0).sum(2) / count
+    rows = torch.where(valid, rows, 0.0)
+    means = rows.sum(2) / count
     centered = torch.where(valid, rows - means[..., None], 0.0)
     total_variance, unexplained = centered.square().sum(2) / count
-    return 1.0 - unexplained / torch.where(total_variance > 0, total_variance, torch.nan)
+    rounding = 8 * torch.finfo(rows.dtype).eps * rows.abs().amax((0, 2))
+    varies = total_variance > rounding.square()
+    return 1.0 - unexplained / torch.where(varies, total_variance, torch.nan)
 
 
 def broadcast_to_steps(

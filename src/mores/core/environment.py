@@ -176,25 +176,35 @@ class Environment(Config, ABC, Generic[State]):
         """Quantities that no policy may observe, for metrics and figures: `[world, ...]`."""
         return {}
 
-    def with_population(self, population: Population) -> Environment[State]:
+    def with_population(
+        self, population: Population, previous: Population | None = None
+    ) -> Environment[State]:
         """The environment with what the population determines, in fields that were not set.
 
         These are `Population.environment_parameters`, and `population_std` where an environment has
         it, from `Population.value_std`.
 
+        Args:
+            population: source of the people.
+            previous: the population that it replaces; fields as that one determined them count as
+                not set.
+
         Raises:
             ValidationError: the environment has other fields that do not fit.
         """
-        determined = dict(population.environment_parameters())
-        if population.value_std is not None:
-            determined["population_std"] = population.value_std
+        determined = _determined_fields(population)
+        before = {} if previous is None else _determined_fields(previous)
         own = {name: getattr(self, name) for name in self.model_fields_set}
+        own = {n: v for n, v in own.items() if n not in before or before[n] != v}
         missing = {
             name: value
             for name, value in determined.items()
             if name in type(self).model_fields and name not in own
         }
-        return type(self)(**own, **missing) if missing else self
+        is_same = own.keys() | missing.keys() == self.model_fields_set
+        if is_same and all(getattr(self, name) == value for name, value in missing.items()):
+            return self
+        return type(self)(**own, **missing)
 
     def people(self, state: State) -> People | None:
         """People of a state, an input of registered metrics. `None`: people have no values."""
@@ -221,6 +231,12 @@ class Environment(Config, ABC, Generic[State]):
         an object.
         """
         return {}
+
+
+def _determined_fields(population: Population) -> dict[str, Any]:
+    """Fields of an environment that a population determines, where it has them."""
+    std = {} if population.value_std is None else {"population_std": population.value_std}
+    return {**population.environment_parameters(), **std}
 
 
 def get_role(environment: Environment[Any], name: str) -> Role:

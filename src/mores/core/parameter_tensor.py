@@ -14,12 +14,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
+# A number has no elements to select: of a `ParameterTensor` these give another one.
+_SELECTIONS = frozenset(
+    {
+        *(Tensor.__getitem__, Tensor.gather, torch.gather),
+        *(Tensor.index_select, torch.index_select, Tensor.take_along_dim, torch.take_along_dim),
+    }
+)
+
 
 class ParameterTensor(Tensor):
     """A float64 tensor that takes the dtype of other floating-point tensors that it meets.
 
+    With tensors of integers or booleans alone the result has the default dtype, as a number's has.
+    Without other tensors it is another `ParameterTensor`, and so it is where elements are selected.
+
     Its truth value is true, as that of a number other than 0: whether it is 0 for some is not
-    decided by a branch.
+    decided by a branch. `p += x` gives a new tensor and does not modify `p`.
     """
 
     @classmethod
@@ -32,6 +43,21 @@ class ParameterTensor(Tensor):
             return bool(self.as_subclass(Tensor))  # of a comparison: one element, or an error
         return True
 
+    def __iadd__(self, other: Any) -> Any:
+        return self + other
+
+    def __isub__(self, other: Any) -> Any:
+        return self - other
+
+    def __imul__(self, other: Any) -> Any:
+        return self * other
+
+    def __itruediv__(self, other: Any) -> Any:
+        return self / other
+
+    def __ipow__(self, other: Any) -> Any:
+        return self**other
+
     @classmethod
     def __torch_function__(
         cls,
@@ -40,14 +66,13 @@ class ParameterTensor(Tensor):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Compute with plain tensors of the other tensors' dtype; without others, in float64."""
+        """Compute with plain tensors of the dtype that a number in its place would take."""
         kwargs = kwargs or {}
-        others = [
-            x.dtype
-            for x in _tensors((*args, *kwargs.values()))
-            if not isinstance(x, cls) and x.is_floating_point()
-        ]
-        dtype = others[0] if others else None
+        others = [x for x in _tensors((*args, *kwargs.values())) if not isinstance(x, cls)]
+        if func in _SELECTIONS:
+            others = []
+        floating = [x.dtype for x in others if x.is_floating_point()]
+        dtype = (floating or [torch.get_default_dtype()])[0] if others else None
 
         def plain(value: Any) -> Any:
             if isinstance(value, cls):
@@ -59,10 +84,7 @@ class ParameterTensor(Tensor):
 
         with torch._C.DisableTorchFunctionSubclass():
             result = func(*map(plain, args), **{name: plain(v) for name, v in kwargs.items()})
-        alone = dtype is None and not any(
-            not isinstance(x, cls) for x in _tensors((*args, *kwargs.values()))
-        )
-        keeps = alone and isinstance(result, Tensor) and result.dtype is torch.float64
+        keeps = dtype is None and isinstance(result, Tensor) and result.dtype is torch.float64
         return result.as_subclass(cls) if keeps else result
 
 

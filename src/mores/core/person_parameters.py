@@ -81,11 +81,16 @@ class PerDraw(PersonParameter):
 
 
 class Ranged(PersonParameter):
-    """A parameter whose values are only known when people are sampled, with the field's range."""
+    """A parameter whose values are only known when people are sampled, with the field's range.
+
+    `excludes_low` and `excludes_high`: the end of the range is no possible value.
+    """
 
     parameter: PersonParameter
     low: float | None
     high: float | None
+    excludes_low: bool = False
+    excludes_high: bool = False
 
     def sample(self, people: People, streams: RandomStreams) -> Float[Tensor, "world agent"]:
         """The values.
@@ -96,10 +101,14 @@ class Ranged(PersonParameter):
         values = self.parameter.sample(people, streams)
         low = -math.inf if self.low is None else self.low
         high = math.inf if self.high is None else self.high
-        outside = values[(values < low) | (values > high)]
+        below = values <= low if self.excludes_low else values < low
+        above = values >= high if self.excludes_high else values > high
+        outside = values[below | above]
         if len(outside):
+            ends = [end for end, no in ((low, self.excludes_low), (high, self.excludes_high)) if no]
+            without = f", without {' and '.join(f'{end:g}' for end in ends)}" if ends else ""
             message = f"a person has {outside[0].item():g}; the range is {low:g} to {high:g}"
-            raise UserError(message, code="out_of_range")
+            raise UserError(message + without, code="out_of_range")
         return values
 
 
@@ -142,7 +151,8 @@ def add_parameters(
         streams: random streams of the environment or policy.
 
     Raises:
-        UserError: a sample has another shape, or a number that is not finite.
+        UserError: a sample has another shape, or a number that is not finite or outside of the
+            parameter's `bounds`.
     """
     sampled: dict[str, Tensor] = {}
     shape = tuple(people.values.shape[:2])
@@ -156,11 +166,24 @@ def add_parameters(
             given = getattr(values, "shape", type(values).__name__)
             message = f"{path}: one number for each person is needed, {list(shape)}, not {given}"
             raise UserError(message, code="wrong_shape", path=path)
-        if parameter.bounds is None and not values.isfinite().all():
+        if not values.isfinite().all():
             message = f"{path}: the number of a person is NaN or infinite"
             raise UserError(message, code="not_finite", path=path)
+        _check_bounds(path, values, parameter.bounds)
         sampled[path] = values.to(torch.float64)
     return dataclasses.replace(people, traits={**people.traits, **sampled}) if sampled else people
+
+
+def _check_bounds(path: str, values: Tensor, bounds: tuple[float, float] | None) -> None:
+    """Check that samples are what `PersonParameter.bounds` says, up to rounding."""
+    if bounds is None:
+        return
+    low, high = bounds
+    tolerance = 1e-9 * (high - low)
+    outside = values[(values < low - tolerance) | (values > high + tolerance)]
+    if len(outside):
+        message = f"{path}: a person has {outside[0].item():g}; the bounds are {low:g} to {high:g}"
+        raise UserError(message, code="out_of_range", path=path)
 
 
 def person_number(number: Any, traits: Mapping[str, Tensor], path: str) -> Any:

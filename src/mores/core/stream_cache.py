@@ -158,7 +158,9 @@ class StreamCache:
             numbers = generate(started_keys, [*initial.items(), *parts.items()], offset)
         else:
             started_keys = None
-            numbers = [beginning.numbers[request] for request in (*initial, *parts)]
+            # clones: the others are written to when worlds restart again
+            numbers = [beginning.numbers[request][:1].clone() for request in initial]
+            numbers += [beginning.numbers[request] for request in parts]
         new._cached, self._cached = self._cached, {}
         new._earliest, new._episode_rounds = offset, self._episode_rounds
         new._ahead, new._restarted = ahead, True
@@ -202,8 +204,10 @@ class StreamCache:
         Cached rounds are dropped that would probably be replaced again. What was not drawn in the
         last round is dropped altogether.
         """
-        self._cached = {
-            r: c for r, c in self._cached.items() if c.end >= offset and c.last >= offset - 1
+        self._cached = {  # without those that were drawn ahead and begin in a later round
+            r: c
+            for r, c in self._cached.items()
+            if c.start <= offset <= c.end and c.last >= offset - 1
         }
         limit = self._rounds_to_restart()
         if num_restarted == len(self.keys):

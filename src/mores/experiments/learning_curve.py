@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from mores.analysis.mean_intervals import mean_interval
+from mores.analysis.intervals import estimate
 from mores.analysis.replicate_statistics import t_margin
 from mores.core.errors import UserError, did_you_mean
 
@@ -19,21 +19,32 @@ LOG_LEVEL = 0.95  # coverage of the intervals in logs
 
 
 def learning_curve(
-    curves: xarray.Dataset, learning: xarray.Dataset, name: str, level: float
+    curves: xarray.Dataset,
+    learning: xarray.Dataset,
+    name: str,
+    level: float,
+    metric_bounds: Mapping[str, tuple[float, float]],
 ) -> xarray.Dataset:
-    """Mean and interval of one quantity by episode: see `TrainingResult.learning_curve`."""
+    """Mean and interval of one quantity by episode: see `TrainingResult.learning_curve`.
+
+    `metric_bounds`: smallest and largest possible values of the metrics in `curves`, if known.
+    """
     import xarray  # slow to import
 
     if not isinstance(level, (int, float)) or not 0.0 < level < 1.0:
         message = f"level: must be between 0 and 1, not {level!r:.40}"
         raise UserError(message, code="out_of_range", path="level")
     values = _by_replicate(curves, learning, name)
+    base = name.partition("[")[0]
+    bounds = metric_bounds.get(base) if base in curves else None
     columns = []
     for x in values.T:
         x = x[~np.isnan(x)].astype(float)
-        mean = float(x.mean()) if len(x) else np.nan
-        ends = mean_interval(x, level) if len(x) > 1 else (np.nan, np.nan)
-        columns.append((mean, ends[0], ends[1]))
+        if len(x) > 1:
+            found = estimate(x, "mean", level, bounds)
+            columns.append((found.value, found.low, found.high))
+        else:
+            columns.append((float(x[0]) if len(x) else np.nan, np.nan, np.nan))
     rows = np.array(columns).reshape(-1, 3).T
     data = {each: ("episode", row) for each, row in zip(("mean", "low", "high"), rows, strict=True)}
     attributes = {"quantity": name, "level": level, "replicates": len(values)}
@@ -52,7 +63,8 @@ def _by_replicate(
     source = curves if base in curves else learning
     values = source[base].values
     if values.ndim == 3:
-        component = int(index[:-1]) if bracket and index[:-1].isdecimal() else -1
+        number = index.removesuffix("]")
+        component = int(number) if index != number and number.isdecimal() else -1
         if not 0 <= component < values.shape[2]:
             message = f"name: {base} has {values.shape[2]} components: name one, such as {base}[0]"
             raise UserError(message, code="invalid_value", path="name")

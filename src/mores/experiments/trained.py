@@ -127,7 +127,8 @@ class TrainingResult:
             seed: of its random numbers.
 
         Raises:
-            UserError: an unknown name, or a number out of range.
+            UserError: an unknown name, or a number out of range; a parameter of the policy differs
+                between people.
         """
         policy, setup = self._policy_of(role), self.setup
         replicates = setup.worlds.replicate.unique().tolist()
@@ -141,7 +142,8 @@ class TrainingResult:
         """Mean of a metric over replicates by episode, with its interval.
 
         Worlds of a replicate share their learners, and are averaged first: the number of replicates
-        is the n of the interval, the one of claims (`mores.analysis.mean_intervals`).
+        is the n of the interval, the one of claims (`mores.analysis.mean_intervals`), with the
+        bounds that the environment declares. Replicates whose value is NaN are left out.
 
         Args:
             name: of `curves` or `learning`, or of a component: `NAME[0]`.
@@ -153,7 +155,8 @@ class TrainingResult:
         Raises:
             UserError: an unknown name, or one of several components; a wrong level.
         """
-        return learning_curve(self.curves, self.learning, name, level)
+        bounds = self.environment.metric_bounds
+        return learning_curve(self.curves, self.learning, name, level, bounds)
 
     def evaluate(
         self,
@@ -183,7 +186,8 @@ class TrainingResult:
             environment: default: that of training. Another environment, or other parameters, with
                 the same observations and actions for the trained roles. Named and trained policies
                 act there in their roles; other roles have the environment's default policies.
-            population: default: that of training.
+            population: default: that of training. What a population determines in the environment,
+                such as the unit of `human`, is that of this one.
             record, record_worlds: see `mores.train`.
 
         Returns:
@@ -204,9 +208,13 @@ class TrainingResult:
             env = from_spec("environment", environment, "environment")
         if population is not None:
             people = from_spec("population", population, "population")
+        elsewhere = environment is not None or population is not None
+        if people is not None and environment is not None:
             env = env.with_population(people)
+        elif people is not None and population is not None:
+            env = env.with_population(people, setup.population)
         replaced = policies_from_specs({} if policies is None else policies)
-        usual = setup.policies if environment is None else policies_elsewhere(setup, env)
+        usual = policies_elsewhere(setup, env) if elsewhere else setup.policies
         combined = {**usual, **replaced}
         for role, policy in combined.items():
             trained = [setup.policies[role]] if role in setup.trained_roles else []

@@ -24,6 +24,7 @@ from mores.core.arguments import check_integer, check_seed
 from mores.core.environment import Environment, Phase, get_role
 from mores.core.errors import UserError, did_you_mean
 from mores.core.learner import Learner
+from mores.core.person_parameters import person_parameters
 from mores.core.policy import Policy
 from mores.core.random_streams import RandomStreams, Worlds
 from mores.core.spaces import Discrete
@@ -46,6 +47,10 @@ class TrainedPolicy:
         deterministic: take the likeliest action, or search as the policy's `search` states; else
             sample.
         seed: of its random numbers.
+
+    Raises:
+        UserError: an index or a name out of range; a parameter of the policy differs between
+            people.
     """
 
     def __init__(
@@ -60,6 +65,12 @@ class TrainedPolicy:
         deterministic: bool = True,
         seed: int = 0,
     ) -> None:
+        for path in person_parameters({"": policy}):
+            raise UserError(
+                f"policy of {role}: {path} differs between people, which only the environment has",
+                code="unsupported",
+                path=f"policies.{role}",
+            )
         self._policy, self._state_dict = policy, dict(state_dict)
         self._role, self._phases = get_role(environment, role), environment.phases
         self._turns = _turns(environment, role, phase)
@@ -121,7 +132,8 @@ class TrainedPolicy:
                 next batch may have another size.
 
         Raises:
-            UserError: the mask has another length than the batch.
+            UserError: the mask has another length than the batch, or a round of several turns is
+                not over.
         """
         streams = self._streams
         if reset_mask is None or streams is None:
@@ -135,7 +147,14 @@ class TrainedPolicy:
                 path="reset_mask",
             )
         if bool(mask.any()):
-            num_rounds = self._num_calls // len(self._turns)
+            num_rounds, turn = divmod(self._num_calls, len(self._turns))
+            if turn:
+                raise UserError(
+                    f"reset_mask: {self._role.name} acts next in {self._turns[turn].name!r}: "
+                    "entries can be reset alone between rounds only",
+                    code="wrong_order",
+                    path="reset_mask",
+                )
             reset = streams.at(num_rounds).take(mask.nonzero()[:, 0])
             self._state = self._policy.on_episode_start(
                 self._state, lambda: self._initial_state(reset), mask

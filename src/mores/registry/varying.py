@@ -123,8 +123,15 @@ class WorldNumber:
         """The parameter, if its values are within the limits."""
         if parameter.bounds is None:
             low, high = (n if math.isfinite(n) else None for n in self.range)
-            limited = low is not None or high is not None
-            return Ranged(parameter=parameter, low=low, high=high) if limited else parameter
+            if low is None and high is None:
+                return parameter
+            return Ranged(
+                parameter=parameter,
+                low=low,
+                high=high,
+                excludes_low=low is not None and low == self._limits.get("gt"),
+                excludes_high=high is not None and high == self._limits.get("lt"),
+            )
         low, high = parameter.bounds
         excluded = low <= self._limits.get("gt", -math.inf) or high >= self._limits.get(
             "lt", math.inf

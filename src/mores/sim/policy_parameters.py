@@ -26,6 +26,7 @@ from mores.core.person_parameters import (
 from mores.core.policy import Policy
 from mores.core.random_streams import RandomStreams
 
+PERSON = "person"  # name of the role of people, in an environment that has such a role
 Samples = dict[str, dict[str, Tensor]]  # by role and path, `[world, agent]`
 
 
@@ -55,22 +56,35 @@ class PolicyParameters:
         people = environment.people(state)
         sampled: Samples = {}
         for role, parameters in self._differing.items():
-            count = self._roles[role].num_agents
-            if people is None:  # people without values
-                size = streams.num_worlds, count, 0
-                people = People(torch.zeros(size, device=streams.device))
-            only_draws = all(isinstance(each, PerDraw) for each in parameters.values())
-            if people.values.shape[1] != count and not only_draws:
-                message = f"{role}: parameters that differ between people need a role of people; "
-                message += f"there are {people.values.shape[1]} people and {count} agents"
-                raise UserError(message, code="unsupported", path=f"policies.{role}")
-            mine = people
-            if people.values.shape[1] != count:
-                mine = People(people.values[:, :1].expand(-1, count, -1))
+            mine = self._agents_as_people(role, parameters, people, streams)
             scope = streams.child(f"{addresses.POLICY}/{role}")
             traits = add_parameters(mine, parameters, scope).traits
             sampled[role] = {path: traits[path] for path in parameters}
         return sampled
+
+    def _agents_as_people(
+        self,
+        role: str,
+        parameters: Mapping[str, PersonParameter],
+        people: People | None,
+        streams: RandomStreams,
+    ) -> People:
+        """The agents of a role: the people of the environment, or people without values.
+
+        A role `person` is the people; without one it is any role with as many agents.
+        """
+        count = self._roles[role].num_agents
+        without_values = People(torch.zeros(streams.num_worlds, count, 0, device=streams.device))
+        if people is None or all(isinstance(each, PerDraw) for each in parameters.values()):
+            return without_values
+        if PERSON in self._roles and role != PERSON:
+            message = f"{role}: parameters that differ between people need the role {PERSON}"
+            raise UserError(message, code="unsupported", path=f"policies.{role}")
+        if people.values.shape[1] != count:
+            message = f"{role}: parameters that differ between people need a role of people; "
+            message += f"there are {people.values.shape[1]} people and {count} agents"
+            raise UserError(message, code="unsupported", path=f"policies.{role}")
+        return people
 
     def bound(self, samples: Samples, streams: RandomStreams) -> dict[str, Policy]:
         """The policies as they act, with these samples."""

@@ -160,15 +160,19 @@ def _extend(
     if manifest.only_replicates is not None and scenario.replicates != before.scenario.replicates:
         message = f"{folder} has only the replicates of --only: start a new run with more"
         raise UserError(message, code="conflict", path="replicates")
-    looks = [*manifest.earlier_looks, *_looks_before(folder, before.scenario, manifest)]
+    provenance = read_provenance(before, manifest, jobs)
+    was_judged = "finished" in provenance  # since its last extension
+    looks_before = _looks_before(folder, before.scenario, manifest, was_judged)
+    looks = [*manifest.earlier_looks, *looks_before]
     cells, text = plan_cells(loaded, with_dry_run=bool(arms) or has_more_rounds)
     if num_processes(jobs) > 1:
         check_importable_by_workers(text)
     replicates = select_replicates(scenario, manifest.only_replicates)
     after = RunPlan(folder, scenario, cells, replicates, before.plugin_files, looks)
     _check_cells(before, after, has_more_rounds)
+    _check_arms(before, after, arms)
     lines = _describe(before, after, arms, has_more_rounds)
-    provenance = read_provenance(before, manifest, jobs)
+    provenance.pop("finished", None)
     entry: dict[str, Any] = {"time": utc_timestamp(), "added": lines}
     provenance |= {
         "resolved_hash": short_hash(text),
@@ -192,8 +196,16 @@ def _extend(
     return lines
 
 
-def _looks_before(folder: Path, scenario: Scenario, manifest: RunManifest) -> list[EarlierLook]:
+def _looks_before(
+    folder: Path, scenario: Scenario, manifest: RunManifest, was_judged: bool
+) -> list[EarlierLook]:
     """The verdicts of the run as it is, of claims that may get another look.
+
+    Args:
+        folder: folder of the run.
+        scenario: its scenario.
+        manifest: its manifest.
+        was_judged: whether verdicts were written, even if they are no longer there.
 
     Raises:
         UserError: verdicts were written, and cannot be read.
@@ -202,7 +214,7 @@ def _looks_before(folder: Path, scenario: Scenario, manifest: RunManifest) -> li
     state = final_state(folder)
     if not state.is_done:
         files.read_sealed("status.json")  # unreadable: it does not tell whether there are verdicts
-    if path.name in state.changed or (not state.is_done and files.kind(path.name)):
+    if path.name in state.changed or (not state.is_done and (was_judged or files.kind(path.name))):
         message = f"{path}: the verdicts of the run are incomplete: first mores resume {folder}"
         raise UserError(message, code="unreadable", path=str(path))
     if not state.is_done:
@@ -242,6 +254,26 @@ def _check_cells(before: RunPlan, after: RunPlan, has_more_rounds: bool) -> None
                 "needs, such as a round of a new claim that was not recorded: start a new run",
                 code="conflict",
                 path=name,
+            )
+
+
+def _check_arms(before: RunPlan, after: RunPlan, arms: Sequence[str]) -> None:
+    """Check that new arms are no copies of earlier ones, whose data were seen.
+
+    Raises:
+        UserError: a new arm has the cells of an earlier one.
+    """
+    identities = after.identities()
+    known = {identities[cell.id].inputs: cell.arm for cell in before.cells}
+    for arm in arms:
+        cells = [cell for cell in after.cells if cell.arm == arm]
+        copied = [known.get(identities[cell.id].inputs) for cell in cells]
+        if cells and None not in copied:
+            raise UserError(
+                f"arms.{arm}: it has the data of the arm {printable(str(copied[0]), 60)}, which "
+                "were seen before: repeat it with another seed in a new run",
+                code="conflict",
+                path=f"arms.{arm}",
             )
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from mores.experiments.claims.claim_evaluation import stage_and_round
+from mores.experiments.scenario.claim_inputs import claim_arm
 from mores.experiments.scenario.specification import Bound, Claim
 from mores.report.figures.metric_lines import LINES_DESCRIPTION, line_panel
 from mores.report.figures.plot_data import ReportData, metric_label
@@ -18,28 +20,34 @@ DRIFT_METRICS = ("mean_value", "drift", "effect_vs_control")  # have a figure of
 def claim_figures(data: ReportData) -> list[FigureSpec]:
     """Figure of the first claim that compares two arms in a metric and rests on an interval.
 
-    The difference of every arm that recorded the metric is drawn, and the claim's bound. Empty
-    without such a claim, in a sweep, and for metrics of drift.
+    The difference of every arm that recorded the metric in the stage of the claim is drawn, paired
+    by replicate, and the claim's bound. Empty without such a claim, in a sweep, and for metrics of
+    drift.
     """
     claim = next(filter(_is_shown, data.scenario.claims), None)
     if claim is None or claim.compare_to not in data.arms or len(data.points) > 1:
         return []
+    stage, at_round = stage_and_round(data.scenario, claim)
     metric, reference = claim.metric, data.record(claim.compare_to)
-    if metric not in reference.stage().names or len(reference.rounds) < 2:
+    rounds = reference.stage(stage.name).rounds
+    if metric not in reference.stage(stage.name).names or len(rounds) < 2:
         return []
-    baseline = reference.by_replicate(metric)
+    baseline = reference.by_replicate(metric, stage.name)
     differences = {}
     for arm in data.arms:
         record = data.record(arm)
-        if arm != claim.compare_to and metric in record.stage().names:
-            differences[arm] = record.by_replicate(metric) - baseline
+        if arm != claim.compare_to and metric in record.stage(stage.name).names:
+            differences[arm] = record.by_replicate(metric, stage.name) - baseline
     name = metric_label(metric, reference)
     title = f"{name[:1].upper()}{name[1:]} minus {claim.compare_to}"
-    panel = line_panel(data, title, differences, reference.rounds, y_label="difference")
+    panel = line_panel(data, title, differences, rounds, y_label="difference")
+    in_stage = f" of stage “{stage.name}”" if data.scenario.stages else ""
+    mean = ", mean over its episodes" if stage.episodes > 1 else ""
     caption = (
-        f"“{claim.statement}”: {name} in each arm minus that in “{claim.compare_to}”, which "
-        "shares its people and random numbers. Dashed: the bound of the claim on "
-        f"“{claim.arm}”. {LINES_DESCRIPTION.format(data.replicates)}"
+        f"“{claim.statement}”: {name} over the rounds{in_stage}{mean}, in each arm minus that in "
+        f"“{claim.compare_to}”, which shares its random numbers. Dashed: the bound of the claim on "
+        f"“{claim_arm(data.scenario, claim)}” after round {at_round}. "
+        f"{LINES_DESCRIPTION.format(data.replicates)}"
     )
     shown = _with_bound(panel, claim.bound)
     return [
@@ -53,6 +61,7 @@ def _is_shown(claim: Claim) -> bool:
     """Whether a claim is of the kind that the figure can show."""
     return (
         claim.kind in ("statistical", "learned", "by_construction")
+        and not claim.checks_every_replicate
         and claim.compare_to is not None
         and claim.statistic == "mean"
         and not claim.relative
