@@ -601,7 +601,12 @@ class Coevolution(Environment[CoevolutionState]):
         return self.num_people * per_person + self._audiences.num_agents * per_agent
 
     def latent(self, state: CoevolutionState) -> Mapping[str, Tensor]:
-        """Values and dispositions of people, history's position, and the advice."""
+        """Values and dispositions of people, history's position, and the advice.
+
+        values, disposition: of people `[world, person, value]`
+        history_position: `[world, value]`
+        advice: last position of each agent of the role assistant `[world, agent, value]`
+        """
         return {
             "values": state.people.values,
             "disposition": state.trait_state.disposition,

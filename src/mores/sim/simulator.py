@@ -251,6 +251,7 @@ class Simulator:
         finished = self.finished
         self._reset_worlds(reset_mask.cpu())
         self.reward_ledger.reset_worlds(reset_mask)
+        self.reward_ledger.reset_rounds(reset_mask)
         self.phase_index, self.finished = 0, ~reset_mask  # the other worlds do not change
         while self.phase_index < self._first_turn:
             self._step_phase({})
@@ -467,11 +468,13 @@ class Simulator:
         result = environment.step(before, phase.name, actions, streams.child(addresses.ENVIRONMENT))
         self.checks.step(before, phase, result, self.finished)
         self.state = result.state
+        if result.state is before:  # a careless environment may have written into it
+            self._views.clear()
         if self.finished is not None:
             self.state = pytree.where(self.finished, before, result.state)
         if self.reward_ledger.enabled:
             self.reward_ledger.add_reward(result.reward, self.finished)
-            self.reward_ledger.add_feedback(result.feedback)
+            self.reward_ledger.add_feedback(result.feedback, self.finished)
         self.phase_index = (self.phase_index + 1) % len(self.phases)
         if self.phase_index == 0:
             self._terminated = result.terminated
