@@ -28,7 +28,7 @@ from mores.core.spaces import Discrete
 from mores.registry.specs import Spec, policies_from_specs
 from mores.sim import action_masks, simulator_state
 from mores.sim.action_validation import ProjectedAction, project_action
-from mores.sim.autoreset import AutoresetMode, check_autoreset_mode
+from mores.sim.autoreset import AutoresetMode, check_autoreset_mode, check_reset_mask
 from mores.sim.call_checks import CallChecks
 from mores.sim.check_policies import check_agent_assignment, check_external, check_instance
 from mores.sim.episode_recorder import EpisodeRecorder
@@ -226,7 +226,7 @@ class Simulator:
 
         Raises:
             UserError: it is another time, or a policy that trains, or a recorder, would see the
-                phases before that turn twice.
+                phases before that turn twice; the mask is none of `[world]`, or selects no world.
         """
         if self.seed is None:
             raise UserError("call reset before reset_worlds", code="wrong_order")
@@ -247,7 +247,7 @@ class Simulator:
                 code="unsupported",
                 path="reset_mask",
             )
-        reset_mask = reset_mask.to(self.device)
+        reset_mask = check_reset_mask(reset_mask, len(self.worlds)).to(self.device)
         finished = self.finished
         self._reset_worlds(reset_mask.cpu())
         self.reward_ledger.reset_worlds(reset_mask)
