@@ -144,11 +144,9 @@ def run_epochs(
                     streams.child(f"epoch {epoch}/part {part}"),
                     models_per_replicate,
                 )
-            present = _has_samples(minibatch)
-            step = optimizer_step(
-                train_state, losses, optimizer_config, round_number, order, present
-            )
-            statistics.add({"loss": step.loss, "grad_norm": step.grad_norm}, present)
+            step = optimizer_step(train_state, losses, optimizer_config, round_number, order)
+            numbers = {"loss": step.loss, "grad_norm": step.grad_norm}
+            statistics.add(numbers, _has_samples(minibatch))
     return statistics.means()
 
 
