@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 import mores
 from mores.core import pytree
@@ -26,7 +27,7 @@ from tests.conformance.environments import (
     ZeroAction,
     make,
 )
-from tests.learners.small_environments import unchecked
+from tests.learners.small_environments import Minimal, unchecked
 from tests.refusals import refused
 
 ENDLESS = Relay(termination_probability=0)
@@ -221,6 +222,29 @@ def test_an_external_agent_with_the_actions_of_the_policy_changes_nothing() -> N
 
 
 # --- projected actions -------------------------------------------------------------------------
+
+
+class CounterInPlace(Minimal):
+    """Breaks the contract: counts rounds in the state that it gets."""
+
+    def observe(self, state: Tensor, role: str, phase: str) -> Tensor:
+        return state[:, None, None].expand(-1, 2, 1) + 0.0
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        return (Role("actor", 2, Box.of(round=1)),)
+
+    def step(self, state: Tensor, *args: Any) -> StepResult[Tensor]:
+        return super().step(state.add_(1.0), *args)
+
+
+@unchecked()
+def test_observations_of_a_state_that_is_changed_in_place() -> None:
+    simulator = Simulator(CounterInPlace(), {}, {"actor": [0, 1]}, 2, 9)
+    simulator.reset(0)
+    for completed in range(4):
+        assert (simulator.observe("actor") == completed).all()
+        simulator.step({"actor": torch.zeros(2, 2, dtype=torch.int64)})
 
 
 def test_illegal_choices_become_the_first_legal_option() -> None:

@@ -258,6 +258,17 @@ def test_invalid_metrics_are_an_error(
         mores.train(Minimal(), {"actor": "ppo"}, episodes=2, rounds=64, worlds=3)
 
 
+def test_a_training_with_a_trajectory_is_saved(tmp_path: Path) -> None:
+    """Environments are compared by their parameters; the rows of a trajectory are cached."""
+    environment = {"kind": "coevolution", "challenge": "coevolve", "num_people": 4}
+    learner = {"assistant": {"kind": "ppo", "num_steps": 4}}
+    result = mores.train(environment, learner, episodes=1, rounds=8)
+    loaded = mores.load_trained(result.save(tmp_path / "challenge"))
+    assert loaded.setup.environment == result.setup.environment
+    assert loaded.setup.environment != mores.make_environment("coevolution", num_people=4)
+    assert loaded.setup.environment != "coevolution"
+
+
 def test_evaluation_with_other_people() -> None:
     """The unit of the human, the noise of answers and the number of people are of its people."""
     narrow, wide = (

@@ -161,6 +161,8 @@ def test_callbacks() -> None:
         assert np.array_equal(info.metrics["return_player"], curves["return_player"])
         learning = result.learning.isel(episode=episode - 1)
         assert np.array_equal(info.learning["player.loss"][:, 0], learning["player.loss"])
+        info.metrics["return_player"][:] = 1e9  # the callback's own
+    assert float(result.curves["return_player"].max()) < 1e9
     episodes: list[int] = []
     result.train(1, callback=lambda episode, info: episodes.append(episode))
     assert episodes == [3]
@@ -272,3 +274,31 @@ def test_a_tracker_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Memory, "modules", ("no_such_module",))
     with refused("not_installed", path="track"):
         trackers_of("memory")
+
+
+def test_metrics_with_parameters_and_names(tmp_path: Path) -> None:
+    """As in scenarios, runs and `simulate`; also of a result that was saved and loaded."""
+    camps = [{"name": n, "mean_offset": [x, 0.0]} for n, x in (("left", -1.0), ("right", 1.0))]
+    means = {"kind": "group_means", "num_groups": 2}
+    metrics = ["drift", means, {**means, "value": 1, "name": "freedom"}, "mean_value"]
+    population = mores.make_population(
+        "normal", num_people=8, value_names=["care", "freedom"], components=camps
+    )
+    environment = mores.make_environment("coevolution", num_people=8, num_values=2)
+    learner = {"assistant": {"kind": "ppo", "num_steps": 4}}
+    settings = {"rounds": 4, "population": population, "metrics": metrics}
+    trained = mores.train(environment, learner, episodes=1, **settings)
+    loaded = mores.load_trained(trained.save(tmp_path / "trained.safetensors"))
+    longer, whole = loaded.train(1), mores.train(environment, learner, episodes=2, **settings)
+    assert longer.curves.identical(whole.curves)
+    for curves in (trained.curves, loaded.curves, longer.curves, loaded.evaluate(metrics=metrics)):
+        assert {*curves.data_vars} == {"drift", "group_means", "freedom", "mean_value"}
+        assert curves.group_means_component.values.tolist() == ["left", "right"]
+        assert curves.mean_value_component.values.tolist() == ["care", "freedom"]
+    curve = longer.learning_curve("group_means[right]")
+    assert curve["mean"].equals(longer.learning_curve("group_means[1]")["mean"])
+    simulated = mores.simulate(environment, rounds=1, population=population, metrics=metrics)
+    assert {*simulated.metrics.data_vars} == {*longer.curves.data_vars}
+    assert len(repr(trained)) < 300 and len(repr(simulated)) < 300  # without tensors
+    with refused("duplicate", path="metrics"):
+        mores.train(environment, learner, episodes=1, rounds=4, metrics=[means, means])

@@ -173,6 +173,43 @@ def test_feedback_is_merged_over_phases_and_cleared_between_rounds() -> None:
         assert torch.equal(feedback["signal"], ran)  # of the later phase
 
 
+class CallFeedbackRelay(Relay):
+    """A relay with the earlier call as feedback for runners."""
+
+    def step(
+        self, state: RelayState, phase: str, actions: Any, streams: RandomStreams
+    ) -> StepResult[RelayState]:
+        result = super().step(state, phase, actions, streams)
+        if phase == "call":
+            earlier = {"runner": {"earlier_call": state.called.expand_as(state.ran)}}
+            return dataclasses.replace(result, feedback=earlier)
+        return result
+
+
+def test_transitions_after_a_reset_within_a_round() -> None:
+    """A call before the reset belongs to no round of a runner in that world; others keep theirs."""
+    external = {"runner": [1]}
+    actions = {"runner": torch.ones(6, 1, dtype=torch.int64)}
+    reset_mask = torch.tensor([True, False, True, False, False, False])
+    simulators = []
+    for resets in (False, True):
+        policies = {"caller": RandomOption(), "runner": RecordingLearner()}
+        environment = CallFeedbackRelay(termination_probability=0.0)
+        simulator = Simulator(environment, policies, external, 6, 9)
+        simulator.reset(1)
+        for completed in range(4):
+            if resets and completed == 2:
+                simulator.reset_worlds(reset_mask)
+            simulator.step(actions)
+        simulators.append(simulator)
+    for whole, resumed in zip(*map(transitions_of, simulators), strict=True):
+        assert torch.equal(resumed.reward, 111 * WEIGHT.expand(6, 3))
+        feedback = [each.feedback["earlier_call"][~reset_mask] for each in (whole, resumed)]
+        assert torch.equal(*feedback)
+    first_round = transitions_of(simulators[1])[2].feedback["earlier_call"]
+    assert (first_round[reset_mask] == 0).all()
+
+
 def test_only_roles_to_train_are_updated() -> None:
     for roles, expected in ((None, 4), (["caller"], 0), ([], 0), (["runner"], 4)):
         simulator = relay_simulator("same_step", termination_probability=0.0, roles_to_train=roles)

@@ -23,6 +23,8 @@ from mores.core.person_parameters import PersonParameter
 from mores.core.random_streams import RandomStreams
 
 HALF_STEP = 2.0**-25  # half the spacing of uniform numbers, so that u is never 0 or 1
+MIN_WIDTH = 1e-6  # of a truncated normal distribution, standard deviations: as above
+MIN_BETA_STD = 1e-6  # share of the range; below 1e-8 the quantiles of scipy.stats are wrong
 
 
 class Distribution(PersonParameter):
@@ -82,6 +84,11 @@ class TruncatedNormal(Distribution):
         if not math.isfinite(low) or not math.isfinite(high):
             message = "low and high are too far from the mean for this std"
             raise ParameterError(message=message, code="conflict")
+        if self.low is not None and self.high is not None:
+            largest = (self.high - self.low) / MIN_WIDTH
+            if self.std > largest:
+                message = f"must be at most {largest:.4g} for this range: beyond, use uniform"
+                raise ParameterError("std", message=message, code="out_of_range")
         return self
 
     def distribution(self) -> Any:
@@ -123,6 +130,10 @@ class Beta(Distribution):
         largest = math.sqrt((self.mean - self.low) * (self.high - self.mean))
         if self.std >= largest:
             message = f"must be below {largest:.4g} for this mean"
+            raise ParameterError("std", message=message, code="out_of_range")
+        smallest = MIN_BETA_STD * (self.high - self.low)
+        if self.std < smallest:
+            message = f"must be at least {smallest:.4g} for this range; without it give a number"
             raise ParameterError("std", message=message, code="out_of_range")
         return self
 

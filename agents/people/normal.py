@@ -54,8 +54,8 @@ class NormalPopulation(Population):
 
     tags: ClassVar[Mapping[str, object]] = {"real": False, "distribution": "normal"}
 
-    num_people: int = Field(default=100, ge=1, description="people in a world")
-    num_values: int = Field(default=1, ge=1, description="value dimensions")
+    num_people: int = Field(default=100, ge=1, le=10_000_000, description="people in a world")
+    num_values: int = Field(default=1, ge=1, le=10_000, description="value dimensions")
     names_of_values: ValueNames = Field(
         default=(),
         alias="value_names",

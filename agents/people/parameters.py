@@ -46,10 +46,12 @@ class ByGroup(PersonParameter):
         if people.groups is None:
             message = "by_group: these people have no groups"
             raise UserError(message, code="missing")
-        highest, count = int(people.groups.max()), len(self._entries)
-        if not people.group_names and highest >= count:
-            message = f"by_group: {count} values are given; a person is in group {highest}, from 0"
-            raise UserError(message, code="wrong_shape")
+        outside = people.groups[(people.groups < 0) | (people.groups >= len(self._entries))]
+        if len(outside) and not people.group_names:
+            message = (
+                f"by_group: {len(self._entries)} values are given, and a person has the group "
+            )
+            raise UserError(f"{message}{int(outside[0])}, from 0", code="wrong_shape")
         sampled = torch.zeros(people.groups.shape, dtype=torch.float64, device=streams.device)
         for name, value in self._entries.items():
             index = _group_index(people, name, len(self._entries))

@@ -97,7 +97,7 @@ class RespondentPopulation(Population):
     """
 
     num_people: int | None = Field(
-        default=None, ge=1, description="people in a world; default: all respondents"
+        default=None, ge=1, le=10_000_000, description="people in a world; default: all respondents"
     )
     resample: bool = Field(
         default=False,

@@ -6,6 +6,7 @@ for "do not know" cannot become an opinion.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, NoReturn
 
@@ -183,18 +184,39 @@ class _Coding:
         """Name of the group that a cell stands for."""
         labels = self._columns.group_labels
         if labels is not None:
-            for label, name in labels.items():
-                if self._matcher([label])(cell):
-                    return name
+            if (name := self._labelled_name(cell)) is not None:
+                return name
             message = f"{printable(cell, 40)!r} is not among group_labels: "
             message += printable(", ".join(labels), 200)
             self._refuse(row, column, message, "unknown_name")
         number = self._csv_format.number(cell)
-        name = cell if number is None else f"{column} {number:.15g}"
+        name = cell
+        if number is not None:  # a number that a float does not hold is a label of its own
+            short = f"{number:.15g}"
+            name = f"{column} {short if self._csv_format.equal(cell, short) else cell}"
         if problem := name_problem(name):
             message = f"{printable(cell, 40)!r}: {problem} (group_labels gives others)"
             self._refuse(row, column, message, "invalid_value")
         return name
+
+    def _labelled_name(self, cell: str) -> str | None:
+        """The name of the first of `group_labels` that is equal to a cell, as text or number."""
+        by_text, by_number = self._labels
+        found = [by_text.get(cell)]
+        if (number := self._csv_format.number(cell)) is not None:
+            found.append(by_number.get(number))
+        return min((each for each in found if each is not None), default=(0, None))[1]
+
+    @functools.cached_property
+    def _labels(self) -> tuple[dict[str, tuple[int, str]], dict[float, tuple[int, str]]]:
+        """Index and name of each of `group_labels` by text, and by number if it is one."""
+        by_text: dict[str, tuple[int, str]] = {}
+        by_number: dict[float, tuple[int, str]] = {}
+        for index, (label, name) in enumerate((self._columns.group_labels or {}).items()):
+            by_text.setdefault(label.strip(), (index, name))
+            if (number := self._csv_format.number(label.strip())) is not None:
+                by_number.setdefault(number, (index, name))
+        return by_text, by_number
 
     def _check_ids(self) -> None:
         """Refuse an id that occurs twice among the rows in use."""

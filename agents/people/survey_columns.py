@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -13,7 +13,8 @@ from mores.core.errors import ParameterError, printable
 from mores.core.names import check_distinct_names, name_problem
 
 RESERVED_TRAITS = (RESPONDENT, "values", "groups")  # inputs of metrics
-Code = str | int | float
+MAX_CODE = 2**53  # whole numbers up to this are numbers of a CSV file
+Code = str | Annotated[int, Field(ge=-MAX_CODE, le=MAX_CODE)] | float
 
 
 class AnswerScale(Config):

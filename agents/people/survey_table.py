@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import csv
 import functools
+import hashlib
 import io
 import re
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -21,9 +23,11 @@ from mores.core.errors import UserError, did_you_mean, printable
 
 Encoding = Literal["utf-8", "utf-16", "latin-1", "cp1252"]
 Delimiter = Literal[",", ";", "\t"]
+MAX_RESPONDENTS = 10_000_000
 DELIMITERS: tuple[Delimiter, ...] = (",", ";", "\t")
 _QUOTED = re.compile(r'"[^"]*"?')
-_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
+# one way to match each text: `\d+\.?\d*` takes time quadratic in the number of digits
+_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 
 
 class CsvFormat(NamedTuple):
@@ -44,6 +48,11 @@ class CsvFormat(NamedTuple):
         if self.decimal == ",":
             text = text.replace(".", " ").replace(",", ".")  # no thousands separators
         return float(text) if _NUMBER.fullmatch(text) else None
+
+    def equal(self, text: str, number: str) -> bool:
+        """Whether a cell that is a number equals another number, exactly."""
+        cell = text.replace(",", ".") if self.decimal == "," else text
+        return Decimal(cell) == Decimal(number)
 
 
 class SurveyTable(NamedTuple):
@@ -74,14 +83,14 @@ def read_table(
         path: path of the file.
         columns: names of the columns to read; cells of other columns are not checked.
         csv_format: format of the file.
-        digest: digest of the content, part of the key of the cache: a changed file is read again.
+        digest: digest of the content, which must match: a file that has changed is read again.
 
     Raises:
         UserError: the file cannot be read or is damaged, or lacks a column. The `path` of the error
             is the name of the column, or the path of the file.
     """
     file = printable(path, 200)
-    text = _read_text(path, csv_format.encoding)
+    text = _read_text(path, csv_format.encoding, digest)
     records = _records(text, path, csv_format.delimiter or _most_frequent_delimiter(text))
     header_line, header = next(records, (1, []))
     names = [name.strip() for name in header]
@@ -95,6 +104,9 @@ def read_table(
         if len(record) != len(names):
             message = f"{file}:{line}: cells: {len(record)}; names of columns: {len(names)}"
             raise UserError(message, code="wrong_shape", path=path)
+        if len(lines) == MAX_RESPONDENTS:
+            message = f"{file}: has more than {MAX_RESPONDENTS:,} respondents"
+            raise UserError(message, code="too_large", path=path)
         lines.append(line)
         for column, position in index.items():
             cells[column].append(record[position].strip())
@@ -104,17 +116,21 @@ def read_table(
     return SurveyTable(path, cells, lines)
 
 
-def _read_text(path: str, encoding: Encoding) -> str:
+def _read_text(path: str, encoding: Encoding, digest: str | None) -> str:
     file = Path(path)
     shown = printable(path, 200)
     try:
         if not file.is_file():
             near = did_you_mean(file.name, _neighbors(file))
-            raise UserError(f"{shown}: no such file{near}", code="unreadable", path=path)
+            problem = "is not a regular file" if file.exists() else f"no such file{near}"
+            raise UserError(f"{shown}: {problem}", code="unreadable", path=path)
         data = file.read_bytes()
     except OSError as error:
         message = f"cannot read {shown}: {error.strerror}"
         raise UserError(message, code="unreadable", path=path) from None
+    if digest not in (None, hashlib.sha256(data).hexdigest()):
+        message = f"{shown}: was changed while it was read"
+        raise UserError(message, code="incompatible", path=path)
     try:
         return data.decode("utf-8-sig" if encoding == "utf-8" else encoding)
     except UnicodeDecodeError as error:
@@ -128,7 +144,11 @@ def _read_text(path: str, encoding: Encoding) -> str:
 
 def _neighbors(file: Path) -> list[str]:
     """Names of the CSV files in the same folder."""
-    return [each.name for each in file.parent.glob("*.csv")] if file.parent.is_dir() else []
+    return (
+        [each.name for each in file.parent.glob("*.csv") if each.is_file()]
+        if file.parent.is_dir()
+        else []
+    )
 
 
 def _most_frequent_delimiter(text: str) -> Delimiter:

@@ -36,16 +36,17 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from pydantic import Field
+from pydantic import Field, ValidationError
 from torch import Tensor
 
 from mores.core.config import Config
 from mores.core.errors import ParameterError, UserError
-from mores.core.human import HumanInRounds
+from mores.core.human import Human, HumanInRounds
 from mores.core.parameter_tensor import ParameterTensor
 from mores.core.person_parameters import person_parameters, resolve_parameters
 from mores.core.random_streams import RandomStreams
 from mores.core.stream_addresses import INITIAL_RESIDUAL, RELATIVE_VOLATILITY, RESIDUAL
+from mores.core.validation_messages import validation_problems
 from mores.registry.varying import PersonNumber
 
 UNIFORM_OFFSET = 2.0**-25  # half the spacing of uniform numbers: avoids log(0)
@@ -150,12 +151,35 @@ class TraitStateDynamics(Config):
             )
         if isinstance(self.half_life, float) and isinstance(self.retained_share, float):
             decay = 2.0 ** (-1.0 / self.half_life)
+            if decay == 1.0:
+                raise ParameterError(
+                    "half_life",
+                    message=f"{self.half_life:g} rounds are too many for retained_share: nothing "
+                    "decays",
+                    code="conflict",
+                )
             if self.retained_share < decay:
                 raise ParameterError(
                     message=f"retained_share is {self.retained_share:g}; with half_life "
                     f"{self.half_life} it must be at least {decay:.3g}",
                     code="conflict",
                 )
+
+    @classmethod
+    def check_human(cls, human: Human, rounds_per_year: float, population_std: float) -> None:
+        """Check a human in the units of an environment.
+
+        Raises:
+            ParameterError: one of its numbers is 0 or infinite there.
+        """
+        try:
+            cls.of_human(human.in_rounds(rounds_per_year, population_std))
+        except ValidationError as error:
+            problem = validation_problems(error, cls, {})[0]
+            name = ".".join(map(str, problem.details["loc"]))
+            message = f"{name} in rounds and value units: {problem.message}: see rounds_per_year "
+            message += f"({rounds_per_year:g}) and population_std ({population_std:g})"
+            raise ParameterError("human", message=message, code=problem.code) from None
 
     @staticmethod
     def of_human(human: HumanInRounds) -> TraitStateDynamics:
@@ -191,7 +215,7 @@ class TraitStateDynamics(Config):
         permanent_share: Any = self.permanent_share
         if self.retained_share is not None:
             permanent_share = (self.retained_share - decay) / (1.0 - decay)
-            if isinstance(permanent_share, Tensor) and bool((permanent_share < 0).any()):
+            if isinstance(permanent_share, Tensor) and not bool((permanent_share >= 0).all()):
                 message = "the retained_share of a person is below what decay alone leaves"
                 raise UserError(message, code="conflict", path="trait_state.retained_share")
         lost = 1.0 - decay**2

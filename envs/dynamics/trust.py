@@ -38,7 +38,7 @@ class Trust(Config):
         description="share of the distance to the evidence, the agreement of advice and "
         "values, closed per round",
     )
-    distance_scale: Annotated[float, PersonNumber(gt=0)] = Field(
+    distance_scale: Annotated[float, PersonNumber(ge=1e-15)] = Field(
         default=1.0, description="RMS distance at which the evidence is .61, value units"
     )
 

@@ -262,6 +262,8 @@ class Coevolution(Environment[CoevolutionState]):
             self.challenge, self.forecast_horizon, self.history, self.num_values, self.value_limit
         )
         num_audiences(self.audience, self.num_people, self.num_groups)
+        if self.trait_state is None:
+            TraitStateDynamics.check_human(self.human, self.rounds_per_year, self._human_std)
         if self.challenge != "none" and self.audience != "everybody":
             raise ParameterError(
                 "audience",
@@ -273,8 +275,12 @@ class Coevolution(Environment[CoevolutionState]):
     @functools.cached_property
     def human_in_rounds(self) -> HumanInRounds:
         """Parameters of `human` in rounds and value units."""
-        std = self.initial_std if self.population_std is None else self.population_std
-        return self.human.in_rounds(self.rounds_per_year, std)
+        return self.human.in_rounds(self.rounds_per_year, self._human_std)
+
+    @property
+    def _human_std(self) -> float:
+        """Standard deviation that is the unit of `human`, value units."""
+        return self.initial_std if self.population_std is None else self.population_std
 
     @functools.cached_property
     def dynamics(self) -> TraitStateDynamics:
@@ -606,7 +612,12 @@ class Coevolution(Environment[CoevolutionState]):
         return self.num_people * per_person + self._audiences.num_agents * per_agent
 
     def latent(self, state: CoevolutionState) -> Mapping[str, Tensor]:
-        """Values and dispositions of people, history's position, and the advice."""
+        """Values and dispositions of people, history's position, and the advice.
+
+        values, disposition: of people `[world, person, value]`
+        history_position: `[world, value]`
+        advice: last position of each agent of the role assistant `[world, agent, value]`
+        """
         return {
             "values": state.people.values,
             "disposition": state.trait_state.disposition,

@@ -161,6 +161,8 @@ class Panel(Environment[PanelState]):
         """Refuse an empty scale."""
         if self.low is not None and self.high is not None and self.low >= self.high:
             raise ParameterError(message="low must be below high", code="conflict")
+        if self.trait_state is None:
+            TraitStateDynamics.check_human(self.human, self.rounds_per_year, self.initial_std)
 
     @functools.cached_property
     def human_in_rounds(self) -> HumanInRounds:

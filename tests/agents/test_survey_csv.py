@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from mores.agents.people import survey_csv
 from mores.agents.people.survey_csv import SurveyCsvPopulation
+from mores.core.data_file import check_digest
 from mores.core.people import People
 from mores.core.random_streams import RandomStreams
 from mores.registry import make_population
@@ -106,6 +108,14 @@ def test_labels_of_groups(tmp_path) -> None:
     assert people.groups is not None and in_order(people, people.groups) == [2, 2, 1, 1, 0]
     with refused("unknown_name", "survey_csv.group"):
         survey(path, values=scale, group="g", group_labels={"2": "low"})
+
+
+def test_labels_that_a_float_does_not_hold_are_different_groups(tmp_path) -> None:
+    """Two codes of 16 digits were one group, and its name was that of a rounded number."""
+    cells = ("9007199254740992", "9007199254740993", "1e400", "2.0", "2")
+    path = write(tmp_path, "v,g\n" + "".join(f"1,{cell}\n" for cell in cells))
+    population = survey(path, values={"v": {"low": 0, "high": 1}}, group="g")
+    assert sorted(population.group_names) == [f"g {x}" for x in ("1e400", "2", *cells[:2])]
 
 
 def test_respondents_are_drawn_in_proportion_to_their_weights(tmp_path) -> None:
@@ -255,6 +265,7 @@ def test_files_of_other_programs(tmp_path, content: str | bytes, parameters: dic
         ("v,w\n1\x002,1\n", "wrong_type", "values.v"),
         ("v,w\n1,1\n-9,1\n", "out_of_range", "values.v"),
         ("v,w\n1e999,1\n", "out_of_range", "values.v"),
+        ("v,w\n" + "1" * 130_000 + "x,1\n", "wrong_type", "values.v"),  # quick, also in this case
     ],
 )
 def test_files_that_are_refused(tmp_path, content, code: str, path: str) -> None:
@@ -287,11 +298,36 @@ def test_files_that_are_refused(tmp_path, content, code: str, path: str) -> None
         ({"weight": "age", "resample": True}, "out_of_range", "weight"),
         ({"sha256": "0" * 64}, "incompatible", "sha256"),
         ({"encoding": "rot13"}, "invalid_value", "encoding"),
+        ({"missing_codes": (10**400,)}, "out_of_range", "missing_codes.0"),
+        ({"num_people": 10**12, "resample": True}, "out_of_range", "num_people"),
     ],
 )
 def test_wrong_parameters(tmp_path, parameters: dict, code: str, path: str) -> None:
     with refused(code, f"survey_csv.{path}"):
         survey(write(tmp_path, SURVEY), **parameters)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "loop"])
+def test_paths_that_are_no_files(tmp_path, kind: str) -> None:
+    path = tmp_path / "survey.csv"
+    make = {"pipe": os.mkfifo, "folder": Path.mkdir, "loop": lambda p: p.symlink_to(p)}
+    make[kind](path)
+    with refused("unreadable", "survey_csv.path"):
+        survey(str(path))
+
+
+def test_a_file_that_changes_while_it_is_read(tmp_path, monkeypatch) -> None:
+    """The digest was that of one content, and the respondents those of the other."""
+    path = write(tmp_path, SURVEY)
+
+    def check_then_change(*arguments: Any) -> str | None:
+        digest = check_digest(*arguments)
+        write(tmp_path, SURVEY.replace("41.5", "42"))
+        return digest
+
+    monkeypatch.setattr(survey_csv, "check_digest", check_then_change)
+    with refused("incompatible", "survey_csv.path"):
+        survey(path, **FIRST_WAVE)
 
 
 def test_a_hostile_label_is_refused_with_its_line(tmp_path) -> None:

@@ -441,6 +441,15 @@ def test_a_parameter_tensor_computes_as_a_number() -> None:
             assert torch.equal(together[row], function(number))
 
 
+def test_a_power_of_a_parameter_does_not_depend_on_the_batch() -> None:
+    """The last bit of `torch.pow` does: the share that remains of a half-life, for any number."""
+    numbers = torch.linspace(0.3, 9.0, 53, dtype=torch.float64)
+    parameter = ParameterTensor.of(numbers)
+    for power in (lambda h: 2.0 ** (-1.0 / h), lambda h: h**1.5, lambda h: 2**h):
+        assert power(parameter).tolist() == [power(number) for number in numbers.tolist()]
+    assert ((0.0 * parameter) ** -1.5).isinf().all() and ((-parameter) ** 0.5).isnan().all()
+
+
 def test_augmented_assignment_does_not_modify_a_parameter() -> None:
     """`share = self.rate; share += 0.1` would change the traits of the people."""
     trait = torch.tensor([[0.1, 0.2]], dtype=torch.float64)

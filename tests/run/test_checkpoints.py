@@ -61,6 +61,21 @@ stages:
 claims:
   - {statement: They learned, kind: statistical, metric: best, bound: {above: 0}}
 """
+CAMPS = """\
+name: camps
+about: Two camps with names.
+env: {kind: coevolution}
+population:
+  kind: normal
+  num_people: 8
+  components: [{name: left, mean_offset: [-1]}, {name: right, mean_offset: [1]}]
+rounds: 2
+replicates: 3
+metrics: [{kind: group_means, num_groups: 2}, group_gap]
+stages: [{name: first, episodes: 2}, {name: second, episodes: 2}]
+claims:
+  - {statement: The gap, kind: report, metric: "group_means[left]"}
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -142,6 +157,21 @@ def test_every_checkpoint_leads_to_the_same_bytes(tmp_path, monkeypatch, chunk, 
         progress.clear()
         assert simulated_files(tmp_path / f"killed-{count}") == expected, cursors[count - 1]
         assert sum(progress) == pytest.approx(1.0)
+
+
+def test_metrics_with_named_components_are_restored(tmp_path):
+    """Of people in named groups: `group_means[left]` and one checkpoint after each episode."""
+    (tmp_path / "camps.yaml").write_text(CAMPS)
+    scenario = load_scenario(str(tmp_path / "camps.yaml")).scenario
+    (cell,) = expand(scenario)
+    with _killed_after(0) as cursors:
+        _simulate(cell, scenario, tmp_path / "whole")
+    assert len(cursors) == 4
+    for count in (2, 4):
+        with _killed_after(count), pytest.raises(Killed):
+            _simulate(cell, scenario, tmp_path / f"killed-{count}")
+        _simulate(cell, scenario, tmp_path / f"killed-{count}")
+        assert _file_contents(tmp_path / f"killed-{count}") == _file_contents(tmp_path / "whole")
 
 
 def test_a_run_continues_inside_its_cell(tmp_path):

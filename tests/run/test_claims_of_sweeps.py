@@ -61,6 +61,7 @@ def test_slope_and_steps_are_those_of_the_recorded_numbers(tmp_path: Path) -> No
     ]  # fmt: skip
     assert level.range == pytest.approx((values[0.0].mean(), values[0.2].mean()), rel=1e-5)
     entries = json.loads((result.folder / "claims.json").read_text())
+    assert level.point == {"env.ai_influence": 0.0} and level.estimate.value == level.range[0]
     assert entries[2]["point"] == dict(level.point) and entries[2]["range"] == list(level.range)
 
 

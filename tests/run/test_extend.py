@@ -461,3 +461,42 @@ def test_command_line(workdir, finished, capsys):
     assert main(["extend", str(finished), "replicates=20", "seed=3"]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert main(["extend", "--help"]) == 0
+
+
+def test_files_of_the_user_in_the_folder_of_an_earlier_cell(finished: Path) -> None:
+    """They were removed with it."""
+    earlier = finished / "cells" / ".mirror.earlier"
+    earlier.mkdir()
+    (earlier / "thesis.txt").write_text("years of work")
+    with refused("conflict"):
+        extend(finished, replicates=19, progress=False)
+    assert (earlier / "thesis.txt").exists() and not (finished / "extension").exists()
+    shutil.rmtree(earlier)
+    earlier.write_text("a file")
+    with refused("conflict"):
+        extend(finished, replicates=19, progress=False)
+    earlier.unlink()
+    with refused("wrong_type", "jobs"):
+        extend(finished, replicates=19, jobs="many", progress=False)  # type: ignore[arg-type]
+
+
+def test_a_pending_extension_whose_scenario_was_damaged(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would replace the scenario of the run."""
+
+    def stop(folder: Path) -> bool:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "mores.experiments.run.extension.apply_pending_extension",
+            lambda folder: (finished / "extension").exists() and stop(folder),
+        )
+        with pytest.raises(KeyboardInterrupt):
+            extend(finished, replicates=19, progress=False)
+    scenario = (finished / "scenario.yaml").read_bytes()
+    (finished / "extension" / "scenario.yaml").write_text("")
+    with refused("unreadable"):
+        resume_run(finished, progress=False)
+    assert (finished / "scenario.yaml").read_bytes() == scenario

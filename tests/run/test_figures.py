@@ -13,6 +13,7 @@ from mores.analysis.sensitivity import compute_indices, sample_design
 from mores.report import table_rows
 from mores.report.figures import RenderedFigure, ReportData, render_figures
 from mores.report.figures.attribution import arm_effects
+from mores.report.figures.bar_charts import wrap_path
 from mores.report.figures.claim_lines import claim_figures
 from mores.report.figures.metric_lines import block_means
 from mores.report.figures.plot_data import format_number
@@ -172,6 +173,19 @@ def test_sensitivity_figure_ranks_parameters(method):
     names = re.findall(r">(env\.\w+)<", figure.svgs[0])
     assert names == ["env.value_limit", "env.initial_std"]  # the most important first
     check_message(re.sub(r"[0-9]+\.[0-9]+", "...", figure.spec.caption))
+
+
+@pytest.mark.parametrize(
+    ("path", "label"),
+    [
+        ("env.human.permanent_share", "env.human.permanent_share"),
+        ("env.human.half_life.values.left", "env.human.half_life.values\n.left"),
+        ("env.trust.initial_trust.values.left", "env.trust.initial_trust\n.values.left"),
+        (27 * "a", f"…{25 * 'a'}"),
+    ],
+)
+def test_a_long_path_has_two_lines(path, label):
+    assert wrap_path(path) == label
 
 
 def test_calibration_rows():

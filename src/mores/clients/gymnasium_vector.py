@@ -161,21 +161,12 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv[Tensor, Tensor, Tensor]):
                 code="unsupported",
                 path="options.reset_mask",
             )
-        tensor = torch.from_numpy(mask) if isinstance(mask, np.ndarray) else mask
-        if not isinstance(tensor, Tensor) or tensor.dtype is not torch.bool:
-            given = f"{mask.dtype}" if hasattr(mask, "dtype") else type(mask).__name__
-            raise UserError(
-                f"reset_mask: must be a bool array or tensor, not {given}",
-                code="wrong_type",
-                path="options.reset_mask",
-            )
-        if tensor.shape != (self.num_envs,) or not bool(tensor.any()):
-            raise UserError(
-                f"reset_mask: must have shape ({self.num_envs},) and select a world, not "
-                f"{tuple(tensor.shape)} with {int(tensor.sum())} selected",
-                code="wrong_shape" if tensor.shape != (self.num_envs,) else "invalid_value",
-                path="options.reset_mask",
-            )
+        if isinstance(mask, np.ndarray):
+            if mask.dtype != bool:
+                message = f"reset_mask: must be a bool array or tensor, not {mask.dtype}"
+                raise UserError(message, code="wrong_type", path="options.reset_mask")
+            mask = torch.from_numpy(mask)
+        tensor = simulator_autoreset.check_reset_mask(mask, self.num_envs, "options.reset_mask")
         return tensor.to(self.device)
 
     def step(

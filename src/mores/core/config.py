@@ -12,7 +12,7 @@ MAX_FLOAT32 = 3.4028234663852886e38
 
 
 class Config(BaseModel):
-    """Immutable pydantic model.
+    """Immutable pydantic model. Objects of a class with equal parameters are equal.
 
     Unknown parameters are errors, and so are NaN, infinity, and numbers beyond float32, in which
     environments and policies compute.
@@ -21,6 +21,14 @@ class Config(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, ignored_types=(functools.cached_property,)
     )
+
+    def __eq__(self, other: object) -> bool:
+        """Compare parameters alone: what is cached may be tensors, which have no truth value."""
+        if not isinstance(other, Config):
+            return NotImplemented
+        if type(self) is not type(other) or self.__pydantic_private__ != other.__pydantic_private__:
+            return False
+        return all(getattr(self, name) == getattr(other, name) for name in type(self).model_fields)
 
     @field_validator("*")
     @classmethod

@@ -17,13 +17,15 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float
+from pydantic import ValidationError
 from torch import Tensor
 
 from mores.core.config import Config
-from mores.core.errors import did_you_mean
+from mores.core.errors import UserError, did_you_mean
 from mores.core.people import People, Population
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Space
+from mores.core.validation_messages import validation_problems
 
 State = TypeVar("State")
 ObservationModel = Callable[[Tensor, Tensor], Tensor]
@@ -190,7 +192,7 @@ class Environment(Config, ABC, Generic[State]):
                 not set.
 
         Raises:
-            ValidationError: the environment has other fields that do not fit.
+            UserError: the environment has other fields that do not fit.
         """
         determined = _determined_fields(population)
         before = {} if previous is None else _determined_fields(previous)
@@ -204,7 +206,14 @@ class Environment(Config, ABC, Generic[State]):
         is_same = own.keys() | missing.keys() == self.model_fields_set
         if is_same and all(getattr(self, name) == value for name, value in missing.items()):
             return self
-        return type(self)(**own, **missing)
+        try:
+            return type(self)(**own, **missing)
+        except ValidationError as error:
+            problem = validation_problems(error, type(self), {**own, **missing})[0]
+            path = ".".join(map(str, problem.blamed_path))
+            message = f"population: this environment cannot have its people: {path}: "
+            message += problem.message
+            raise UserError(message, code=problem.code, path="population") from None
 
     def people(self, state: State) -> People | None:
         """People of a state, an input of registered metrics. `None`: people have no values."""

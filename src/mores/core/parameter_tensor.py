@@ -9,6 +9,7 @@ result of a person is bit for bit that of the person's number alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -44,6 +45,14 @@ class ParameterTensor(Tensor):
         if self.dtype is torch.bool:
             return bool(self.as_subclass(Tensor))  # a comparison: one element, or an error
         return True
+
+    def __pow__(self, exponent: Any) -> Any:
+        """A power with the bits of a number's power."""
+        return _power(self, exponent) if isinstance(exponent, float) else super().__pow__(exponent)
+
+    def __rpow__(self, base: Any) -> Any:
+        """A power with the bits of a number's power."""
+        return _power(base, self) if isinstance(base, (int, float)) else super().__rpow__(base)
 
     def __iadd__(self, other: Any) -> Any:
         return self + other
@@ -88,6 +97,22 @@ class ParameterTensor(Tensor):
             result = func(*map(plain, args), **{name: plain(v) for name, v in kwargs.items()})
         keeps = dtype is None and isinstance(result, Tensor) and result.dtype is torch.float64
         return result.as_subclass(cls) if keeps else result
+
+
+def _power(base: Any, exponent: Any) -> Any:
+    """Power of a number and a parameter, element by element as Python computes it.
+
+    The last bit of `torch.pow` depends on the place of the element in its batch.
+    """
+    of_base = isinstance(base, ParameterTensor)
+    parameter = base if of_base else exponent
+    elements, places = parameter.as_subclass(Tensor).unique(return_inverse=True)
+    try:
+        powers = [math.pow(*((x, exponent) if of_base else (base, x))) for x in elements.tolist()]
+    except (OverflowError, ValueError):  # infinite, or of a negative number
+        return torch.pow(base, exponent)
+    numbers = torch.tensor(powers, dtype=torch.float64, device=places.device)
+    return ParameterTensor.of(numbers[places])
 
 
 def _tensors(values: Iterable[Any]) -> list[Tensor]:

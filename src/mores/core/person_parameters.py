@@ -180,8 +180,8 @@ def add_parameters(
             found = getattr(values, "shape", type(values).__name__)
             message = f"{path}: one number for each person is needed, {list(shape)}, not {found}"
             raise UserError(message, code="wrong_shape", path=path)
-        if not values.isfinite().all():
-            message = f"{path}: the number of a person is NaN or infinite"
+        if not values.float().isfinite().all():
+            message = f"{path}: the number of a person is NaN, infinite or beyond float32"
             raise UserError(message, code="not_finite", path=path)
         _check_bounds(path, values, parameter.bounds)
         sampled[path] = values.to(torch.float64)

@@ -83,7 +83,10 @@ class ValidationProblem(NamedTuple):
 def validation_problems(
     error: ValidationError, model: Any, document: Any, unknown_message: str = "unknown key"
 ) -> list[ValidationProblem]:
-    """The errors of a validation, minus `too_short` errors caused by an invalid list item.
+    """The errors of a validation, without those that follow from others.
+
+    These are `too_short` because a list item is invalid, and wrong types among those of a union of
+    which another one fits but for an error in it.
 
     At most the first `MAX_ERRORS`.
 
@@ -95,12 +98,19 @@ def validation_problems(
     """
     errors = error.errors(include_url=False)
     parents = {each["loc"][:length] for each in errors for length in range(len(each["loc"]))}
+    paths = [_document_path(each, document) for each in errors[:MAX_ERRORS]]
+    elsewhere = {
+        path[:length]
+        for each, path in zip(errors, paths, strict=False)
+        for length in range(len(path) + (each["type"] not in EXPECTED_TYPES))
+    }
     problems = []
-    for details in errors[:MAX_ERRORS]:
+    for details, path in zip(errors, paths, strict=False):
         kind = details["type"]
         if kind == "too_short" and details["loc"] in parents:
             continue
-        path = _document_path(details, document)
+        if kind in EXPECTED_TYPES and details["loc"] != path and path in elsewhere:
+            continue  # another type of a union, which fits and has an error in it
         cause = details.get("ctx", {}).get("error")
         if isinstance(cause, ParameterError):
             found = path + cause.path, printable(cause, 300), cause.code

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int, Shaped
 
 from mores.analysis.intervals import estimate
 from mores.analysis.replicate_statistics import t_margin
+from mores.core.component_names import component_index, component_labels
 from mores.core.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -63,10 +64,13 @@ def _by_replicate(
     source = curves if base in curves else learning
     values = source[base].values
     if values.ndim == 3:
+        dimension, size = source[base].dims[2], values.shape[2]
+        names = source[dimension].values.tolist() if dimension in source.coords else []
         number = index.removesuffix("]")
-        component = int(number) if index != number and number.isdecimal() else -1
-        if not 0 <= component < values.shape[2]:
-            message = f"name: {base} has {values.shape[2]} components: name one, such as {base}[0]"
+        component = component_index(number, names, size) if index != number else None
+        if component is None:
+            first = component_labels(names, size)[0]
+            message = f"name: {base} has {size} components: name one, such as {base}[{first}]"
             raise UserError(message, code="invalid_value", path="name")
         values = values[..., component]
     elif bracket:

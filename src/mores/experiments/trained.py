@@ -23,6 +23,7 @@ from mores.experiments.training_setup import TEST_STAGE, TrainingSetup, as_train
 from mores.registry.specs import Spec, from_spec, policies_from_specs
 from mores.sim import policy_states
 from mores.sim.agent_recorder import AgentRecorder, with_records
+from mores.sim.metric_tracker import MetricSpecs
 from mores.sim.simulator import Simulator
 
 if TYPE_CHECKING:
@@ -53,6 +54,16 @@ class TrainingResult:
     diagnostics: tuple[str, ...]
     setup: TrainingSetup
     trainer: Callable[..., TrainingResult] = dataclasses.field(repr=False)
+
+    def __repr__(self) -> str:
+        """The size of the training, without its tensors."""
+        setup = self.setup
+        return (
+            f"<TrainingResult: {', '.join(sorted(setup.trained_roles))} of "
+            f"{type(setup.environment).__name__}, {self.learning.sizes['replicate']} replicates, "
+            f"{self.curves.sizes['world']} worlds, {setup.num_episodes} episodes, the last ones "
+            f"of {setup.rounds} rounds; diagnostics: {list(self.diagnostics)}>"
+        )
 
     @property
     def environment(self) -> Environment[Any]:
@@ -95,7 +106,7 @@ class TrainingResult:
             episodes=episodes,
             rounds=setup.rounds,
             roles_to_train=setup.learning_roles,
-            metrics=[str(name) for name in self.curves.data_vars],
+            metrics={n: n if metric is None else metric for n, metric in setup.metrics.items()},
             population=setup.population,
             record=record,
             record_worlds=record_worlds,
@@ -164,7 +175,7 @@ class TrainingResult:
         rounds: int | None = None,
         search: bool = True,
         policies: Mapping[str, Spec | Policy] | None = None,
-        metrics: Collection[str] = (),
+        metrics: MetricSpecs = (),
         seed: int | None = None,
         environment: Spec | Environment[Any] | None = None,
         population: Population | Spec | None = None,
@@ -180,8 +191,8 @@ class TrainingResult:
                 action, or search as their `search` parameter states. Else they sample.
             policies: policies that replace those of training, by role. A learner of the same recipe
                 takes over the role's trained parameters, as in a stage that changes policies.
-            metrics: names of metrics; default: all of the environment and the return of every role,
-                whatever training recorded.
+            metrics: as in `mores.train`; default: all of the environment and the return of every
+                role, whatever training recorded.
             seed: default: that of training, so that two evaluations are equal.
             environment: default: that of training. Another environment, or other parameters, with
                 the same observations and actions for the trained roles. Named and trained policies

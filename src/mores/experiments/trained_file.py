@@ -74,6 +74,11 @@ def write_trained(path: str | Path, contents: TrainedContents) -> Path:
         **specs,
         "trained_roles": sorted(setup.trained_roles),
         "learning_roles": sorted(setup.learning_roles),
+        "metrics": {
+            name: metric and registry.to_spec("metric", metric)
+            for name, metric in setup.metrics.items()
+        },
+        "component_names": _component_names(contents.curves),
         "episodes": contents.curves.sizes["episode"],
         "num_episodes": setup.num_episodes,
         "rounds": setup.rounds,
@@ -136,7 +141,9 @@ def _contents(
         frozenset(metadata["policies"]),
         frozenset(metadata["trained_roles"]),
         num_episodes,
+        {n: s and from_spec("metric", s, "metrics") for n, s in metadata["metrics"].items()},
     )
+    _check_setup(setup, episodes)
     states = deserialize(
         setup.initial_policy_states(),
         SerializedPytree(tensors_below("policy_states"), metadata["policy_states"]),
@@ -149,7 +156,7 @@ def _contents(
     numbers = range(num_episodes - episodes, num_episodes)
     return TrainedContents(
         states,
-        metric_dataset(curves, worlds, episodes, [0])
+        metric_dataset(curves, worlds, episodes, [0], metadata.get("component_names"))
         .isel(round=0, drop=True)
         .assign_coords(episode=numbers),
         recorder.dataset().assign_coords(episode=numbers),
@@ -158,11 +165,30 @@ def _contents(
     )
 
 
+def _check_setup(setup: TrainingSetup, episodes: Any) -> None:
+    """Check what nothing else does.
+
+    Raises:
+        ValueError: roles that are not there, or impossible numbers of episodes.
+    """
+    if not setup.learning_roles <= setup.trained_roles <= setup.policies.keys():
+        raise ValueError("roles that trained are not roles of the environment")
+    numbers = (episodes, setup.num_episodes)
+    if any(type(number) is not int for number in numbers) or not 0 < numbers[0] <= numbers[1]:
+        raise ValueError(f"{numbers[0]!r} of {numbers[1]!r} episodes")
+
+
 def _tensors_of(prefix: str, dataset: xarray.Dataset) -> dict[str, Tensor]:
     return {
         f"{prefix}/{name}": torch.from_numpy(values.values).contiguous()
         for name, values in dataset.items()
     }
+
+
+def _component_names(curves: xarray.Dataset) -> dict[str, list[str]]:
+    """Names of the components of each metric that has any."""
+    dimensions = {str(name): f"{name}_component" for name in curves.data_vars}
+    return {n: curves[d].values.tolist() for n, d in dimensions.items() if d in curves.coords}
 
 
 def _check_file_path(path: Any) -> Path:

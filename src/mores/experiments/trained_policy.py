@@ -22,7 +22,7 @@ from torch import Tensor
 from mores.core import stream_addresses as addresses
 from mores.core.arguments import check_integer, check_seed
 from mores.core.environment import Environment, Phase, get_role
-from mores.core.errors import UserError, did_you_mean
+from mores.core.errors import UserError, describe_value, did_you_mean
 from mores.core.learner import Learner
 from mores.core.person_parameters import person_parameters
 from mores.core.policy import Policy
@@ -76,6 +76,9 @@ class TrainedPolicy:
         self._turns = _turns(environment, role, phase)
         self._replicate, self._seed = replicate, check_seed(seed)
         self._agent = check_integer("agent", agent, 0, self._role.num_agents - 1)
+        if not isinstance(deterministic, bool):
+            message = f"deterministic: true or false, not {deterministic!r:.40}"
+            raise UserError(message, code="wrong_type", path="deterministic")
         self._search = deterministic and policy.searches
         self._state: Any = None
         self._streams: RandomStreams | None = None  # None: the next call begins an episode
@@ -98,7 +101,7 @@ class TrainedPolicy:
         Raises:
             UserError: another shape; the batch has another size than since the last `reset`.
         """
-        obs, size = torch.as_tensor(observation), self._role.observation_space.size
+        obs, size = _tensor("observation", observation), self._role.observation_space.size
         if obs.dim() not in (1, 2) or obs.shape[-1] != size:
             raise UserError(
                 f"observation: the shape must be [{size}] or [batch, {size}], not "
@@ -139,7 +142,7 @@ class TrainedPolicy:
         if reset_mask is None or streams is None:
             self._streams = None
             return
-        mask = torch.as_tensor(reset_mask, dtype=torch.bool)
+        mask = _tensor("reset_mask", reset_mask).to(torch.bool)
         if mask.shape != (streams.num_worlds,):
             raise UserError(
                 f"reset_mask: the shape must be [{streams.num_worlds}], not {list(mask.shape)}",
@@ -243,6 +246,22 @@ def replicate_parameters(
         models = len(tensor) // len(replicates)
         rows[name] = tensor[index * models : (index + 1) * models].detach().cpu().clone()
     return rows
+
+
+def _tensor(argument: str, given: Any) -> Tensor:
+    """An argument as a tensor of real numbers.
+
+    Raises:
+        UserError: it is none.
+    """
+    try:
+        tensor = torch.as_tensor(given)
+    except (TypeError, ValueError, RuntimeError):  # as torch refuses texts, objects, ragged lists
+        tensor = None
+    if tensor is None or tensor.is_complex():
+        message = f"{argument}: an array of numbers is needed, not {describe_value(given)}"
+        raise UserError(message, code="wrong_type", path=argument)
+    return tensor
 
 
 def _turns(environment: Environment[Any], role: str, name: str | None) -> tuple[Phase, ...]:

@@ -52,6 +52,7 @@ from mores.experiments.training_setup import TRAINING_STAGE, TrainingSetup, is_t
 from mores.registry.specs import Spec, from_spec, policies_from_specs
 from mores.sim import policy_states
 from mores.sim.agent_recorder import AgentRecorder
+from mores.sim.metric_tracker import MetricSpecs, ResolvedMetrics
 from mores.sim.simulation import guarded_callback
 from mores.sim.simulator import Simulator
 from mores.sim.training_status import (
@@ -73,7 +74,7 @@ def train(
     worlds: int | None = None,
     seed: int | None = None,
     roles_to_train: Collection[str] | None = None,
-    metrics: Collection[str] = (),
+    metrics: MetricSpecs = (),
     population: Population | Spec | None = None,
     device: torch.device | str | None = None,
     record: Collection[str] = (),
@@ -95,8 +96,8 @@ def train(
         worlds: parallel copies inside a replicate, which share its learners; default: likewise.
         seed: of all random numbers; default: 0, or that of `start`.
         roles_to_train: roles that train; default: all that can.
-        metrics: metrics to record at the end of each episode; default: all of the environment and
-            the return of every role.
+        metrics: metrics to record at the end of each episode: names, and mappings with `kind`,
+            parameters and `name`; default: all of the environment and the return of every role.
         population: a population, likewise; default: the environment makes the people.
         device: device of all tensors; default: the CPU, or that of `start`.
         record: what to record of every agent in every round: `actions`, `action_masks`, `rewards`,
@@ -203,6 +204,7 @@ def train(
         roles_before[0] | {*given},
         roles_before[1] | updated_roles,
         first + episodes,
+        names,
     )
     numbers = range(first + episodes - result.curves.sizes["episode"], first + episodes)
     records = recorder.agent_dataset().assign_coords(episode=numbers[-episodes:])
@@ -367,8 +369,8 @@ def _continue(simulator: Simulator, start: TrainingResult) -> int:
     return before.num_episodes if same else 0
 
 
-def _same_metrics(start: TrainingResult, metrics: Collection[str]) -> bool:
-    return [str(name) for name in start.curves.data_vars] == list(metrics)
+def _same_metrics(start: TrainingResult, metrics: ResolvedMetrics) -> bool:
+    return {**start.setup.metrics} == {**metrics}
 
 
 def _log_name(environment: Environment[Any]) -> str:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import types
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Shaped
 
-from mores.core.arguments import check_names
 from mores.core.check_metrics import checked_metrics
+from mores.core.component_names import NamedDimensions, component_names
 from mores.core.metric_inputs import RETURN
 from mores.sim.agent_recorder import AgentRecorder
 from mores.sim.learning_recorder import LearningRecorder
-from mores.sim.metric_tracker import ResolvedMetrics, resolve_metrics
+from mores.sim.metric_tracker import MetricSpecs, ResolvedMetrics, resolve_metrics, specs_by_name
 from mores.sim.round_recorder import RoundRecorder
 from mores.sim.simulation import simulate_episode
 from mores.sim.simulator import Simulator
@@ -51,15 +51,15 @@ class Curves:
     learning: xarray.Dataset
 
 
-def select_metrics(simulator: Simulator, requested: Collection[str]) -> ResolvedMetrics:
+def select_metrics(simulator: Simulator, requested: MetricSpecs) -> ResolvedMetrics:
     """The metrics to record; by default all of the environment, and the return of every role."""
     environment, state, num_worlds = simulator.environment, simulator.state, len(simulator.worlds)
-    names = check_names("metrics", requested)
-    if not names:
+    specs = specs_by_name(requested)
+    if not specs:
         own = checked_metrics(environment, state, num_worlds)
         returns = (f"{RETURN}{role.name}" for role in environment.roles)
-        names = list(dict.fromkeys([*own, *returns]))
-    return resolve_metrics(environment, state, num_worlds, names)
+        specs = {name: name for name in (*own, *returns)}
+    return resolve_metrics(environment, state, num_worlds, specs)
 
 
 def run_episodes(
@@ -94,11 +94,17 @@ def run_episodes(
         simulate_episode(simulator, metrics, recorder.at(0, episode))
         learning = learning_recorder.record(episode, simulator)
         if callback is not None:
-            values = {name: each[:, episode, 0].numpy() for name, each in recorder.tensors.items()}
+            # copies: what a callback does with them does not change the results
+            recorded = recorder.tensors.items()
+            values = {name: each[:, episode, 0].numpy().copy() for name, each in recorded}
             states = types.MappingProxyType(simulator.policy_states)
-            by_name = {name: each.numpy() for name, each in learning.items()}
+            by_name = {name: each.numpy().copy() for name, each in learning.items()}
             callback(index, EpisodeInfo(values, by_name, states))
-    curves = recorder.dataset(simulator.worlds).isel(round=0, drop=True)
+    environment = simulator.environment
+    people = environment.people(simulator.state)
+    named = NamedDimensions.of(environment, simulator.population, people)
+    names = component_names(environment, metrics, named)
+    curves = recorder.dataset(simulator.worlds, names).isel(round=0, drop=True)
     return Curves(curves, learning_recorder.dataset())
 
 

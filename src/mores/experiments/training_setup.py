@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from mores.core.environment import Environment
+from mores.core.metric import Metric
 from mores.core.people import Population
 from mores.core.policy import Policy
 from mores.core.random_streams import Worlds
@@ -41,6 +42,7 @@ class TrainingSetup:
         requested_roles: roles whose policies the caller named.
         trained_roles: roles whose policies trained, or share parameters with one that did.
         num_episodes: number of episodes so far, with those of trainings that it continued.
+        metrics: metrics of its curves, by name; None: the environment's own.
     """
 
     environment: Environment[Any]
@@ -54,6 +56,7 @@ class TrainingSetup:
     requested_roles: frozenset[str]
     trained_roles: frozenset[str]
     num_episodes: int
+    metrics: Mapping[str, Metric | None]
 
     def continues(self, simulator: Simulator, seed: int) -> bool:
         """Whether a training with a simulator is a later part of the same training."""

@@ -24,11 +24,13 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
+from mores.core.config import MAX_FLOAT32
 from mores.core.errors import ParameterError
 from mores.core.person_parameters import PerDraw, PersonParameter, RangeChecked
 from mores.registry.component import component, component_json_schema, from_data
 
 REGISTRY = "person_parameter"
+MAX_DEPTH = 16  # of nested data: scaled, by_group, scaled, ...
 PER_DRAW = "per_draw"
 
 _accepted: ContextVar[list[PerDraw] | None] = ContextVar("_accepted", default=None)
@@ -139,6 +141,11 @@ class WorldNumber:
                 excludes_high=high is not None and high == self._limits.get("lt"),
             )
         low, high = parameter.bounds
+        if not -MAX_FLOAT32 <= low <= high <= MAX_FLOAT32:
+            message = (
+                f"has values from {low:g} to {high:g}; the largest number of float32 is 3.4e38"
+            )
+            raise ParameterError(message=message, code="out_of_range")
         excluded = low <= self._limits.get("gt", -math.inf) or high >= self._limits.get(
             "lt", math.inf
         )
@@ -168,8 +175,26 @@ class PersonNumber(WorldNumber):
         if isinstance(value, RangeChecked):
             value = value.parameter
         if isinstance(value, (Mapping, PersonParameter)):
+            if isinstance(value, Mapping):
+                _check_depth(value)
             return self._checked(from_data(REGISTRY, value, strict=info.mode == "json"))
         return validate_number(value)
+
+
+def _check_depth(data: Mapping[Any, Any]) -> None:
+    """Refuse a parameter in a parameter in a parameter ..., before they are built recursively."""
+    level: list[Any] = [data]
+    for _ in range(MAX_DEPTH):
+        level = [
+            part
+            for each in level
+            for part in (each.values() if isinstance(each, Mapping) else each)
+            if isinstance(part, (Mapping, list, tuple))
+        ]
+        if not level:
+            return
+    message = f"parameters, mappings and lists are nested in more than {MAX_DEPTH} levels"
+    raise ParameterError(message=message, code="too_large")
 
 
 def _serialize(value: Any, info: Any) -> Any:

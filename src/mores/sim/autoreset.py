@@ -12,6 +12,10 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
 from mores.core.errors import UserError, did_you_mean
 
 AutoresetMode = Literal["same_step", "next_step", "disabled"]
@@ -29,3 +33,25 @@ def check_autoreset_mode(mode: object) -> AutoresetMode:
         code="unknown_name" if isinstance(mode, str) else "wrong_type",
         path="autoreset_mode",
     )
+
+
+def check_reset_mask(
+    mask: object, num_worlds: int, path: str = "reset_mask"
+) -> Bool[Tensor, " world"]:
+    """The mask of the worlds to reset, if it is one.
+
+    Raises:
+        UserError: another type or shape, or no world is selected; with this path.
+    """
+    if not isinstance(mask, Tensor) or mask.dtype is not torch.bool:
+        given = f"{mask.dtype}" if isinstance(mask, Tensor) else type(mask).__name__
+        message = f"reset_mask: must be a bool array or tensor, not {given}"
+        raise UserError(message, code="wrong_type", path=path)
+    if mask.shape != (num_worlds,) or not bool(mask.any()):
+        raise UserError(
+            f"reset_mask: must have shape ({num_worlds},) and select a world, not "
+            f"{tuple(mask.shape)} with {int(mask.sum())} selected",
+            code="wrong_shape" if mask.shape != (num_worlds,) else "invalid_value",
+            path=path,
+        )
+    return mask

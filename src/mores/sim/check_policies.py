@@ -7,7 +7,7 @@ from typing import Any
 
 from mores.core.arguments import check_integer
 from mores.core.environment import Phase, Role
-from mores.core.errors import UserError, did_you_mean
+from mores.core.errors import UserError, describe_value, did_you_mean
 from mores.core.policy import Policy
 
 
@@ -25,8 +25,9 @@ def check_instance(what: str, given: object, expected: type, path: str = "") -> 
     """
     if not isinstance(given, expected):
         name = repr(given) if isinstance(given, str) else "..."
+        shown = describe_value(given)  # the repr of a deeply nested mapping raises RecursionError
         raise UserError(
-            f"{path or what} must be an object, not {given!r:.60}: mores.make_{what}({name})",
+            f"{path or what} must be an object, not {shown}: mores.make_{what}({name:.60})",
             code="wrong_type",
             path=path or what,
         )

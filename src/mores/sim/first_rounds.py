@@ -193,7 +193,8 @@ def _leak_error(difference: Difference) -> UserError:
     call, name, size, is_rounding = difference
     what = f" ({name}, by {size:.2g})" if name else ""
     advice = (
-        "add in a fixed order, with mores.core.deterministic_sum"
+        "add in a fixed order, with mores.core.deterministic_sum, and compute powers, sigmoids and "
+        "softplus with torch.exp and torch.log"
         if is_rounding
         else "the result of a world must not depend on the other worlds of the batch"
     )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float, Num
@@ -30,7 +30,8 @@ from mores.sim.round_recorder import COORDINATES
 from mores.sim.simulator import Simulator
 
 MetricSpec = str | Mapping[str, Any] | Metric  # a name, `kind` and parameters, or the object
-MetricSpecs = Iterable[str] | Mapping[str, MetricSpec]  # names, or specifications by name
+# Names and, as in a scenario, mappings with a `kind`; or specifications by name.
+MetricSpecs = Iterable[str | Mapping[str, Any]] | Mapping[str, MetricSpec]
 
 
 class ResolvedMetrics(dict[str, Metric | None]):
@@ -47,6 +48,28 @@ class ResolvedMetrics(dict[str, Metric | None]):
         return {name: pair for name, pair in bounds.items() if pair is not None}
 
 
+def specs_by_name(specs: MetricSpecs) -> Mapping[str, MetricSpec]:
+    """Specifications of metrics by name: the `name` of a mapping, by default its `kind`.
+
+    Raises:
+        UserError: not a list of names and mappings, or two of them have one name.
+    """
+    if isinstance(specs, Mapping):
+        return cast(Mapping[str, MetricSpec], specs)
+    listed: Any = specs
+    if not isinstance(specs, str) and isinstance(specs, Collection):
+        listed = [each.get("name", each.get("kind")) if isinstance(each, Mapping) else each
+                  for each in specs]  # fmt: skip
+    by_name: dict[str, MetricSpec] = {name: name for name in check_names("metrics", listed)}
+    for name, spec in zip(listed, specs, strict=True):
+        if isinstance(spec, Mapping):
+            if listed.count(name) > 1:
+                message = f"metrics: two have the name {name!r}: give one of them a `name`"
+                raise UserError(message, code="duplicate", path="metrics")
+            by_name[name] = {key: value for key, value in spec.items() if key != "name"}
+    return by_name
+
+
 def resolve_metrics(
     environment: Environment[Any], state: Any, num_worlds: int, specs: MetricSpecs
 ) -> ResolvedMetrics:
@@ -56,7 +79,8 @@ def resolve_metrics(
         environment: the environment.
         state: a state of it, at the start of an episode.
         num_worlds: number of its worlds.
-        specs: names, or specifications by name; resolved metrics are returned unchanged.
+        specs: names and mappings, or specifications by name; resolved metrics are returned
+            unchanged.
 
     Raises:
         UserError: an unknown name, a wrong parameter, or an input that the environment lacks.
@@ -64,9 +88,8 @@ def resolve_metrics(
     if isinstance(specs, ResolvedMetrics):
         return specs
     own = checked_metrics(environment, state, num_worlds)
-    by_name = specs if isinstance(specs, Mapping) else {n: n for n in check_names("metrics", specs)}
     resolved = ResolvedMetrics()
-    for name, spec in by_name.items():
+    for name, spec in specs_by_name(specs).items():
         if spec == name and name in own:
             resolved[name] = None
             continue

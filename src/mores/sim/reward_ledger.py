@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from mores.core import pytree
 from mores.sim.episode_recorder import EpisodeRecorder
 
 RewardByRole = dict[str, Float[Tensor, "world agent"]]
@@ -78,11 +79,24 @@ class RewardLedger:
             if self._recorder is not None:
                 self._recorder.record_reward(role, role_reward)
 
-    def add_feedback(self, feedback: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Add the feedback of a phase; it replaces earlier feedback of the same name."""
+    def add_feedback(
+        self,
+        feedback: Mapping[str, Mapping[str, Tensor]],
+        finished: Bool[Tensor, " world"] | None,
+    ) -> None:
+        """Add the feedback of a phase; it replaces earlier feedback of the same name.
+
+        Worlds that are `finished` keep the earlier feedback, if there is any.
+        """
         for role, tensors in feedback.items():
             if role in self.round_feedback:
-                self.round_feedback[role] = {**self.round_feedback[role], **tensors}
+                before, new = self.round_feedback[role], dict(tensors)
+                if finished is not None:
+                    new |= {
+                        name: pytree.where(finished, before[name], new[name])
+                        for name in before.keys() & new.keys()
+                    }
+                self.round_feedback[role] = {**before, **new}
             if self._recorder is not None:
                 self._recorder.record_feedback(role, tensors)
 
@@ -99,6 +113,13 @@ class RewardLedger:
             role: torch.where(reset_mask[:, None], 0.0, reward) for role, reward in previous.items()
         }
         return previous
+
+    def reset_rounds(self, reset_mask: Bool[Tensor, " world"]) -> None:
+        """Clear the rewards of learners in the worlds `reset_mask`, within a round."""
+        self.round_reward = {
+            role: torch.where(reset_mask[:, None], 0.0, reward)
+            for role, reward in self.round_reward.items()
+        }
 
     def pop_pending_reward(
         self, reset_mask: Bool[Tensor, " world"] | None, previous_reward: RewardByRole | None

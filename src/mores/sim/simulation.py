@@ -50,6 +50,12 @@ class SimulationResult:
     records: xarray.Dataset
     learning: xarray.Dataset
 
+    def __repr__(self) -> str:
+        """What was recorded, without the tensors of the states."""
+        sizes, names = self.metrics.sizes, ", ".join(map(str, self.metrics.data_vars))
+        size = f"{sizes['world']} worlds, {sizes['round']} recorded rounds"
+        return f"<SimulationResult: {size}; metrics: {names or 'none'}>"
+
 
 def simulate(
     environment: Environment[Any],
@@ -77,7 +83,7 @@ def simulate(
         worlds: number of worlds, or the replicates to simulate, or a `Worlds`.
         rounds: number of rounds.
         seed: seed of all random streams.
-        metrics: names of the metrics to record: the environment's, registered ones, `return_ROLE`;
+        metrics: metrics to record: names of the environment's, registered ones, `return_ROLE`;
             or specifications by name, as in `{"groups": {"kind": "hill_number", "order": 2}}`.
         metric_rounds: rounds at which to record them; default: all, 0 to `rounds`.
         population: source of the people; `None`: the environment's parameters.

@@ -28,7 +28,7 @@ from mores.core.spaces import Discrete
 from mores.registry.specs import Spec, policies_from_specs
 from mores.sim import action_masks, simulator_state
 from mores.sim.action_validation import ProjectedAction, project_action
-from mores.sim.autoreset import AutoresetMode, check_autoreset_mode
+from mores.sim.autoreset import AutoresetMode, check_autoreset_mode, check_reset_mask
 from mores.sim.call_checks import CallChecks
 from mores.sim.check_policies import check_agent_assignment, check_external, check_instance
 from mores.sim.episode_recorder import EpisodeRecorder
@@ -226,7 +226,7 @@ class Simulator:
 
         Raises:
             UserError: it is another time, or a policy that trains, or a recorder, would see the
-                phases before that turn twice.
+                phases before that turn twice; the mask is none of `[world]`, or selects no world.
         """
         if self.seed is None:
             raise UserError("call reset before reset_worlds", code="wrong_order")
@@ -247,10 +247,11 @@ class Simulator:
                 code="unsupported",
                 path="reset_mask",
             )
-        reset_mask = reset_mask.to(self.device)
+        reset_mask = check_reset_mask(reset_mask, len(self.worlds)).to(self.device)
         finished = self.finished
         self._reset_worlds(reset_mask.cpu())
         self.reward_ledger.reset_worlds(reset_mask)
+        self.reward_ledger.reset_rounds(reset_mask)
         self.phase_index, self.finished = 0, ~reset_mask  # the other worlds do not change
         while self.phase_index < self._first_turn:
             self._step_phase({})
@@ -467,11 +468,13 @@ class Simulator:
         result = environment.step(before, phase.name, actions, streams.child(addresses.ENVIRONMENT))
         self.checks.step(before, phase, result, self.finished)
         self.state = result.state
+        if result.state is before:  # a careless environment may have written into it
+            self._views.clear()
         if self.finished is not None:
             self.state = pytree.where(self.finished, before, result.state)
         if self.reward_ledger.enabled:
             self.reward_ledger.add_reward(result.reward, self.finished)
-            self.reward_ledger.add_feedback(result.feedback)
+            self.reward_ledger.add_feedback(result.feedback, self.finished)
         self.phase_index = (self.phase_index + 1) % len(self.phases)
         if self.phase_index == 0:
             self._terminated = result.terminated

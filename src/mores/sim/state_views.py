@@ -21,6 +21,10 @@ class StateViews:
         self._state: Any = None
         self._kept: dict[tuple[str, str, str], tuple[Tensor, int]] = {}
 
+    def clear(self) -> None:
+        """Forget all tensors."""
+        self._state, self._kept = None, {}
+
     def get(self, method: str, state: Any, role: str, phase: str) -> Tensor | None:
         """The tensor of this state, if it was computed and did not change."""
         if state is not self._state:

@@ -324,7 +324,10 @@ def combine_verdicts(claim: Claim, verdicts: Sequence[Verdict]) -> Verdict:
     if claim.bound is None:
         values = np.array([v.estimate.value for v in verdicts])
         reason = f"from {values.min():.6g} to {values.max():.6g} over {len(verdicts)} points"
-        return Verdict(claim, verdicts[0].estimate, "report", reason, at_points=verdicts)
+        first = verdicts[0]
+        return Verdict(
+            claim, first.estimate, "report", reason, point=first.point, at_points=verdicts
+        )
     status: VerdictStatus = next(
         s for s in STATUSES_BY_SEVERITY if any(v.status == s for v in verdicts)
     )

@@ -111,6 +111,10 @@ def deserialize(template: Any, serialized: SerializedPytree) -> Any:
             return entry["value"]
         if path in tensors:
             restored[path] = _restore_tensor(tensors[path], entry, template)
+            if isinstance(template, Tensor):
+                found = [(each.dtype, each.dim()) for each in (restored[path], template)]
+                if found[0] != found[1]:
+                    raise SerializationError(f"{path!r} has another type, or number of dimensions")
             return restored[path]
         if entry.get("alias_of") in restored:
             return restored[entry["alias_of"]]

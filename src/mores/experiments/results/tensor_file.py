@@ -52,6 +52,8 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise unreadable(path, "it is a folder" if path.is_dir() else "there is no such file")
     try:
         return decode(path.read_bytes())
+    except MemoryError:
+        raise unreadable(path, "it does not fit into memory") from None
     except (OSError, ValueError) as error:
         raise unreadable(path, error) from None
 

@@ -96,6 +96,7 @@ def set_cell_aside(folder: Path, cell: str, expected: CellIdentity) -> None:
         expected: its identity in the extended run.
 
     Raises:
+        UserError: a file of others would be removed.
         WriteError: it cannot be moved.
     """
     cells = CheckedFolder(folder, CELLS_FOLDER)
@@ -109,6 +110,9 @@ def set_cell_aside(folder: Path, cell: str, expected: CellIdentity) -> None:
         return
     earlier = earlier_cell_path(cells.path / cell)
     if cells.kind(earlier.name) == "folder":  # of an extension before
+        if foreign := foreign_files(earlier):
+            message = f"{foreign[0]} is not a file of mores: move it out of the cell"
+            raise UserError(message, code="conflict", path=str(foreign[0]))
         atomic_files.remove_folder(earlier)
     atomic_files.move_folder(cells.path / cell, earlier)
 

@@ -46,7 +46,12 @@ from mores.experiments.run.pending_extension import (
     commit_extension,
 )
 from mores.experiments.run.resume import continue_run, print_line
-from mores.experiments.run.run_folder import RunPlan, file_digest, lock_run
+from mores.experiments.run.run_folder import (
+    RunPlan,
+    earlier_cell_path,
+    file_digest,
+    lock_run,
+)
 from mores.experiments.run.scheduling import check_importable_by_workers
 from mores.experiments.run.stored_run import (
     final_state,
@@ -139,7 +144,11 @@ def _check_code(run_plan: RunPlan, manifest: RunManifest, jobs: int | WorkerPool
         )
     for cell in run_plan.cells:
         path = folder / CELLS_FOLDER / cell.id
-        if foreign := foreign_files(path):
+        earlier = earlier_cell_path(path)  # of an extension before; it is removed
+        foreign = [*foreign_files(path), *foreign_files(earlier)]
+        if earlier.exists() and not earlier.is_dir():
+            foreign.append(earlier)
+        if foreign:
             message = (
                 f"{printable(foreign[0], 300)} is not a file of mores: move it out of the cell"
             )

@@ -164,7 +164,10 @@ class MetricsRecorder:
             str(index): {name: list(pair) for name, pair in by_name.items()}
             for index, by_name in self._bounds.items()
         }
-        names = {str(index): by_name for index, by_name in self._component_names.items()}
+        names = {
+            str(index): {name: list(each) for name, each in by_name.items()}
+            for index, by_name in self._component_names.items()
+        }
         return {
             "stages": stages,
             "latent": self._latent.tensors,

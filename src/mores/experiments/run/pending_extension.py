@@ -67,7 +67,8 @@ def commit_extension(folder: Path, extension: Extension) -> None:
         manifest = extension.manifest.model_dump(mode="json")
         atomic_files.write_sealed_json(temporary / MANIFEST, manifest)
         digest = digest_of(CheckedFolder(folder).read(MANIFEST, MAX_JSON_BYTES))
-        atomic_files.write_sealed_json(temporary / EXTENDED, {MANIFEST: digest})
+        digests = {MANIFEST: digest, "scenario.yaml": digest_of(extension.scenario_text.encode())}
+        atomic_files.write_sealed_json(temporary / EXTENDED, digests)
 
 
 def apply_pending_extension(folder: Path) -> bool:
@@ -82,7 +83,10 @@ def apply_pending_extension(folder: Path) -> bool:
         return False
     pending = files.folder(EXTENSION)
     contents = {name: pending.read(name, MAX_JSON_BYTES) for name in NEW_FILES}
-    manifests = {pending.read_sealed(EXTENDED).get(MANIFEST), digest_of(contents[MANIFEST])}
+    digests = pending.read_sealed(EXTENDED)
+    if digests.get("scenario.yaml") != digest_of(contents["scenario.yaml"]):
+        raise unreadable(pending.path, "its scenario.yaml was changed")
+    manifests = {digests.get(MANIFEST), digest_of(contents[MANIFEST])}
     if digest_of(files.read(MANIFEST, MAX_JSON_BYTES)) not in manifests:
         raise unreadable(pending.path, "it is the extension of another run")
     for cell, identity in _verified_identities(pending, contents).items():

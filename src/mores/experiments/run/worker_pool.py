@@ -220,13 +220,14 @@ def num_processes(jobs: int | WorkerPool) -> int:
     """Number of processes.
 
     Raises:
-        UserError: the number is negative.
+        UserError: it is no number, or negative.
     """
     if isinstance(jobs, WorkerPool):
         return jobs.num_workers
-    if jobs < 0:
-        message = f"jobs: a number of processes of at least 0 (one per core), not {jobs}"
-        raise UserError(message, code="out_of_range", path="jobs")
+    is_number = type(jobs) is int
+    if not is_number or jobs < 0:
+        message = f"jobs: a number of processes of at least 0 (one per core), not {jobs!r:.40}"
+        raise UserError(message, code="out_of_range" if is_number else "wrong_type", path="jobs")
     if jobs:
         return jobs
     affinity = getattr(os, "sched_getaffinity", None)  # the cores that this process may use

@@ -160,11 +160,15 @@ def describe_kind(name: str) -> list[KindDescription]:
 
 
 def _description(component_class: Any, registry: str) -> str:
-    """Docstring of a class; for an environment also of its metrics and analytic values."""
+    """Docstring of a class; for an environment also of what its methods report."""
     from mores.core.environment import Environment
 
     parts = [inspect.getdoc(component_class) or ""]
-    titles = {"metrics": "Metrics", "analytic_values": "Analytic values"}
+    titles = {
+        "metrics": "Metrics",
+        "latent": "Latent quantities (recorded on request; inputs of metrics of your own)",
+        "analytic_values": "Analytic values",
+    }
     for name, title in titles.items() if registry == "environment" else ():
         doc = inspect.getdoc(getattr(component_class, name, None))
         if doc and doc != inspect.getdoc(getattr(Environment, name)):

@@ -94,11 +94,12 @@ def range_end_conditions(
     scenario: Scenario, arms_by_section: Mapping[str, Iterable[str]]
 ) -> Iterator[Condition]:
     """The arms of a section with all its parameters at the lower, then the upper end of their
-    ranges. Checking these finds invalid paths before a run.
+    ranges. Checking these finds invalid paths before a run. A section that no claim uses has one.
     """
     sections = {"uncertainty": scenario.uncertainty, "calibration": scenario.calibration}
     for section, content in sections.items():
-        for end, arm in itertools.product((0, 1), arms_by_section[section] if content else ()):
+        arms = [*arms_by_section[section]] or [scenario.control or scenario.arm_names[0]]
+        for end, arm in itertools.product((0, 1), arms if content else ()):
             point = {path: ends[end] for path, ends in content.parameters.items()}
             yield condition_at_point(scenario, arm, point, section, "design", end)
 

@@ -55,8 +55,11 @@ def build_and_verify(loaded_or_scenario: LoadedScenario | Scenario) -> tuple[Bui
         problems += verify_training.training_problems(scenario, source_map, built_cells)
         if not problems:  # the ends of the ranges; all points between are equally possible
             ends = range_end_conditions(scenario, arms_by_section(scenario))
-            for _ in build_cells(loaded_or_scenario, ends):
-                pass
+            for built in build_cells(loaded_or_scenario, ends):
+                for index in range(len(built.stages)):
+                    first_rounds.check_start(built, index, problems)
+                if problems:  # of the lower end; those of the upper one are mostly the same
+                    break
     if problems:
         raise ScenarioError(problems)
     return tuple(built_cells)

@@ -71,6 +71,14 @@ class FirstRoundCheck:
         problems += [_problem(built, stage, error) for error in errors]
         return metrics
 
+    def check_start(self, built: BuiltCell, stage_index: int, problems: list[Problem]) -> None:
+        """Append the problem of a stage's initial state, if there is one, to `problems`."""
+        stage = built.stages[stage_index]
+        try:
+            self.initial_metrics(stage, built)
+        except Exception as error:
+            problems.append(_problem(built, stage, error))
+
     def initial_metrics(self, built_stage: BuiltStage, built: BuiltCell) -> Mapping[str, Tensor]:
         """The metrics of one world, without policies."""
         streams = RandomStreams.of(self._seed, [0]).child(addresses.EPISODE_START)

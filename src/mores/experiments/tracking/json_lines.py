@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from mores.core.errors import UserError
 from mores.core.tracker import Log, Tracker
 
 
@@ -18,6 +19,8 @@ class JSONLinesTracker(Tracker):
         """See `Tracker`. Parameters are not written."""
         path = folder / f"{name}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_file():  # a pipe would block
+            raise UserError(f"{path} is not a regular file", code="not_writable", path="track")
         with path.open("a", encoding="utf-8") as file:
 
             def log(step: int, values: Mapping[str, float]) -> None:

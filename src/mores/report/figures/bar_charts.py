@@ -21,7 +21,7 @@ from mores.report.figures.rendering import FigureSpec, PanelSpec
 from mores.report.figures.theme import LIGHT_COLORS, plot_style
 
 MAX_NAME_LENGTH = 22  # of an arm
-MAX_PATH_LENGTH = 24  # of a parameter
+MAX_PATH_LENGTH = 26  # of a line of a parameter
 MAX_PARAMETERS = 20  # parameters in a figure, in order of importance
 MAX_WHISKER_RATIO = 3.0  # of a sensitivity index to the longest bar; a longer one would hide bars
 INDEX_TITLES = {
@@ -132,6 +132,16 @@ def _effect_panel(
     return bar_panel(component, bars, "difference", len(effects))
 
 
+def wrap_path(path: str) -> str:
+    """A path in at most two lines, broken at a dot; of a longer one its last parts."""
+    parts = path.split(".")
+    for count in range(len(parts)):  # parts in the second line, as few as the first line allows
+        first, second = ".".join(parts[: len(parts) - count]), ".".join(parts[len(parts) - count :])
+        if max(len(first), len(second) + 1) <= MAX_PATH_LENGTH:
+            return f"{first}\n.{second}" if second else first
+    return f"…{path[-MAX_PATH_LENGTH + 1 :]}"  # the end distinguishes parameters
+
+
 def sensitivity_figures(data: ReportData, indices: SensitivityIndices | None) -> list[FigureSpec]:
     """Figure of the sensitivity indices; empty without a sensitivity analysis."""
     sensitivity = data.scenario.uncertainty and data.scenario.uncertainty.sensitivity
@@ -146,9 +156,7 @@ def sensitivity_figures(data: ReportData, indices: SensitivityIndices | None) ->
             path = indices.parameter_names[i]
             low, value, high = (float(end[i]) for end in (band.low, band.value, band.high))
             text = f"{path} {format_number(value)} ({format_range(low, high)})"
-            is_short = len(path) <= MAX_PATH_LENGTH  # else its end, which distinguishes parameters
-            label = path if is_short else f"…{path[-MAX_PATH_LENGTH + 1 :]}"
-            bars.append(Bar(label, text, low, value, high, plot_style(style_index).color))
+            bars.append(Bar(wrap_path(path), text, low, value, high, plot_style(style_index).color))
         panels.append(bar_panel(INDEX_TITLES[name], bars, max_whisker_ratio=MAX_WHISKER_RATIO))
     if not panels:
         return []

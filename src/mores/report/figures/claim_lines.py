@@ -49,6 +49,8 @@ def claim_figures(data: ReportData) -> list[FigureSpec]:
         f"“{claim_arm(data.scenario, claim)}” after round {at_round}. "
         f"{LINES_DESCRIPTION.format(data.replicates)}"
     )
+    if claim.interval == "people":
+        caption += " The interval of the claim covers the choice of respondents as well."
     shown = _with_bound(panel, claim.bound)
     return [
         FigureSpec(

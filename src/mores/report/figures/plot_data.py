@@ -208,7 +208,7 @@ def format_interval(estimate: IntervalEstimate, template: str = "{} ({} to {})")
     if not 1e-4 <= magnitude < 1e6 or high - low < 1e-6 * magnitude:
         return template.format(*(format_number(x, 3) for x in (value, low, high)))
     decimals = max(0, int(np.ceil(-np.log10((high - low) / 20.0))))
-    return template.format(*(f"{x:.{decimals}f}".replace("-", "−") for x in (value, low, high)))
+    return template.format(*(f"{x:z.{decimals}f}".replace("-", "−") for x in (value, low, high)))
 
 
 def format_value(value: Any) -> str:

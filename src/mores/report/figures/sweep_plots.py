@@ -104,7 +104,7 @@ def _line_figure(name: str, data: ReportData, claim: Claim, path: str) -> Figure
     alt_text = "; ".join(f"{text}: {mean}" for text, mean in zip(texts, means, strict=True))
     title = describe_metric(data.scenario, claim)
     caption = (
-        f"{title[:1].upper()}{title[1:]} by {path}. Line: mean of {data.replicates} replicates; "
+        f"Line: {title}, mean of {data.replicates} replicates, by {path}; "
         "band: 95 % interval of that mean (Student's t)."
     )
     panel = PanelSpec(title, f"{alt_text}.", draw)
@@ -150,9 +150,8 @@ def _heatmap_figure(
     panels = [panel(title, grid) for title, grid in grids.items()]
     title = describe_metric(data.scenario, claim)
     caption = (
-        f"{title[:1].upper()}{title[1:]} at every point of the sweep (mean of "
-        f"{data.replicates} replicates); brighter is larger, from "
-        f"{format_range(scale.vmin, scale.vmax)}."
+        f"Numbers: {title}, mean of {data.replicates} replicates, at every point of the sweep; "
+        f"brighter is larger, from {format_range(scale.vmin, scale.vmax)}."
     )
     if len(panels) > MAX_PANELS:
         total = f"{len(panels)} combinations of {', '.join(other_paths)}"
