@@ -279,7 +279,7 @@ class Coevolution(Environment[CoevolutionState]):
 
     @property
     def _human_std(self) -> float:
-        """The unit of `human`, value units."""
+        """Standard deviation that is the unit of `human`, value units."""
         return self.initial_std if self.population_std is None else self.population_std
 
     @functools.cached_property
