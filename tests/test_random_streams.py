@@ -10,7 +10,7 @@ import torch
 from scipy import stats
 
 from mores.core.philox import philox_numpy, philox_torch
-from mores.core.random_streams import RandomStreams, Worlds
+from mores.core.random_streams import RandomStreams, Request, Worlds
 from tests.refusals import refused
 
 ONES = 0xFFFFFFFF
@@ -230,9 +230,10 @@ def test_restarts_change_no_number(worlds: int, share: float) -> None:
         if len(which):
             episode[which] += 1
             begun[which] = now + 1
-            streams, started = streams.restart(
+            restart = streams.restart(
                 torch.from_numpy(which), torch.from_numpy(episode[which]), expected
             )
+            streams, started = restart.streams, restart.restarted
             now += 1
             check(started, which, ("normal", "start", 2, 2))
             expected = started.requests
@@ -247,19 +248,21 @@ def test_numbers_drawn_ahead_of_a_restart_are_no_others() -> None:
     streams = RandomStreams.of(3, 4)
     for later, name in enumerate(requests, 1):
         streams.at(later).uniform(name)  # alone, so that the cache begins in a later round
-    streams, started = streams.restart(torch.tensor([1]), torch.tensor([5]))
+    streams = streams.restart(torch.tensor([1]), torch.tensor([5])).streams
     episode = torch.tensor([0, 5, 0, 0])
     for now in range(4):
         new = RandomStreams.of(3, 4, episode=episode, round=now)
         for name in requests:
             assert torch.equal(streams.at(now).uniform(name), new.uniform(name))
     # what the restarted worlds drew is not written to when worlds restart again
+    requests_at_start: tuple[Request, ...] = ()
     for number in range(6, 10):
         streams.uniform("a")
-        streams, started = streams.next_round().restart(
-            torch.arange(4), torch.full((4,), number), started.requests
+        restart = streams.next_round().restart(
+            torch.arange(4), torch.full((4,), number), requests_at_start
         )
-        numbers = started.uniform("a")
+        streams, requests_at_start = restart.streams, restart.restarted.requests
+        numbers = restart.restarted.uniform("a")
         before = numbers.clone()
         streams.restart(torch.tensor([2]), torch.tensor([number + 1]))
         assert torch.equal(numbers, before)

@@ -21,7 +21,7 @@ def advice_displacement(
     values: PersonValues,
     advice: AdvicePositions,
     intensity: AdviceIntensities,
-    trust: Float[Tensor, "world agent assistant"],
+    trust: Float[Tensor, "world agent assistant"] | None,
     confidence_bound: float | Float[Tensor, "world agent 1"] | None,
 ) -> PersonValues:
     """Mean over assistants of `intensity * trust * (advice - value)` of each person.
@@ -30,20 +30,25 @@ def advice_displacement(
         values: people's values.
         advice: position advised by each assistant.
         intensity: weight of each assistant's advice, in [0, 1].
-        trust: trust of each person in each assistant, in [0, 1].
+        trust: trust of each person in each assistant, in [0, 1]; None: 1.
         confidence_bound: advice at a larger distance has no effect; one number, or that of each
             person; None: no bound.
     """
-    displacement = torch.zeros_like(values)
+    displacement = None
     num_assistants = advice.shape[2]
     for m in range(num_assistants):
         difference = advice[:, :, m] - values
-        weight = intensity[:, :, m, None] * trust[:, :, m, None] / num_assistants
+        weight = intensity[:, :, m : m + 1]  # world agent 1
+        if trust is not None:
+            weight = weight * trust[:, :, m : m + 1]
+        if num_assistants > 1:
+            weight = weight / num_assistants
         if confidence_bound is not None:
             within_bound = norm(difference)[..., None] <= confidence_bound  # world agent 1
             weight = weight * within_bound
-        displacement = displacement + weight * difference
-    return displacement
+        moved = weight * difference
+        displacement = moved if displacement is None else displacement + moved
+    return torch.zeros_like(values) if displacement is None else displacement
 
 
 def approval(

@@ -121,7 +121,10 @@ class History(Config):
         if self.trajectory_values is not None:
             next_position = self.position_at(rounds_elapsed + 1)
             return HistoryStep(next_position, next_position - position)
-        trend = torch.zeros_like(position)[:, None] + self.drift  # world one value
+        if isinstance(self.drift, float):
+            trend = torch.full_like(position, self.drift)[:, None]  # world one value
+        else:
+            trend = torch.zeros_like(position)[:, None] + self.drift
         if self.noise_std:
             trend = trend + self.noise_std * streams.normal("reference", 1, position.shape[1])
         trend = trend[:, 0]

@@ -103,8 +103,17 @@ def inverse_cdf(
     u: Float[Tensor, "world agent"], preference: Int[Tensor, "world agent"], rows: Matrix
 ) -> Int[Tensor, "world agent"]:
     """Next preference, by the inverse distribution function of the preference's row."""
-    thresholds = torch.tensor(np.cumsum(rows, -1)[:, :-1], dtype=u.dtype, device=u.device)
+    thresholds = _thresholds(rows, u.dtype, u.device)
     return (u[..., None] >= thresholds[preference]).sum(-1)
+
+
+@functools.lru_cache(maxsize=64)
+def _thresholds(
+    rows: Matrix, dtype: torch.dtype, device: torch.device
+) -> Float[Tensor, "preference threshold"]:
+    """Cumulative probabilities of each row without the last, which is 1."""
+    with torch.inference_mode(False):
+        return torch.tensor(np.cumsum(rows, -1)[:, :-1], dtype=dtype, device=device)
 
 
 def quantile_coupling(

@@ -447,10 +447,11 @@ class Coevolution(Environment[CoevolutionState]):
                 return StepResult(state)
             return self._finish_round(self._move_people(state, streams), {})
         action, space = actions["assistant"], self._advice_space
+        action = space.clamp(action)
         state = dataclasses.replace(
             state,
-            advice=space.read(action, "position").clamp(-self.value_limit, self.value_limit),
-            intensity=space.read(action, "intensity")[..., 0].clamp(0.0, 1.0),
+            advice=space.read(action, "position"),
+            intensity=space.read(action, "intensity")[..., 0],
         )
         approval = advice.approval(state.people.values, *self._received(state))
         by_audience = self._audiences.mean_by_audience(approval, state.people.groups, 0.0)
@@ -476,12 +477,15 @@ class Coevolution(Environment[CoevolutionState]):
             displacement = advice.advice_displacement(
                 values,
                 *self._received(state),
-                state.trust,
+                None if self._trust_is_full else state.trust,
                 person_number(self.confidence_bound, traits, "confidence_bound"),
             )
             values = values + person_number(self.influence, traits, "ai_influence") * displacement
         if self.history.drift_share:
-            values = values + history.drift_share * state.trend[:, None]
+            moved = state.trend[:, None]
+            if self.history.drift_share != 1:
+                moved = history.drift_share * moved
+            values = values + moved
         noise_std = person_number(self.noise_std, traits, "noise_std")
         if isinstance(noise_std, Tensor) or noise_std:
             values = values + noise_std * streams.normal("noise", self.num_people, self.num_values)
@@ -646,8 +650,8 @@ class Coevolution(Environment[CoevolutionState]):
             and not history.attraction
             and history.trajectory_values is None
         )
-        full_trust = self.trust.initial_trust == 1 and not self.trust.learns
-        linear = self.confidence_bound is None and full_trust and self._displacements_persist
+        linear = self.confidence_bound is None and self._trust_is_full
+        linear = linear and self._displacements_persist
         linear = linear and pure_drift and self.peers.rule is None
         linear = linear and isinstance(self.influence, float) and isinstance(history.drift, float)
         tracking = assistant.tracking if isinstance(assistant, LinearTracker) else None
@@ -668,6 +672,11 @@ class Coevolution(Environment[CoevolutionState]):
         """The audiences of the assistants."""
         count = num_audiences(self.audience, self.num_people, self.num_groups)
         return Audiences(self.audience, self.num_assistants, count)
+
+    @functools.cached_property
+    def _trust_is_full(self) -> bool:
+        """Whether trust is always 1."""
+        return self.trust.initial_trust == 1 and not self.trust.learns
 
     @property
     def _displacements_persist(self) -> bool:

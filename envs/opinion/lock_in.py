@@ -218,8 +218,8 @@ class LockIn(Environment[LockInState]):
         """Precision, and precision times report, that each agent receives: `W q`, `W (nu q)`."""
         beliefs, people = state.beliefs, self.num_people
         precision = beliefs.scaled_precision
-        own_precision = self.self_trust * precision
-        own_moment = self.self_trust * precision * beliefs.mean
+        own_precision = precision if self.self_trust == 1 else self.self_trust * precision
+        own_moment = own_precision * beliefs.mean
         if not self.num_assistants:
             return own_precision, own_moment
         trust_in_ai = person_number(self.trust_in_ai, state.traits, "trust_in_ai")

@@ -241,13 +241,14 @@ class MatrixGame(Environment[MatrixGameState]):
         """Pay the joint action, record it, and terminate at random."""
         action = self._apply_trembles(actions["player"].to(torch.int64), streams)
         payoff = self.payoff_rule.batch_payoffs(action)
+        cooperates = action == 0
         history = torch.cat([action[..., None], state.action_history], -1)
         next_state = MatrixGameState(
             action_history=history[..., : self.memory_depth],
             last_action=action,
-            num_cooperations=state.num_cooperations + (action == 0),
+            num_cooperations=state.num_cooperations + cooperates,
             contribution_sum=state.contribution_sum + (1.0 - action / (self.max_options - 1)),
-            num_mutual_cooperations=state.num_mutual_cooperations + (action == 0).all(1),
+            num_mutual_cooperations=state.num_mutual_cooperations + cooperates.all(1),
             num_unanimous_rounds=state.num_unanimous_rounds + (action == action[:, :1]).all(1),
             payoff_sum=state.payoff_sum + payoff,
             last_payoff=payoff,

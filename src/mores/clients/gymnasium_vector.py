@@ -151,7 +151,7 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv[Tensor, Tensor, Tensor]):
                 path="seed",
             )
         self.simulator.reset_worlds(mask)
-        return self._client.observe(), self._info(torch.zeros_like(mask), mask)
+        return self._client.observe(), self._info(torch.zeros_like(mask), mask.clone())
 
     def _reset_mask(self, mask: Any) -> Bool[Tensor, " world"]:
         """The mask on the device, if it is one."""
@@ -226,7 +226,7 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv[Tensor, Tensor, Tensor]):
         return {
             "final_obs": torch.where(done[:, None], final_observation, 0.0),
             "_final_obs": done,
-            "final_info": _with_masks(own, metrics, done),
+            "final_info": _with_masks(own, metrics, done.clone()),
             "_final_info": done.clone(),
         }
 
@@ -250,7 +250,10 @@ def _with_masks(
 ) -> dict[str, Any]:
     """Tensors that nobody else has and copies of metrics; `_<name>`: the worlds where it is valid.
 
+    `own` has at least one tensor, and nobody else has `valid` either.
+
     Every entry is another tensor: clients may write into them.
     """
     info: dict[str, Any] = {**own, **{name: metric.clone() for name, metric in metrics.items()}}
-    return info | {f"_{name}": valid.clone() for name in info}
+    first, *others = info
+    return info | {f"_{first}": valid, **{f"_{name}": valid.clone() for name in others}}

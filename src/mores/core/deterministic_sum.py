@@ -18,20 +18,20 @@ def total(x: Tensor, dim: int) -> Tensor:
     size = x.shape[dim]
     if size == 0:
         return x.new_zeros(x.shape[:dim] + x.shape[dim % x.dim() + 1 :])
+    if size == 1:
+        return x.select(dim, 0)
     last = None  # term after those of x, which are `size`
     while size > 1:
         half = size // 2
-        if last is None and size % 2:
-            last = x.select(dim, size - 1)
-        elif last is not None and size % 2:  # the middle term and the last one are a pair
-            last = x.select(dim, half) + last
-            x = x.narrow(dim, 0, half) + x.narrow(dim, half + 1, half)
-            size = half
-            continue
-        x = x.narrow(dim, 0, half) + x.narrow(dim, half, half)
-        size = half
-    one = x.select(dim, 0)
-    return one if last is None else one + last
+        if size % 2 == 0:
+            left, right = x.split(half, dim)
+        elif last is None:
+            left, right, last = x.split((half, half, 1), dim)
+        else:  # the middle term and the last one are a pair
+            left, middle, right = x.split((half, 1, half), dim)
+            last = middle + last
+        x, size = left + right, half
+    return (x if last is None else x + last).squeeze(dim)
 
 
 def mean(x: Tensor, dim: int) -> Tensor:

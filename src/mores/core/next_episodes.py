@@ -17,16 +17,15 @@ from torch import Tensor
 
 from mores.core.stream_numbers import Request, WorldKeys, generate
 
-MAX_WORDS = 2**16  # of all worlds and episodes that are held
+MAX_WORDS = 2**18  # of all worlds and episodes that are held
 MAX_EPISODES = 16  # of a world
-MANY_ROUNDS, FEW_ROUNDS = 32, 8  # of an episode
 
 
 class Beginning(NamedTuple):
     """Beginnings of the episodes of some worlds: words of their keys, and numbers by request."""
 
     words: np.ndarray  # [2, world]
-    numbers: Mapping[Request, Tensor]  # [round, world, agent, width]
+    numbers: Mapping[Request, Tensor]  # [round, world, agent, width], not contiguous
 
 
 class NextEpisodes:
@@ -34,63 +33,73 @@ class NextEpisodes:
 
     Args:
         keys: addresses of the worlds.
-        initial: requests in the first round of an episode only.
-        later: requests in every round.
-        rounds: typical length of an episode.
+        rounds: number of rounds to hold of each request.
+        count: number of episodes of a world.
     """
 
-    def __init__(
-        self,
-        keys: WorldKeys,
-        initial: Collection[Request],
-        later: Collection[Request],
-        rounds: float,
-    ) -> None:
-        self.length, count = self.size(len(keys), initial, later, rounds)
-        self._rounds = dict.fromkeys(initial, 1) | dict.fromkeys(later, self.length)
-        self._count = count
+    def __init__(self, keys: WorldKeys, rounds: Mapping[Request, int], count: int) -> None:
+        self._rounds, self._count = dict(rounds), count
         self._worlds = np.repeat(np.arange(len(keys)), count)
         self._episode = np.full(len(self._worlds), -1)  # of each slot, which is episode % count
         self._words = np.zeros((2, len(self._worlds)), np.uint64)
         self._numbers = {
-            r: torch.empty(n, len(self._worlds), r.num_agents, r.width, device=keys.device)
+            r: torch.empty(len(self._worlds), n, r.num_agents, r.width, device=keys.device)
             for r, n in self._rounds.items()
         }
 
     @staticmethod
-    def size(
-        num_worlds: int, initial: Collection[Request], later: Collection[Request], rounds: float
-    ) -> tuple[int, int]:
-        """Rounds of an episode, and episodes of a world, to hold; 0: too many numbers to gain."""
-        at_start, in_round = (
-            sum(request.num_agents * request.width for request in part) for part in (initial, later)
-        )
-        for length in (MANY_ROUNDS, FEW_ROUNDS) if rounds > FEW_ROUNDS else (FEW_ROUNDS,):
-            words = num_worlds * (at_start + length * in_round)
-            if count := min(MAX_WORDS // max(words, 1), MAX_EPISODES):
-                return length, count
-        return 0, 0
+    def of(
+        keys: WorldKeys, initial: Collection[Request], later: Collection[Request], rounds: int
+    ) -> NextEpisodes | None:
+        """Those with these numbers; `None`: there are too many to gain.
 
-    def includes(self, requests: Iterable[Request]) -> bool:
-        """Whether these requests are held."""
-        return all(request in self._rounds for request in requests)
+        Args:
+            keys: addresses of the worlds.
+            initial: requests in the first round of an episode only.
+            later: requests in the first `rounds` rounds.
+            rounds: number of rounds.
+        """
+        held = dict.fromkeys(initial, 1) | dict.fromkeys(later, rounds)
+        words = len(keys) * sum(n * r.num_agents * r.width for r, n in held.items())
+        count = min(MAX_WORDS // max(words, 1), MAX_EPISODES)
+        return NextEpisodes(keys, held, count) if count else None
+
+    def suits(self, rounds: int, requests: Iterable[Request]) -> bool:
+        """Whether all requests are held, and those of several rounds for about `rounds`."""
+        held = self._rounds
+        longest = max(held.values(), default=0)
+        return all(r in held for r in requests) and longest <= 4 * rounds <= 8 * longest
 
     def take(
         self,
         keys: WorldKeys,
         worlds: np.ndarray,
         episode: np.ndarray,
-        requests: Iterable[Request],
+        requests: Mapping[Request, int],
     ) -> Beginning:
-        """Beginnings of these episodes; `keys`: addresses of all worlds, in their present ones."""
+        """Beginnings of these episodes.
+
+        Args:
+            keys: addresses of all worlds, in their present episodes.
+            worlds, episode: worlds, and the episode of each.
+            requests: number of rounds of each request; fewer if fewer are held.
+        """
         slots = worlds * self._count + episode % self._count
         if (self._episode[slots] != episode).any():
             first = keys.episode + 1
             first[worlds] = episode
             self._fill(keys, first)
-        indices = torch.from_numpy(slots).to(keys.device)
-        numbers = {r: self._numbers[r].index_select(1, indices) for r in requests}
-        return Beginning(self._words[:, slots], numbers)
+        held = {
+            r: self._numbers[r].narrow(1, 0, min(n, self._rounds[r])) for r, n in requests.items()
+        }
+        if len(slots) == 1:  # fewer operations
+            slot = int(slots[0])
+            numbers = {r: part.narrow(0, slot, 1).clone() for r, part in held.items()}
+        else:
+            indices = torch.from_numpy(slots).to(keys.device)
+            numbers = {r: part.index_select(0, indices) for r, part in held.items()}
+        by_round = {request: part.transpose(0, 1) for request, part in numbers.items()}
+        return Beginning(self._words[:, slots], by_round)
 
     def _fill(self, keys: WorldKeys, first: np.ndarray) -> None:
         """Generate what is missing of the episodes from `first` on."""
@@ -107,4 +116,4 @@ class NextEpisodes:
         indices = torch.from_numpy(missing).to(keys.device)
         new = generate(own, list(self._rounds.items()), 0)
         for request, part in zip(self._rounds, new, strict=True):
-            self._numbers[request].index_copy_(1, indices, part)
+            self._numbers[request].index_copy_(0, indices, part.transpose(0, 1))

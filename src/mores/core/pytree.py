@@ -46,7 +46,7 @@ def tree_map(
     first: Any = tree
     if isinstance(first, Tensor):
         return function(first, *others)  # type: ignore[return-value]
-    if isinstance(first, Persistent) and not include_persistent:
+    if first is None or (isinstance(first, Persistent) and not include_persistent):
         return tree
     children = _children(first)
     if not children:
@@ -56,10 +56,12 @@ def tree_map(
         return tree  # descriptions may differ in size: an observation space with other parts
     new: dict[str, Any] = {}
     for (name, part), *rest in zip(children, *other_children, strict=True):
-        parts = [other for _, other in rest]
         if isinstance(part, Tensor):
-            new[name] = function(part, *parts)
+            new[name] = function(part, *[other for _, other in rest])
+        elif part is None:
+            new[name] = None
         else:
+            parts = [other for _, other in rest]
             new[name] = tree_map(function, part, *parts, include_persistent=include_persistent)
     return _rebuild(first, children, new)
 
@@ -83,21 +85,57 @@ def scatter(tree: Tree, updates: Tree, mask: Tensor) -> Tree:
     Leaves that are not tensors, and `Persistent` subtrees, are taken from `updates`: a policy that
     keeps learned parameters overrides `Policy.on_episode_start`.
     """
-
     first = _first_tensor(updates)
     rows = 0 if first is None else first.shape[0]
     if rows in (0, len(mask)):  # nothing of a world, or all worlds
         return updates
     # the number of rows is known: no read of the mask from a device
-    indices = torch.nonzero_static(mask, size=rows)[:, 0]
+    return replace_rows(tree, updates, torch.nonzero_static(mask, size=rows)[:, 0])
+
+
+def replace_rows(tree: Tree, updates: Tree, indices: Tensor, rows: Tensor | None = None) -> Tree:
+    """`scatter` to the worlds of these indices. Tensors that are one in both trees remain one.
+
+    Args:
+        tree: of all worlds.
+        updates: what replaces them.
+        indices: of the worlds in `tree`.
+        rows: of the worlds in `updates`; default: all, in order.
+    """
+    first = _first_tensor(tree)
+    if first is None or first.shape[0] == indices.shape[0]:  # nothing of a world, or all worlds
+        return updates if rows is None else take_rows(updates, rows)
+    replaced: dict[tuple[int, int], Tensor] = {}
+    taken: dict[int, Tensor] = {}
 
     def replace(new: Tensor, old: Tensor) -> Tensor:
-        if new.dim() == 2 and new.shape[1] != old.shape[1]:
-            size = max(new.shape[1], old.shape[1])
-            new, old = (torch.nn.functional.pad(x, (0, size - x.shape[1])) for x in (new, old))
-        return old.clone().index_copy_(0, indices, new)
+        key = id(new), id(old)  # both trees are alive: numbers of objects are unique
+        if (known := replaced.get(key)) is not None:
+            return known
+        part = new
+        if rows is not None:
+            if key[0] not in taken:
+                taken[key[0]] = new.index_select(0, rows)
+            part = taken[key[0]]
+        if part.dim() == 2 and part.shape[1] != old.shape[1]:
+            size = max(part.shape[1], old.shape[1])
+            part, old = (torch.nn.functional.pad(x, (0, size - x.shape[1])) for x in (part, old))
+        replaced[key] = result = old.index_copy(0, indices, part)
+        return result
 
     return tree_map(replace, updates, tree)
+
+
+def take_rows(tree: Tree, indices: Tensor) -> Tree:
+    """The worlds of these indices. Tensors that are one remain one."""
+    taken: dict[int, Tensor] = {}
+
+    def take(part: Tensor) -> Tensor:
+        if id(part) not in taken:
+            taken[id(part)] = part.index_select(0, indices)
+        return taken[id(part)]
+
+    return tree_map(take, tree)
 
 
 def flatten(tree: Any, prefix: str = "", include_persistent: bool = True) -> dict[str, Tensor]:
@@ -111,6 +149,12 @@ def flatten(tree: Any, prefix: str = "", include_persistent: bool = True) -> dic
         path = f"{prefix}/{name}" if prefix else name
         tensors |= flatten(part, path, include_persistent)
     return tensors
+
+
+def is_of_worlds(tree: Any) -> bool:
+    """Whether a tree has tensors, and none of them is in a `Persistent` subtree."""
+    tensors = flatten(tree)
+    return bool(tensors) and tensors.keys() == flatten(tree, include_persistent=False).keys()
 
 
 def _first_tensor(tree: Any) -> Tensor | None:
@@ -184,7 +228,9 @@ def _rebuild(tree: Any, old: list[tuple[str, Any]], children: Mapping[str, Any])
     """A copy of `tree` with other children; `tree` itself if none differs."""
     if all(children[name] is part for name, part in old):
         return tree
-    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
+    if _field_names(type(tree)):
+        if _all_in_init(type(tree)):
+            return type(tree)(**children)  # `replace` costs more
         return dataclasses.replace(tree, **children)
     if isinstance(tree, Mapping):
         return dict(zip(tree, children.values(), strict=True))
@@ -194,15 +240,21 @@ def _rebuild(tree: Any, old: list[tuple[str, Any]], children: Mapping[str, Any])
 
 
 def _children(tree: Any) -> list[tuple[str, Any]]:
-    if isinstance(tree, type):
-        return []
     if names := _field_names(type(tree)):
         return [(name, getattr(tree, name)) for name in names]
+    if tree is None or isinstance(tree, type):
+        return []
     if isinstance(tree, Mapping):
         return [(str(name), part) for name, part in tree.items()]
     if isinstance(tree, (tuple, list)):
         return [(str(i), part) for i, part in enumerate(tree)]
     return []
+
+
+@functools.cache
+def _all_in_init(kind: type) -> bool:
+    """Whether all fields of a dataclass are arguments of its `__init__`."""
+    return all(field.init for field in dataclasses.fields(kind))
 
 
 @functools.cache

@@ -14,8 +14,8 @@ the cost, never the numbers.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+import functools
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -232,8 +232,11 @@ class RandomStreams:
             expected: what will be drawn in the restarted worlds before the other worlds draw
                 anything: it is generated at once, if it was in `requests` at an earlier restart.
         """
-        both = self._cache.restart(indices.numpy(), episode.numpy(), self._offset, expected)
-        return Restart(*(RandomStreams(cache, self._offset, self._scope) for cache in both))
+        cache, started = self._cache.restart(
+            indices.numpy(), episode.numpy(), self._offset, expected
+        )
+        streams = RandomStreams(cache, self._offset, self._scope)
+        return Restart(streams, lambda: RandomStreams(started(), self._offset, self._scope))
 
     def uniform(
         self, stream: str, agents: int | Tensor = 1, width: int = 1
@@ -273,8 +276,22 @@ class RandomStreams:
         return self._cache.draw(request, self._offset)
 
 
-class Restart(NamedTuple):
-    """Streams after some worlds restarted: of all worlds, and of the restarted ones."""
+class Restart:
+    """Streams after some worlds restarted.
 
-    streams: RandomStreams
-    restarted: RandomStreams
+    Attributes:
+        streams: of all worlds.
+    """
+
+    def __init__(self, streams: RandomStreams, restarted: Callable[[], RandomStreams]) -> None:
+        self.streams, self._restarted = streams, restarted
+
+    @functools.cached_property
+    def restarted(self) -> RandomStreams:
+        """Of the restarted worlds."""
+        return self._restarted()
+
+    @property
+    def requests(self) -> tuple[Request, ...]:
+        """What was drawn from the streams of the restarted worlds."""
+        return self.restarted.requests if "restarted" in self.__dict__ else ()

@@ -116,7 +116,10 @@ class Box:
             raise KeyError(f"needs the parts {sorted(self.parts)}, not {sorted(parts)}")
         # numpy's function, since torch's imports sympy (0.6 CPU s)
         leading = np.broadcast_shapes(*(part.shape[:-1] for part in parts.values()))
-        return torch.cat([parts[n].expand(*leading, -1) for n in self.parts], -1)
+        ordered = [parts[name] for name in self.parts]
+        return torch.cat(
+            [p if p.shape[:-1] == leading else p.expand(*leading, -1) for p in ordered], -1
+        )
 
 
 Space = Discrete | MultiDiscrete | Box

@@ -122,7 +122,8 @@ class WorldKeys:
         """Keys with these worlds in other episodes, with these words, which begin at an offset."""
         episodes, first, all_words = self.episode.copy(), self.first_round.copy(), self.words.copy()
         episodes[worlds], first[worlds], all_words[:, worlds] = episode, -offset, words
-        return dataclasses.replace(self, episode=episodes, first_round=first, words=all_words)
+        where = self.seed, self.stage, self.replicate, self.world, self.draw
+        return WorldKeys(*where, episodes, first, self.device, all_words)
 
     @functools.cached_property
     def distinct(self) -> tuple[WorldKeys, Int[Tensor, " world"]] | None:

@@ -19,7 +19,7 @@ def pad_action_mask(
     space: Space | None,
     action_mask: Bool[Tensor, "world agent option"] | None,
     num_options: NumOptions,
-    blank: Bool[Tensor, "world agent all"],
+    all_legal: Bool[Tensor, "world agent all"],
 ) -> Bool[Tensor, "world agent all"]:
     """A mask padded with illegal options to `num_options`.
 
@@ -27,17 +27,17 @@ def pad_action_mask(
         space: action space in the current phase; `None`: the agents do not act.
         action_mask: its legal options; `None`: all.
         num_options: number of options of the result, of one choice or of each of several.
-        blank: an all-false mask with the shape of the result.
+        all_legal: an all-true mask with the shape of the result.
 
     Returns:
-        The legal options, which may be `action_mask` itself. Where these choices do not exist in
-        this phase, the first option of each is legal, and the action is ignored.
+        The legal options, which may be `action_mask` or `all_legal` itself. Where these choices do
+        not exist in this phase, the first option of each is legal, and the action is ignored.
     """
     sizes = num_options if isinstance(num_options, tuple) else (num_options,)
     counts = _current_num_options(space, num_options)
     if counts == sizes:
-        return torch.ones_like(blank) if action_mask is None else action_mask
-    mask = blank.clone()
+        return all_legal if action_mask is None else action_mask
+    mask = torch.zeros_like(all_legal)
     choices = mask.split(sizes, -1)
     if counts is None:
         for choice in choices:

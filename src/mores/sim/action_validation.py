@@ -85,7 +85,7 @@ def _project_discrete(
     """Replaces an illegal option by the first legal one."""
     if action.is_floating_point():
         action = torch.nan_to_num(action, nan=-1.0)
-    illegal = (action < 0) | (action >= num_options)
+    illegal = action != action.clamp(0, num_options - 1)
     choice: Int[Tensor, "world agent"] = action.masked_fill(illegal, 0).to(torch.int64)
     if action.is_floating_point():
         illegal = illegal | (choice != action)  # 1.5 is not an option

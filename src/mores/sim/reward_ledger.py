@@ -46,6 +46,8 @@ class RewardLedger:
         self._recorder = recorder
         self._external_roles, self._learning_roles = list(external_roles), list(learning_roles)
         self.listeners: list[Callable[[str, Tensor], None]] = []
+        accounts = {*self._external_roles, *self._learning_roles}
+        self._empty = {name: self._zeros(name) for name in accounts}  # never written, nor given out
         self.reset()
 
     @property
@@ -56,10 +58,8 @@ class RewardLedger:
 
     def reset(self) -> None:
         """Clear all accounts, at the start of an episode in every world."""
-        self.pending_reward: RewardByRole = {
-            name: self._zeros(name) for name in self._external_roles
-        }
-        self.round_reward: RewardByRole = {name: self._zeros(name) for name in self._learning_roles}
+        self.pending_reward: RewardByRole = {n: self._empty[n] for n in self._external_roles}
+        self.round_reward: RewardByRole = {n: self._empty[n] for n in self._learning_roles}
         self.round_feedback: dict[str, dict[str, Tensor]] = {
             name: {} for name in self._learning_roles
         }
@@ -73,7 +73,7 @@ class RewardLedger:
                 role_reward = torch.where(finished[:, None], 0.0, role_reward)
             for account in (self.pending_reward, self.round_reward):
                 if role in account:
-                    account[role] = account[role] + role_reward
+                    account[role] = self._sum(role, account[role], role_reward)
             for listener in self.listeners:
                 listener(role, role_reward)
             if self._recorder is not None:
@@ -103,8 +103,8 @@ class RewardLedger:
     def pop_round(self, role: str) -> tuple[Float[Tensor, "world agent"], dict[str, Tensor]]:
         """Take out the rewards and feedback of a learning role in the completed round."""
         reward, feedback = self.round_reward[role], self.round_feedback[role]
-        self.round_reward[role], self.round_feedback[role] = self._zeros(role), {}
-        return reward, feedback
+        self.round_reward[role], self.round_feedback[role] = self._empty[role], {}
+        return self._given_out(role, reward), feedback
 
     def reset_worlds(self, reset_mask: Bool[Tensor, " world"]) -> RewardByRole:
         """Clear pending rewards in the worlds `reset_mask`; returns the previous ones of all."""
@@ -130,8 +130,8 @@ class RewardLedger:
             reset_mask: worlds that were reset; `None`: there was no reset.
             previous_reward: pending rewards before the reset; `None`: there was no reset.
         """
-        pending = self.pending_reward
-        self.pending_reward = {name: self._zeros(name) for name in self._external_roles}
+        pending = {role: self._given_out(role, r) for role, r in self.pending_reward.items()}
+        self.pending_reward = {name: self._empty[name] for name in self._external_roles}
         if reset_mask is None or previous_reward is None:
             return pending
         self.pending_reward = {
@@ -142,6 +142,16 @@ class RewardLedger:
             role: torch.where(reset_mask[:, None], previous_reward[role], pending[role])
             for role in self._external_roles
         }
+
+    def _sum(self, role: str, account: Tensor, reward: Tensor) -> Tensor:
+        """A new tensor: the environment may keep the reward in its state."""
+        if account is self._empty[role] and reward.dtype is account.dtype:
+            return reward + 0.0
+        return account + reward
+
+    def _given_out(self, role: str, account: Tensor) -> Tensor:
+        """The account, as a tensor that may be written to."""
+        return self._zeros(role) if account is self._empty[role] else account
 
     def _zeros(self, role: str) -> Float[Tensor, "world agent"]:
         return torch.zeros(self._num_worlds, self._num_agents[role], device=self._device)

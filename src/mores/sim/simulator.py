@@ -8,7 +8,7 @@ turns are in its `mores.sim.reward_ledger`.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -22,8 +22,8 @@ from mores.core.environment import Environment, Phase, Role, Transition
 from mores.core.errors import UserError
 from mores.core.learner import Learner, can_train
 from mores.core.people import Population
-from mores.core.policy import Policy
-from mores.core.random_streams import DrawCounter, RandomStreams, Request, Worlds
+from mores.core.policy import Policy, draws_from_global_state
+from mores.core.random_streams import DrawCounter, RandomStreams, Request, Restart, Worlds
 from mores.core.spaces import Discrete
 from mores.registry.specs import Spec, policies_from_specs
 from mores.sim import action_masks, simulator_state
@@ -32,6 +32,7 @@ from mores.sim.autoreset import AutoresetMode, check_autoreset_mode, check_reset
 from mores.sim.call_checks import CallChecks
 from mores.sim.check_policies import check_agent_assignment, check_external, check_instance
 from mores.sim.episode_recorder import EpisodeRecorder
+from mores.sim.next_states import NextStates
 from mores.sim.policy_parameters import PolicyParameters, Samples
 from mores.sim.reward_ledger import RewardByRole, RewardLedger
 from mores.sim.state_views import StateViews
@@ -57,19 +58,20 @@ class ExternalTurn(NamedTuple):
     final_state: Any = None
 
 
-class _InitialStates(NamedTuple):
-    """Of some worlds: the initial state, samples of the policies' parameters that differ, and
-    functions for the policies' initial states."""
+class _Beginnings(NamedTuple):
+    """Beginnings of episodes of some worlds: the states, samples of the policies' parameters that
+    differ, and states of policies."""
 
     state: Any
     samples: Samples
-    policy_states: dict[str, Callable[[], Any]]
+    policy_states: dict[str, Any]
 
 
 class _RoundEnd(NamedTuple):
     """What a round ended with: see `ExternalTurn`.
 
-    `reset_mask`: worlds that were reset then; `previous_reward`: pending rewards before that.
+    `reset_mask`: worlds that were reset then; `previous_reward`: pending rewards before that, if
+    phases follow before the next turn.
     """
 
     terminated: Bool[Tensor, " world"]
@@ -163,6 +165,7 @@ class Simulator:
                 code="unsupported",
                 path="autoreset_mode",
             )
+        self._all_legal: dict[tuple[int, int, int], Tensor] = {}  # by size, never written
         self._no_worlds = torch.zeros(len(self.worlds), dtype=torch.bool, device=self.device)
         counts = {name: role.num_agents for name, role in self.roles.items()}
         self.reward_ledger = RewardLedger(
@@ -186,13 +189,13 @@ class Simulator:
         self.start_streams(torch.zeros_like(self.episode))
         all_worlds = ~self._no_worlds
         streams = self._streams.take(torch.arange(len(self.worlds)))
-        self.state, samples, initial_states = self._initial_states(streams)
+        self.state, samples, _ = self._beginnings(streams)
         self.set_policy_parameters(samples)
         self.checks.initial_state(self.state)
         stored_states = policy_states or {}
         self.policy_states = {}
-        for name, initial in initial_states.items():
-            policy = self.policies[name]
+        for name, policy in self.policies.items():
+            initial = functools.partial(self._initial_policy_state, name, streams)
             if name in stored_states:
                 state = policy.on_stage_start(stored_states[name], self.roles[name])
                 self.policy_states[name] = policy.on_episode_start(state, initial, all_worlds)
@@ -279,48 +282,109 @@ class Simulator:
             draws=self.draws,
         )
         self._initial_requests: tuple[Request, ...] = ()
+        self._next_states: NextStates | None = None
+        self._num_restarts = 0
 
     def set_policy_parameters(self, samples: Samples) -> None:
         """Let policies act with these samples of the parameters that differ between people."""
         self.policy_parameters = samples
         self._acting = self._parameters.resolve(samples, self._streams)
 
-    def _initial_states(self, streams: RandomStreams) -> _InitialStates:
-        """Of the worlds of the streams: see `_InitialStates`."""
-        streams = streams.child(addresses.EPISODE_START)
+    def _beginnings(self, streams: RandomStreams, policies: Collection[str] = ()) -> _Beginnings:
+        """Of the worlds of the streams, with states of these roles' policies."""
+        start = streams.child(addresses.EPISODE_START)
         people = None
         if self.population is not None:
-            people = self.population.sample_people(streams.child(addresses.POPULATION))
+            people = self.population.sample_people(start.child(addresses.POPULATION))
             self.checks.people(self.population, people)
-        state = self.environment.reset(streams.child(addresses.ENVIRONMENT), people)
-        samples = self._parameters.sample(self.environment, state, streams)
-        initial_states = {
-            name: functools.partial(
-                policy.initial_state,
-                self.roles[name],
-                self.phases,
-                streams.child(f"{addresses.POLICY}/{name}"),
-            )
-            for name, policy in self.policies.items()
-        }
-        return _InitialStates(state, samples, initial_states)
+        state = self.environment.reset(start.child(addresses.ENVIRONMENT), people)
+        samples = self._parameters.sample(self.environment, state, start)
+        policy_states = {name: self._initial_policy_state(name, streams) for name in policies}
+        return _Beginnings(state, samples, policy_states)
+
+    def _initial_policy_state(self, role: str, streams: RandomStreams) -> Any:
+        scope = streams.child(addresses.EPISODE_START).child(f"{addresses.POLICY}/{role}")
+        return self.policies[role].initial_state(self.roles[role], self.phases, scope)
+
+    def _initial_after_restart(self, role: str, restart: Restart) -> Any:
+        return self._initial_policy_state(role, restart.restarted)
 
     def _reset_worlds(self, reset_mask: Tensor) -> None:
         """Start a new episode in the worlds `reset_mask`, which is on the host."""
         worlds = reset_mask.nonzero()[:, 0]
         self.episode = self.episode + reset_mask
-        self._streams, streams = self._streams.restart(
-            worlds, self.episode[worlds], self._initial_requests
-        )
-        state, samples, initial_states = self._initial_states(streams)
-        on_device = reset_mask.to(self.device)
-        self.state = pytree.scatter(self.state, state, on_device)
-        self.set_policy_parameters(pytree.scatter(self.policy_parameters, samples, on_device))
+        episode = self.episode[worlds]
+        restart = self._streams.restart(worlds, episode, self._initial_requests)
+        self._streams = restart.streams
+        on_device, indices = reset_mask.to(self.device), worlds.to(self.device)
+        ahead = self._beginnings_ahead()
+        if ahead is None:
+            beginnings, rows = self._beginnings(restart.restarted), None
+        else:
+            rows = ahead.rows(worlds, episode, self.episode).to(self.device)
+            beginnings = ahead.tree
+        self.state = pytree.replace_rows(self.state, beginnings.state, indices, rows)
+        if beginnings.samples:
+            samples = self.policy_parameters, beginnings.samples
+            self.set_policy_parameters(pytree.replace_rows(*samples, indices, rows))
         for name, policy in self.policies.items():
+            if self._has_constant_state(name):
+                continue
+            if rows is not None and name in beginnings.policy_states:
+                prepared = beginnings.policy_states[name]
+                initial = functools.partial(pytree.take_rows, prepared, rows)
+            else:
+                initial = functools.partial(self._initial_after_restart, name, restart)
             self.policy_states[name] = policy.on_episode_start(
-                self.policy_states[name], initial_states[name], on_device
+                self.policy_states[name], initial, on_device
             )
-        self._initial_requests = streams.requests
+        self._initial_requests = restart.requests
+
+    def _has_constant_state(self, role: str) -> bool:
+        """Whether every initial state of a policy is the present state: none, or the role or
+        the layout of its observation."""
+        policy = type(self.policies[role])
+        if policy.on_episode_start is not Policy.on_episode_start:
+            return False
+        state = self.policy_states[role]
+        if state is None:
+            return policy.initial_state is Policy.initial_state
+        return state is self.roles[role] or state is self.roles[role].observation_space
+
+    def _beginnings_ahead(self) -> NextStates | None:
+        """Beginnings of the next episodes, from the second restart on if worlds restart in turns.
+
+        With them are the states of policies that consist of tensors of worlds and end with the
+        episode. None: they are too large to gain, or may not be computed ahead.
+        """
+        self._num_restarts += 1
+        if self._num_restarts == 2 and self.autoreset_mode != "disabled":
+            policies = [
+                name
+                for name, policy in self.policies.items()
+                if not policy.keeps_state
+                and not draws_from_global_state(policy)
+                and pytree.is_of_worlds(self.policy_states[name])
+            ]
+            held = self.state, self.policy_parameters, [self.policy_states[n] for n in policies]
+            if count := NextStates.num_episodes(held, len(self.worlds)):
+                beginnings = functools.partial(self._beginnings, policies=policies)
+                self._next_states = NextStates(
+                    self.worlds, count, self._streams_at_start, beginnings
+                )
+        return self._next_states
+
+    def _streams_at_start(self, worlds: Worlds, episode: Int[Tensor, " world"]) -> RandomStreams:
+        """Streams of some worlds in the first round of these episodes."""
+        assert self.seed is not None
+        return RandomStreams.of(
+            self.seed,
+            worlds,
+            stage=self.stage,
+            episode=episode,
+            device=self.device,
+            draws=self.draws,
+        )
 
     # --- properties --------------------------------------------------------------------------
 
@@ -351,17 +415,19 @@ class Simulator:
     def action_mask(
         self, role: str, num_options: action_masks.NumOptions
     ) -> Bool[Tensor, "world agent option"]:
-        """Legal options of each agent in the next phase, padded to `num_options`.
+        """Legal options of each agent in the next phase, padded to `num_options`: do not write.
 
         See `mores.sim.action_masks.pad_action_mask`.
         """
         length = sum(num_options) if isinstance(num_options, tuple) else num_options
-        blank = self._no_worlds[:, None, None].expand(-1, self.roles[role].num_agents, length)
+        size = len(self.worlds), self.roles[role].num_agents, length
+        if size not in self._all_legal:
+            self._all_legal[size] = torch.ones(size, dtype=torch.bool, device=self.device)
         space = self.phase.action_spaces.get(role)
         mask = None
         if space is not None:
             mask = self._action_mask(role, self.phase)
-        return action_masks.pad_action_mask(space, mask, num_options, blank)
+        return action_masks.pad_action_mask(space, mask, num_options, self._all_legal[size])
 
     # --- steps -------------------------------------------------------------------------------
 
@@ -418,7 +484,7 @@ class Simulator:
         terminated, truncated = self._episode_ends()
         done = terminated if truncated is self._no_worlds else terminated | truncated
         on_host = done.cpu()  # the only read of a device in a round
-        any_done = bool(on_host.any())
+        any_done = bool(on_host.numpy().any())
         final_observation = final_state = previous_reward = None
         if any_done:
             final_observation = {n: self._next_observation(n) for n in self.external}
@@ -433,7 +499,8 @@ class Simulator:
             self.finished = done if self.finished is None else self.finished | done
         if reset_mask is not None and on_host is not None:
             self._reset_worlds(on_host)
-            previous_reward = self.reward_ledger.reset_worlds(reset_mask)
+            if not self.acting_roles:  # rewards of the new episodes may come before the next turn
+                previous_reward = self.reward_ledger.reset_worlds(reset_mask)
         return _RoundEnd(
             terminated, truncated, final_observation, final_state, reset_mask, previous_reward
         )
@@ -452,7 +519,8 @@ class Simulator:
                 search = {"search": True} if self._search[name] else {}
                 output = policy.act(phase, obs, mask, self.policy_states[name], stream, **search)
                 self.checks.action(before, name, phase, mask, output, self.finished)
-                actions[name] = output.action.detach()  # no graph through later rounds
+                action = output.action  # no graph through later rounds
+                actions[name] = action.detach() if action.requires_grad else action
                 self._set_policy_state(name, output.state)
             if name in external_actions:
                 legal, projected[name] = self._project_actions(name, external_actions[name])
