@@ -83,7 +83,7 @@ def read_table(
         path: path of the file.
         columns: names of the columns to read; cells of other columns are not checked.
         csv_format: format of the file.
-        digest: digest of the content, which must match: a file that has changed is read again.
+        digest: digest of the content, which must match: a changed file is read again.
 
     Raises:
         UserError: the file cannot be read or is damaged, or lacks a column. The `path` of the error

@@ -18,8 +18,8 @@ MODULE_PREFIX = "mores_loaded_"  # of the module names of plugins
 _loaded_contents: set[tuple[str, str]] = set()  # names and digests
 
 
-def load_plugins(files: Sequence[str | Path]) -> None:
-    """Run the named Python files, each once. No other user code is imported.
+def load_plugins(files: Sequence[Any]) -> None:
+    """Run the named Python files (paths), each once. No other user code is imported.
 
     A file registers its classes with `mores.register`. Files of one name are different files if
     their paths differ.
