@@ -159,8 +159,11 @@ def optimizer_step(
     config: OptimizerConfig,
     round_number: int | Int[Tensor, ""],
     order: Int[Tensor, "model principal"] | None = None,
+    has_samples: Bool[Tensor, " model"] | None = None,
 ) -> OptimizerStep:
     """Make one optimizer step of all models, in place.
+
+    A model without samples does not move: its gradient is 0, and Adam would follow earlier ones.
 
     Args:
         train_state: the models.
@@ -168,6 +171,7 @@ def optimizer_step(
         config: optimizer settings.
         round_number: current training round, recorded for models that stop.
         order: order in which the gradients of each model's principals are projected.
+        has_samples: models that have samples in the minibatch; `None`: all.
     """
     leaves = train_state.leaves
     with torch.enable_grad():
@@ -186,18 +190,21 @@ def optimizer_step(
             gradient = combined.gradients[FLAT_NAME]
     mean_loss = loss.detach().mean(0) if len(loss) > 1 else loss.detach()[0]
     finite = mean_loss.abs() < torch.inf
+    moving = train_state.active & finite
+    if has_samples is not None:
+        moving &= has_samples
     info = config.adam.step(
         {FLAT_NAME: train_state.flat_parameters},
         {FLAT_NAME: gradient},
         train_state.optimizer_state,
-        train_state.active & finite,
+        moving,
     )
     finite &= info.finite
     if finite.is_cuda or not bool(
         finite.all()
     ):  # on an accelerator the check would wait for the device
         train_state.deactivate(~finite, round_number)
-    train_state.updates.add_(train_state.active)
+    train_state.updates.add_(moving & train_state.active)
     return OptimizerStep(mean_loss, info.grad_norm)
 
 

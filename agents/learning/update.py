@@ -144,9 +144,11 @@ def run_epochs(
                     streams.child(f"epoch {epoch}/part {part}"),
                     models_per_replicate,
                 )
-            step = optimizer_step(train_state, losses, optimizer_config, round_number, order)
-            numbers = {"loss": step.loss, "grad_norm": step.grad_norm}
-            statistics.add(numbers, _has_samples(minibatch))
+            present = _has_samples(minibatch)
+            step = optimizer_step(
+                train_state, losses, optimizer_config, round_number, order, present
+            )
+            statistics.add({"loss": step.loss, "grad_norm": step.grad_norm}, present)
     return statistics.means()
 
 
