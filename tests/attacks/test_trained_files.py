@@ -39,7 +39,7 @@ def trained() -> TrainingResult:
         (lambda tensors, metadata: metadata.update(trained_roles=[]), "unreadable"),
         (lambda tensors, metadata: metadata.update(num_episodes=0), "unreadable"),
         (lambda tensors, metadata: metadata.update(episodes=True), "unreadable"),
-        (lambda tensors, metadata: metadata.update(environment={"kind": "os:system"}), None),
+        (lambda tensors, metadata: metadata.update(environment={"kind": "lock_in:os"}), None),
         (lambda tensors, _: tensors.update({OPTIMIZER_STEP: torch.zeros(3, 5, 2)}), "incompatible"),
         (lambda tensors, _: tensors.pop(OPTIMIZER_STEP), "incompatible"),
         (lambda tensors, _: tensors.update(replicate=torch.zeros(2, 2)), "wrong_type"),

@@ -252,7 +252,7 @@ def test_agents_with_different_numbers_of_options():
         ({"payoffs": ((1.0,),)}, "wrong_shape", "payoffs"),
         ({"payoffs": [[1, 2], [3, "x"]]}, "wrong_type", "payoffs"),
         ({"payoffs": [[1, 2], [3, True]]}, "wrong_type", "payoffs"),
-        ({"payoffs": [[1, 2], [3, float("nan")]]}, "wrong_type", "payoffs"),
+        ({"payoffs": [[1, 2], [3, float("nan")]]}, "not_finite", "payoffs.1.1"),
         ({"payoffs": [[[1, 2], [3, 4]]]}, "wrong_shape", "payoffs"),
         ({"payoffs": 3}, "wrong_type", "payoffs"),
         ({"payoffs": [1, 2]}, "wrong_type", "payoffs"),
