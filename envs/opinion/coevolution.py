@@ -37,6 +37,7 @@ from mores.core.person_parameters import (
 from mores.core.policy import Policy
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Part
+from mores.core.value_checking import values_are_checked
 from mores.envs.dynamics import advice, cohorts
 from mores.envs.dynamics.audience import (
     Audience,
@@ -56,6 +57,8 @@ from mores.envs.opinion.coevolution_state import CoevolutionState
 from mores.envs.opinion.progress_challenges import Challenge
 from mores.registry.component import component
 from mores.registry.varying import PersonNumber
+
+MAX_OUTSIDE = 0.05  # share of initial values beyond the limit that is no mistake of units
 
 
 class Coevolution(Environment[CoevolutionState]):
@@ -353,8 +356,13 @@ class Coevolution(Environment[CoevolutionState]):
                 code="wrong_shape",
                 path="population",
             )
+        if values_are_checked():
+            self._check_limit(people)
         if self.audience == "group":
             check_groups(people, self._audiences.num_audiences)
+        if taken := min(people.traits.keys() & self._differing.keys(), default=""):
+            message = f"a trait has the name of the parameter {taken}: give it another name"
+            raise UserError(f"population: {message}", code="duplicate", path="population")
         people = add_parameters(people, self._differing, streams)
         rates = self.dynamics.rates_of_people(people.traits, "trait_state")
         trait_state = self.dynamics.initial_state(people.values, streams.child("person"), rates)
@@ -391,6 +399,22 @@ class Coevolution(Environment[CoevolutionState]):
                 self._num_scored_rounds, values, self.num_assistants
             ),
         )
+
+    def _check_limit(self, people: People) -> None:
+        """Refuse people of whom many would be moved to the limit, as if a scale had another unit.
+
+        Raises:
+            UserError: more than `MAX_OUTSIDE` of the values are beyond `value_limit`.
+        """
+        outside = (people.values.abs() > self.value_limit).to(torch.float64).mean().item()
+        if outside > MAX_OUTSIDE:
+            largest = people.values.abs().max().item()
+            raise UserError(
+                f"value_limit: {100 * outside:.3g} % of people's initial values are beyond "
+                f"{self.value_limit:g} and would be moved there; the largest is {largest:.4g}",
+                code="out_of_range",
+                path="value_limit",
+            )
 
     def observe(self, state: CoevolutionState, role: str, phase: str) -> Tensor:
         """See the class docstring."""

@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 import torch
 
+from mores.agents.people.normal import NormalPopulation
 from mores.agents.scripted.assistants import LinearTrend, Persuader, Silent
 from mores.core.random_streams import RandomStreams
+from mores.core.value_checking import check_values
 from mores.envs.dynamics.cohorts import Cohorts, expected_variance
 from mores.envs.dynamics.trait_state import TraitStateDynamics
 from mores.envs.dynamics.trust import Trust
 from mores.envs.opinion.coevolution import Coevolution
 from mores.sim.simulation import simulate
+from tests.refusals import refused
 
 GOAL = Persuader(goal=[1.0, 0.0], goal_weight=1.0, learning_rate=0.0)
 
@@ -141,3 +144,13 @@ def test_variance_over_generations():
     error = variance.std(ddof=1) / np.sqrt(400)
     assert abs(variance.mean() - expected) < 4 * error
     assert expected < 0.5  # clearly below the start
+
+
+def test_people_on_a_scale_beyond_the_limit_are_refused_in_checks() -> None:
+    """Elsewhere they are moved to the limit, as all values are."""
+    population = NormalPopulation(num_people=20, mean=50.0, std=5.0)
+    with check_values(), refused("out_of_range", path="value_limit"):
+        simulate(Coevolution(), population=population, rounds=1)
+    assert simulate(Coevolution(), population=population, rounds=1).state.people.values.max() == 10
+    with check_values():
+        simulate(Coevolution(value_limit=100.0), population=population, rounds=1)

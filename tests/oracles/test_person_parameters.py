@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 import mores
+from mores.agents.people.normal import NormalPopulation
 from mores.agents.scripted.assistants import Mirror
 from mores.core import pytree
 from mores.core.parameter_tensor import ParameterTensor
@@ -223,6 +224,17 @@ def test_declared_bounds_are_checked() -> None:
         add_parameters(
             people(torch.zeros(1, 2, 1)), {"x": BeyondItsBounds()}, RandomStreams.of(1, 1)
         )
+
+
+def test_a_trait_with_the_name_of_a_parameter_is_refused() -> None:
+    class Named(NormalPopulation):
+        def sample_people(self, streams: RandomStreams) -> People:
+            sampled = super().sample_people(streams)
+            return dataclasses.replace(sampled, traits={"ai_influence": sampled.values[..., 0]})
+
+    env = Coevolution(ai_influence={"kind": "uniform", "low": 0, "high": 1})
+    with refused("duplicate", path="population"):
+        simulate(env, population=Named(num_people=4), rounds=1)
 
 
 def draws_of(number: float) -> tuple[float, ...]:
