@@ -192,8 +192,8 @@ def test_interrupted(tmp_path: Path) -> None:
     check_message(err)
 
 
-@pytest.mark.cut(2)
-@pytest.mark.parametrize("arguments", [["list"], ["check", "karate"]])
+@pytest.mark.cut(3)
+@pytest.mark.parametrize("arguments", [["list"], ["check", "karate"], ["resume", "--help"]])
 def test_closed_output(arguments: list[str], tmp_path: Path) -> None:
     read, write = os.pipe()
     os.close(read)

@@ -167,6 +167,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
     except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # of rich, which prints the help
+            return PIPE_CLOSED
         print(f"mores: {describe_exception(error)}: a class ended the process", file=sys.stderr)
         return DEFECT
     except Exception as error:
