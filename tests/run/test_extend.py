@@ -98,6 +98,7 @@ def template(tmp_path_factory) -> Path:
     """A finished run to copy."""
     with pytest.MonkeyPatch.context() as patch:
         _without_report(patch)
+        patch.setattr(engine, "loaded_plugin_files", list)  # without those of other tests
         return _run(tmp_path_factory.mktemp("finished") / "run").folder
 
 

@@ -238,8 +238,8 @@ def test_report_data_omits_parameter_draws():
 def test_report_with_non_finite_values():
     data = make_report_data(make_scenario(**ARMS))
     record = data.record("both")
-    for rows in record.metrics.values():
-        rows[:, :, 2:] = np.nan
+    for metric in record.stage().metrics.data_vars.values():
+        metric.values[:, :, 2:] = np.nan
     assert set(_num_panels(data)) == {"drift", "people", "attribution", "metrics"}
     assert "“ai” (AI)" in summarize_drift(data)
 

@@ -23,7 +23,7 @@ from tests.run.small_run import problem_paths
 TEXT = """\
 name: uncertain
 about: The effect of a persuader depends on the influence of an assistant.
-env: {kind: coevolution, num_people: 30, initial_std: 0.1}
+env: {kind: coevolution, human: idealised, num_people: 30, initial_std: 0.1}
 policies: {assistant: {kind: persuader, goal: [1.0, 0.0], goal_weight: 1.0}}
 rounds: 1
 replicates: 6
@@ -59,7 +59,8 @@ def _load(folder: Path, text: str = TEXT) -> Any:
 def test_a_claim_must_hold_over_the_ranges(tmp_path):
     result = run_scenario(_load(tmp_path), tmp_path / "run", progress=False)
     # the people are near 0 and the goal at distance 1: effect = ai_influence * goal_weight
-    assert [v.status for v in result.verdicts] == ["holds", "holds", "undecided", "holds"]
+    # six replicates of unknown shape decide nothing
+    assert [v.status for v in result.verdicts] == ["undecided", "holds", "undecided", "holds"]
     over = result.verdicts[2]
     assert over.estimate.n == 39
     check_message(re.sub("[0-9.]+ to [0-9.]+", "...", over.reason))

@@ -97,7 +97,7 @@ def test_a_worker_that_dies(tmp_path, times, fails, monkeypatch):
     """After one death its cell is simulated again, after two it fails; other cells are complete."""
     plugin, marks = tmp_path / "killing.py", tmp_path / "marks"
     marks.mkdir()
-    plugin.write_text(KILLING)
+    plugin.write_text(f"{KILLING}# {times}\n")  # files of one content are read once
     monkeypatch.setattr(
         FirstRoundCheck,
         "check",
