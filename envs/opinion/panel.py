@@ -30,7 +30,7 @@ from mores.core.person_parameters import (
     person_number,
     person_parameters,
 )
-from mores.core.policy import ActionOutput, Policy
+from mores.core.policy import ActionOutput, Policy, require_observation_parts
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Part
 from mores.envs.dynamics.trait_state import TraitState, TraitStateDynamics
@@ -427,6 +427,10 @@ class Panel(Environment[PanelState]):
 
 class TruthfulAnswer(Policy):
     """Person that answers with their exact value, or the end of the scale that is nearest."""
+
+    def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> None:
+        """Refuse roles that do not observe values."""
+        require_observation_parts("truthful_answer", role, "values")
 
     def act(
         self,

@@ -148,10 +148,14 @@ class TorchRLEnv(EnvBase):
     # --- observations -------------------------------------------------------------------------
 
     def _observation_tensordict(self, turn: ExternalTurn | None) -> TensorDict:
-        """Entries of all groups; finished worlds keep their final observations."""
+        """Entries of all groups; in worlds that just finished, the final observations."""
         groups: dict[str, Any] = {}
         for role, indices in self.simulator.external.items():
             observation = self.simulator.observe(role)[:, indices]
+            if turn is not None and turn.final_observation is not None:
+                done = (turn.terminated | turn.truncated)[:, None, None]
+                final = turn.final_observation[role][:, indices]
+                observation = torch.where(done, final, observation)
             shape = (*self.batch_size, len(indices))
             false = torch.zeros(shape, dtype=torch.bool, device=self.device)
             group = {
