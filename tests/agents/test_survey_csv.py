@@ -22,7 +22,7 @@ from mores.core.random_streams import RandomStreams
 from mores.registry import make_population
 from tests.refusals import refused
 
-POLIS = Path("/work/shared/data/polis")
+POLIS = Path(__file__).resolve().parents[3] / "shared/data/polis"
 SURVEY = """\
 id,wave,care,trust,age,party,w
 a,1,1,4,30,left,1
