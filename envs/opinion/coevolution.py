@@ -360,9 +360,6 @@ class Coevolution(Environment[CoevolutionState]):
             self._check_limit(people)
         if self.audience == "group":
             check_groups(people, self._audiences.num_audiences)
-        if taken := min(people.traits.keys() & self._differing.keys(), default=""):
-            message = f"a trait has the name of the parameter {taken}: give it another name"
-            raise UserError(f"population: {message}", code="duplicate", path="population")
         people = add_parameters(people, self._differing, streams)
         rates = self.dynamics.rates_of_people(people.traits, "trait_state")
         trait_state = self.dynamics.initial_state(people.values, streams.child("person"), rates)

@@ -154,14 +154,14 @@ def refuse_parameters(owner: str, config: Config) -> None:
         raise UserError(message, code="unsupported", path=f"{owner}{path}")
 
 
-def add_parameters(
+def sample_parameters(
     people: People, parameters: Mapping[str, PersonParameter], streams: RandomStreams
-) -> People:
-    """People with a sample of each parameter among their traits, in float64.
+) -> dict[str, Float[Tensor, "world agent"]]:
+    """A sample of each parameter by path, in float64.
 
     Args:
         people: people at the start of an episode.
-        parameters: person parameters by path; the path is the name of the trait.
+        parameters: person parameters by path.
         streams: random streams of the environment or policy.
 
     Raises:
@@ -185,6 +185,24 @@ def add_parameters(
             raise UserError(message, code="not_finite", path=path)
         _check_bounds(path, values, parameter.bounds)
         sampled[path] = values.to(torch.float64)
+    return sampled
+
+
+def add_parameters(
+    people: People, parameters: Mapping[str, PersonParameter], streams: RandomStreams
+) -> People:
+    """People with a sample of each parameter among their traits, named by its path.
+
+    Args:
+        people, parameters, streams: see `sample_parameters`.
+
+    Raises:
+        UserError: see `sample_parameters`; the people have a trait with the name of a parameter.
+    """
+    if taken := min(people.traits.keys() & parameters.keys(), default=""):
+        message = f"a trait has the name of the parameter {taken}: give it another name"
+        raise UserError(f"population: {message}", code="duplicate", path="population")
+    sampled = sample_parameters(people, parameters, streams)
     return dataclasses.replace(people, traits={**people.traits, **sampled}) if sampled else people
 
 

@@ -19,9 +19,9 @@ from mores.core.people import People
 from mores.core.person_parameters import (
     PerDraw,
     PersonParameter,
-    add_parameters,
     person_parameters,
     resolve_parameters,
+    sample_parameters,
 )
 from mores.core.policy import Policy
 from mores.core.random_streams import RandomStreams
@@ -58,8 +58,7 @@ class PolicyParameters:
         for role, parameters in self._differing.items():
             agents = self._agents_as_people(role, parameters, people, streams)
             scope = streams.child(f"{addresses.POLICY}/{role}")
-            traits = add_parameters(agents, parameters, scope).traits
-            sampled[role] = {path: traits[path] for path in parameters}
+            sampled[role] = sample_parameters(agents, parameters, scope)
         return sampled
 
     def resolve(self, samples: Samples, streams: RandomStreams) -> dict[str, Policy]:
