@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mores.core.episode_slots import EmptySlots, EpisodeSlots
 from mores.core.stream_numbers import Request, WorldKeys, generate
 
 MAX_WORDS = 2**18  # of all worlds and episodes that are held
@@ -38,12 +39,10 @@ class NextEpisodes:
     """
 
     def __init__(self, keys: WorldKeys, rounds: Mapping[Request, int], count: int) -> None:
-        self._rounds, self._count = dict(rounds), count
-        self._worlds = np.repeat(np.arange(len(keys)), count)
-        self._episode = np.full(len(self._worlds), -1)  # of each slot, which is episode % count
-        self._words = np.zeros((2, len(self._worlds)), np.uint64)
+        self._rounds, self._slots = dict(rounds), EpisodeSlots(len(keys), count)
+        self._words = np.zeros((2, len(self._slots)), np.uint64)
         self._numbers = {
-            r: torch.empty(len(self._worlds), n, r.num_agents, r.width, device=keys.device)
+            r: torch.empty(len(self._slots), n, r.num_agents, r.width, device=keys.device)
             for r, n in self._rounds.items()
         }
 
@@ -84,11 +83,9 @@ class NextEpisodes:
             worlds, episode: worlds, and the episode of each.
             requests: number of rounds of each request; fewer if fewer are held.
         """
-        slots = worlds * self._count + episode % self._count
-        if (self._episode[slots] != episode).any():
-            first = keys.episode + 1
-            first[worlds] = episode
-            self._fill(keys, first)
+        if empty := self._slots.to_fill(worlds, episode, keys.episode):
+            self._fill(keys, empty)
+        slots = self._slots.of(worlds, episode)
         held = {
             r: self._numbers[r].narrow(1, 0, min(n, self._rounds[r])) for r, n in requests.items()
         }
@@ -101,19 +98,16 @@ class NextEpisodes:
         by_round = {request: part.transpose(0, 1) for request, part in numbers.items()}
         return Beginning(self._words[:, slots], by_round)
 
-    def _fill(self, keys: WorldKeys, first: np.ndarray) -> None:
-        """Generate what is missing of the episodes from `first` on."""
-        first = first[self._worlds]
-        slot = np.arange(len(self._worlds)) % self._count
-        wanted = first + (slot - first) % self._count
-        missing = (self._episode != wanted).nonzero()[0]
-        worlds, episode = self._worlds[missing], wanted[missing]
+    def _fill(self, keys: WorldKeys, empty: EmptySlots) -> None:
+        """Generate the numbers of empty slots."""
+        slots, worlds, episode = empty
         words = keys.words_of(worlds, episode)
-        self._episode[missing], self._words[:, missing] = episode, words
+        self._words[:, slots] = words
         own = dataclasses.replace(
             keys.take(worlds), episode=episode, words=words, first_round=np.zeros_like(episode)
         )
-        indices = torch.from_numpy(missing).to(keys.device)
+        indices = torch.from_numpy(slots).to(keys.device)
         new = generate(own, list(self._rounds.items()), 0)
         for request, part in zip(self._rounds, new, strict=True):
             self._numbers[request].index_copy_(0, indices, part.transpose(0, 1))
+        self._slots.hold(empty)

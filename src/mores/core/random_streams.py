@@ -105,8 +105,8 @@ class Worlds:
         draw = torch.zeros_like(self.replicate) if self.draw is None else self.draw
         return torch.stack([draw, self.replicate]).unique(dim=1, return_inverse=True)[1]
 
-    def take(self, rows: slice) -> Worlds:
-        """Some of the worlds."""
+    def take(self, rows: slice | Int[Tensor, " some"]) -> Worlds:
+        """Some of the worlds, by index."""
         draw = None if self.draw is None else self.draw[rows]
         return Worlds(self.replicate[rows], self.world[rows], draw)
 

@@ -49,7 +49,7 @@ class AgentRecorder(EpisodeRecorder):
         count = len(worlds)
         if num_worlds is not None:
             count = min(check_integer("record_worlds", num_worlds), count)
-        self._worlds = Worlds(worlds.replicate[:count], worlds.world[:count])
+        self._worlds = worlds.take(slice(count))
         self._recorder = RoundRecorder(tuple(range(1, rounds + 1)), count, num_episodes)
         self._phases = {
             role.name: [p.name for p in environment.phases if role.name in p.action_spaces]

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from mores.core import pytree
+from mores.core.episode_slots import EmptySlots, EpisodeSlots
 from mores.core.random_streams import RandomStreams, Worlds
 
 MAX_ELEMENTS = 2**20  # of tensors, of all worlds and episodes that are held
@@ -43,11 +43,8 @@ class NextStates:
         streams: Callable[[Worlds, Tensor], RandomStreams],
         initial: Callable[[RandomStreams], Tree],
     ) -> None:
-        self._count, self._streams, self._initial = count, streams, initial
-        self._worlds = np.repeat(np.arange(len(worlds)), count)
-        self._slots = np.arange(len(self._worlds)) % count  # of an episode: its number % count
-        self._addresses = worlds
-        self._episode = np.full(len(self._worlds), -1)  # of each slot
+        self._worlds, self._streams, self._initial = worlds, streams, initial
+        self._slots = EpisodeSlots(len(worlds), count)
         self.tree: Tree = None
 
     @staticmethod
@@ -71,26 +68,19 @@ class NextStates:
             episode: episode of each, on the host.
             episodes: of all worlds, on the host; later ones are computed if any is missing.
         """
-        wanted = episode.numpy()
-        rows = worlds.numpy() * self._count + wanted % self._count
-        if (self._episode[rows] != wanted).any():
-            first = episodes.numpy() + 1
-            first[worlds.numpy()] = wanted
-            self._fill(first)
-        return torch.from_numpy(rows)
+        indices, numbers = worlds.numpy(), episode.numpy()
+        if empty := self._slots.to_fill(indices, numbers, episodes.numpy()):
+            self._fill(empty)
+        return torch.from_numpy(self._slots.of(indices, numbers))
 
-    def _fill(self, first: np.ndarray) -> None:
-        """Compute what is missing of the episodes from `first` on."""
-        first = first[self._worlds]
-        wanted = first + (self._slots - first) % self._count
-        missing = (self._episode != wanted).nonzero()[0]
-        worlds, address = torch.from_numpy(self._worlds[missing]), self._addresses
-        draw = None if address.draw is None else address.draw[worlds]
-        own = Worlds(address.replicate[worlds], address.world[worlds], draw)
-        streams = self._streams(own, torch.from_numpy(wanted[missing]))
+    def _fill(self, empty: EmptySlots) -> None:
+        """Compute the trees of empty slots."""
+        worlds = self._worlds.take(torch.from_numpy(empty.worlds))
+        streams = self._streams(worlds, torch.from_numpy(empty.episode))
         with torch.no_grad():  # several restarts take from one computation
             tree = self._initial(streams)
-        if len(missing) < len(self._episode):
-            indices = torch.from_numpy(missing).to(streams.device)
+        if len(empty.slots) < len(self._slots):
+            indices = torch.from_numpy(empty.slots).to(streams.device)
             tree = pytree.replace_rows(self.tree, tree, indices)
-        self.tree, self._episode[missing] = tree, wanted[missing]
+        self.tree = tree
+        self._slots.hold(empty)
