@@ -36,7 +36,7 @@ def code_survey(columns: SurveyColumns, table: SurveyTable, csv_format: CsvForma
     """The respondents of a table.
 
     Raises:
-        UserError: a cell is refused, or nobody is left; its path is the column, or the file.
+        UserError: a cell is refused, or no respondent is left; its path is the column, or the file.
     """
     return _Coding(columns, table, csv_format).respondents()
 
@@ -64,7 +64,7 @@ class _Coding:
         """The coded survey.
 
         Raises:
-            UserError: a cell is refused, or nobody is left; its path is the column.
+            UserError: a cell is refused, or no respondent is left; its path is the column.
         """
         columns = self._columns
         for column, code in columns.where.items():

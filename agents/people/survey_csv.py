@@ -41,7 +41,7 @@ class SurveyCsvPopulation(SurveyColumns, RespondentPopulation):
 
     Raises:
         ValidationError: the file cannot be read, lacks a column or is damaged; an answer outside
-            its scale, or that is no number; a repeated id; nobody is left; more people than
+            its scale, or that is no number; a repeated id; no respondent is left; more people than
             respondents without `resample`, or weights without it.
     """
 

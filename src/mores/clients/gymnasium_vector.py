@@ -248,11 +248,10 @@ def _gymnasium_mode(mode: AutoresetMode | str) -> AutoresetMode:
 def _with_masks(
     own: Mapping[str, Tensor], metrics: Mapping[str, Tensor], valid: Bool[Tensor, " world"]
 ) -> dict[str, Any]:
-    """Tensors that nobody else has and copies of metrics; `_<name>`: the worlds where it is valid.
+    """The tensors `own` and copies of metrics; `_<name>`: the worlds where it is valid.
 
-    `own` has at least one tensor, and nobody else has `valid` either.
-
-    Every entry is another tensor: clients may write into them.
+    Every entry is another tensor, since clients may write into it: `own`, with at least one tensor,
+    and `valid` are used without a copy and must not be used elsewhere.
     """
     info: dict[str, Any] = {**own, **{name: metric.clone() for name, metric in metrics.items()}}
     first, *others = info

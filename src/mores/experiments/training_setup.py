@@ -85,7 +85,7 @@ class TrainingSetup:
         return dict(simulator.policy_states)
 
     def copy_states(self, policy_states: Mapping[str, Any]) -> dict[str, Any]:
-        """A copy of the policy states, since whoever goes on with them changes them in place.
+        """A copy of the policy states, which a simulation that goes on with them changes in place.
 
         Copied as a file is read: tensors that share memory share it again, with equal strides.
         """

@@ -229,7 +229,7 @@ class Simulator:
 
         Raises:
             UserError: it is another time, or a policy that trains, or a recorder, would see the
-                phases before that turn twice; the mask is none of `[world]`, or selects no world.
+                phases before that turn twice; the mask is not `[world]`, or selects no world.
         """
         if self.seed is None:
             raise UserError("call reset before reset_worlds", code="wrong_order")
