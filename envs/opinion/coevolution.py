@@ -23,7 +23,7 @@ from mores.core.analytic_policies import LinearTracker
 from mores.core.deterministic_sum import mean
 from mores.core.environment import Environment, Phase, Role, StepResult
 from mores.core.errors import ParameterError, UserError
-from mores.core.human import Human, HumanInRounds
+from mores.core.human import Human
 from mores.core.names import ValueNames, check_num_names, fill_num_values
 from mores.core.parameter_tensor import ParameterTensor
 from mores.core.people import People
@@ -49,6 +49,7 @@ from mores.envs.dynamics.audience import (
 from mores.envs.dynamics.cohorts import Cohorts
 from mores.envs.dynamics.history import History
 from mores.envs.dynamics.peers import Peers
+from mores.envs.dynamics.people_dynamics import PeopleDynamics
 from mores.envs.dynamics.trait_state import TraitStateDynamics
 from mores.envs.dynamics.trust import Trust
 from mores.envs.graphs.influence_graph import MAX_CLOSED_FORM, InfluenceGraph
@@ -61,7 +62,7 @@ from mores.registry.varying import PersonNumber
 MAX_OUTSIDE = 0.05  # share of initial values beyond the limit that is no mistake of units
 
 
-class Coevolution(Environment[CoevolutionState]):
+class Coevolution(PeopleDynamics, Environment[CoevolutionState]):
     """Values of people who are influenced by AI assistants, peers and external history.
 
     Description:
@@ -265,8 +266,7 @@ class Coevolution(Environment[CoevolutionState]):
             self.challenge, self.forecast_horizon, self.history, self.num_values, self.value_limit
         )
         num_audiences(self.audience, self.num_people, self.num_groups)
-        if self.trait_state is None:
-            TraitStateDynamics.check_human(self.human, self.rounds_per_year, self._human_std)
+        self.check_human()
         if self.challenge != "none" and self.audience != "everybody":
             raise ParameterError(
                 "audience",
@@ -275,25 +275,10 @@ class Coevolution(Environment[CoevolutionState]):
                 code="conflict",
             )
 
-    @functools.cached_property
-    def human_in_rounds(self) -> HumanInRounds:
-        """Parameters of `human` in rounds and value units."""
-        return self.human.in_rounds(self.rounds_per_year, self._human_std)
-
     @property
-    def _human_std(self) -> float:
-        """Standard deviation that is the unit of `human`, value units."""
+    def human_std(self) -> float:
+        """See `PeopleDynamics`."""
         return self.initial_std if self.population_std is None else self.population_std
-
-    @functools.cached_property
-    def dynamics(self) -> TraitStateDynamics:
-        """Persistence of changes of values: `trait_state`, or that of `human`."""
-        return self.trait_state or TraitStateDynamics.of_human(self.human_in_rounds)
-
-    @functools.cached_property
-    def influence(self) -> Any:
-        """`ai_influence`, or that of `human`: a number or a person parameter."""
-        return self.human_in_rounds.influence if self.ai_influence is None else self.ai_influence
 
     @functools.cached_property
     def _differing(self) -> dict[str, PersonParameter]:

@@ -22,7 +22,7 @@ from torch import Tensor
 from mores.core.deterministic_sum import mean
 from mores.core.environment import Environment, Phase, Role, StepResult
 from mores.core.errors import ParameterError, UserError
-from mores.core.human import Human, HumanInRounds
+from mores.core.human import Human
 from mores.core.people import People
 from mores.core.person_parameters import (
     PersonParameter,
@@ -33,6 +33,7 @@ from mores.core.person_parameters import (
 from mores.core.policy import ActionOutput, Policy, require_observation_parts
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Part
+from mores.envs.dynamics.people_dynamics import PeopleDynamics
 from mores.envs.dynamics.trait_state import TraitState, TraitStateDynamics
 from mores.envs.opinion import panel_statistics
 from mores.registry.component import component
@@ -62,7 +63,7 @@ class GaussianResponseModel(Protocol):
     has_scale: bool
 
 
-class Panel(Environment[PanelState]):
+class Panel(PeopleDynamics, Environment[PanelState]):
     """Survey panel of the same people in waves, with or without a persuasion experiment.
 
     Description:
@@ -161,23 +162,12 @@ class Panel(Environment[PanelState]):
         """Refuse an empty scale."""
         if self.low is not None and self.high is not None and self.low >= self.high:
             raise ParameterError(message="low must be below high", code="conflict")
-        if self.trait_state is None:
-            TraitStateDynamics.check_human(self.human, self.rounds_per_year, self.initial_std)
+        self.check_human()
 
-    @functools.cached_property
-    def human_in_rounds(self) -> HumanInRounds:
-        """Parameters of `human` in rounds and value units."""
-        return self.human.in_rounds(self.rounds_per_year, self.initial_std)
-
-    @functools.cached_property
-    def dynamics(self) -> TraitStateDynamics:
-        """Persistence of people's values: `trait_state`, or that of `human`."""
-        return self.trait_state or TraitStateDynamics.of_human(self.human_in_rounds)
-
-    @functools.cached_property
-    def influence(self) -> Any:
-        """`ai_influence`, or that of `human`: a number or a person parameter."""
-        return self.human_in_rounds.influence if self.ai_influence is None else self.ai_influence
+    @property
+    def human_std(self) -> float:
+        """See `PeopleDynamics`."""
+        return self.initial_std
 
     @functools.cached_property
     def rounds_between_waves(self) -> int:
