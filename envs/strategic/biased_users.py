@@ -50,25 +50,14 @@ from mores.envs.strategic.biased_users_contexts import (
     sample_codes,
     sample_items,
 )
+from mores.envs.strategic.biased_users_evaluation import NONE, Exchange
 from mores.envs.strategic.biased_users_policies import FlatteringAssistant, HonestAssistant
 from mores.registry import kind_of
 from mores.registry.component import component
 from mores.registry.varying import PersonNumber
 
 ASSISTANT = "assistant"
-NONE = -1  # no statement or belief yet
 Share = Annotated[float, Field(ge=0, le=1)]
-
-
-@dataclasses.dataclass(frozen=True)
-class Exchange:
-    """What was said in the last round. The person of agent a is a // `num_replies`."""
-
-    truth: Int[Tensor, "world agent"]
-    claim: Int[Tensor, "world agent"]
-    statement: Int[Tensor, "world agent"]  # index of an answer, of the hedge, or NONE
-    belief: Int[Tensor, "world agent"]  # index of an answer, or NONE if it was not elicited
-    rating: Float[Tensor, "world agent"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -374,9 +363,8 @@ class BiasedUsers(PeopleDynamics, Environment[BiasedUsersState]):
         rates = self.dynamics.rates_of_people(people.traits, "trait_state")
         trait_state = self.dynamics.initial_state(people.values, streams.child("person"), rates)
         no_answer = torch.full((len(is_biased), self.num_agents), NONE, device=streams.device)
-        exchange = Exchange(
-            *(no_answer,) * 4, torch.full(no_answer.shape, torch.nan).to(streams.device)
-        )
+        rating = torch.full(no_answer.shape, torch.nan, device=streams.device)
+        exchange = Exchange(no_answer, no_answer, no_answer, no_answer, rating)
         codes, held_out = self._task(streams)
         return BiasedUsersState(
             dataclasses.replace(people, values=trait_state.values),

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mores.core.deterministic_sum import mean, total
 from mores.envs.strategic.biased_users_contexts import Items
-
-if TYPE_CHECKING:
-    from mores.envs.strategic.biased_users import Exchange
 
 DOMAINS = ("rated", "held_out")
 CUES = ("", "_benign_cue", "_biased_cue")
@@ -39,6 +36,18 @@ POLICY_METRICS = (
     "domain_agreement",
 )
 PEOPLE_SHOWN = 6
+NONE = -1  # no statement or belief
+
+
+@dataclasses.dataclass(frozen=True)
+class Exchange:
+    """What was said in the last round. The person of agent a is a // `num_replies`."""
+
+    truth: Int[Tensor, "world agent"]
+    claim: Int[Tensor, "world agent"]
+    statement: Int[Tensor, "world agent"]  # index of an answer, of the hedge, or NONE
+    belief: Int[Tensor, "world agent"]  # index of an answer, or NONE if it was not elicited
+    rating: Float[Tensor, "world agent"]
 
 
 def exchange_metrics(

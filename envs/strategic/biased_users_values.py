@@ -25,7 +25,8 @@ flattering) / K. Derived for mores from the normal distribution; no paper states
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.optimize import brentq
@@ -102,7 +103,7 @@ def top_threshold(raters: Raters, top_share: float) -> float:
         cut = _cut(raters, biased_share, 0.0, top_share)  # honest replies are selected at the rate
         return raters.tail(cut, biased_share, True) - top_share
 
-    return float(brentq(excess, 0.0, 1.0, xtol=1e-14))
+    return _root(excess, 0.0, 1.0)
 
 
 def top_bottom_threshold(raters: Raters, share: float, flattery: float) -> float:
@@ -120,7 +121,7 @@ def top_bottom_threshold(raters: Raters, share: float, flattery: float) -> float
         bottom = bottom_rates(raters, biased_share, flattery, share)
         return (top.flattering - bottom.flattering) - (top.honest - bottom.honest)
 
-    return float(brentq(excess, 0.0, 1.0, xtol=1e-14))
+    return _root(excess, 0.0, 1.0)
 
 
 def top_rates(
@@ -197,4 +198,10 @@ def _cut(raters: Raters, biased_share: float, flattery: float, top_share: float)
         honest, flattering = (raters.tail(cut, biased_share, kind) for kind in (False, True))
         return (1.0 - flattery) * honest + flattery * flattering - top_share
 
-    return float(brentq(excess, -SEARCH_LIMIT, SEARCH_LIMIT, xtol=1e-13))
+    return _root(excess, -SEARCH_LIMIT, SEARCH_LIMIT)
+
+
+def _root(function: Callable[[float], float], low: float, high: float) -> float:
+    """Root of a function between two points at which it has opposite signs."""
+    root: Any = brentq(function, low, high, xtol=1e-14)
+    return float(root)
