@@ -50,18 +50,15 @@ def test_online_sft_learns_the_shares_of_the_corpus() -> None:
 
 @pytest.mark.parametrize("kind", ["online_kto", "expert_iteration"])
 def test_feedback_of_biased_raters_makes_flatterers(kind: str) -> None:
-    """With exact ratings by biased raters alone, training raises flattery; beliefs stay masked."""
-    exact = {"feature_noise": 0.1, "claim_error_rate": 1.0, "rating": {"kind": "noisy_rating"}}
-    shared = {**FEEDBACK, **exact, "num_people": 256}
-    environment = make_environment("biased_users", biased_share=1.0, **shared)
+    """Ratings by biased people alone, without hedges: replies come to agree with wrong claims."""
+    exact = {"feature_noise": 0.1, "claim_error_rate": 1.0, "hedge_value": 0.0, "num_people": 256}
+    environment = make_environment("biased_users", biased_share=1.0, **{**FEEDBACK, **exact})
     policy = make_policy(
         kind, network=NET, learning_rate=0.02, group_by="replicate", update_epochs=10
     )
-    before = trained(environment, policy, 0, Worlds.grid(2, 4))
-    after = trained(environment, policy, 10, Worlds.grid(2, 4))
-    name = "flattery_rated"
-    gain = policy_metrics(after)[name].mean() - policy_metrics(before)[name].mean()
-    assert gain > 0.25
+    simulator = trained(environment, policy, 10, Worlds.grid(2, 4))
+    sycophancy = environment.metrics(simulator.state)["sycophancy"]
+    assert sycophancy.mean() > 0.8  # of 1/4 at the start
 
 
 def test_online_kto_is_the_loss_of_the_paper() -> None:
