@@ -11,6 +11,7 @@ ENVIRONMENTS: dict[str, str] = {
     "pairwise_preferences": "mores.envs.feedback.pairwise_preferences:PairwisePreferences",
     "panel": "mores.envs.opinion.panel:Panel",
     "token_feedback": "mores.envs.feedback.token_feedback:TokenFeedback",
+    "weak_to_strong": "mores.envs.oversight.weak_to_strong:WeakToStrong",
 }
 ENVIRONMENT_VERSIONS: dict[str, int] = {  # in ids of clients, raised when a default changes numbers
     "coevolution": 1,
@@ -42,6 +43,8 @@ POLICIES: dict[str, str] = {
     "mean_echo": "mores.envs.opinion.scripted_policies:MeanEcho",
     "random_token": "mores.envs.feedback.random_token_policy:RandomTokenPolicy",
     "dr_mdp_planner": "mores.envs.influence.dr_mdp_planner:DRMDPPlanner",
+    "true_label": "mores.envs.oversight.weak_to_strong_policies:TrueLabel",
+    "linear_label": "mores.envs.oversight.weak_to_strong_policies:LinearLabel",
 }
 RECIPES: dict[str, str] = {
     "ppo": "mores.agents.learning.recipes.ppo:PPO",
@@ -52,6 +55,7 @@ RECIPES: dict[str, str] = {
     "expert_iteration": "mores.agents.learning.recipes.expert_iteration:ExpertIteration",
     "online_dpo": "mores.agents.learning.recipes.expert_iteration:OnlineDPO",
     "sft": "mores.agents.learning.recipes.sft:SFT",
+    "supervised": "mores.agents.learning.recipes.supervised:Supervised",
     "dpo": "mores.agents.learning.recipes.preferences:DPO",
     "ipo": "mores.agents.learning.recipes.preferences:IPO",
     "simpo": "mores.agents.learning.recipes.preferences:SimPO",

@@ -1,0 +1,1 @@
+"""Environments of oversight: supervisors who know less than those whom they supervise."""
