@@ -5,8 +5,9 @@
   (normal approximation). Twin episodes share the draws of score, success, edit, audit and routing;
   their covariance is computed exactly here, by a joint recursion over tasks.
 - A property of all k of k trainings: lower limit `k / (k + z^2)` of its share (Wilson 1927).
-- A threshold calibrated as the empirical quantile of H honest scores: its honest audit rate has
-  distribution Beta(beta H, H - beta H + 1). This error is common to all episodes of a run.
+- A threshold calibrated at the (beta H)-th highest of H honest scores: its honest audit rate has
+  distribution Beta(beta H, H - beta H + 1). This error is common to all episodes of a run. The
+  percentile that ControlArena takes lies about one rank lower.
 - ControlArena's C / (C + W) = S from A attack runs has standard deviation
   `sqrt(S (1 - S) / (A (c + w)))`.
 """
@@ -175,7 +176,7 @@ def calibrated_safety_std(
 ) -> float:
     """Standard deviation of monitoring's S_n by the calibration of its threshold.
 
-    The threshold is exceeded by beta H of H honest scores. Gauss-Legendre quadrature over the
+    The threshold is the (beta H)-th highest of H honest scores. Gauss-Legendre quadrature over the
     quantiles of the Beta distribution of its true honest audit rate.
     """
     exceeding = audit_budget * num_honest_runs
