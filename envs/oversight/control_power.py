@@ -10,6 +10,8 @@
   percentile that ControlArena takes lies about one rank lower.
 - ControlArena's C / (C + W) = S from A attack runs has standard deviation
   `sqrt(S (1 - S) / (A (c + w)))`.
+- A policy gradient tells that one kind of attack does not pay from E attacked tasks with
+  signal-to-noise ratio 1 at `E = kappa^2 c / (kappa c - B w)^2` (rare catches dominate the noise).
 """
 
 from __future__ import annotations
@@ -193,3 +195,14 @@ def control_arena_safety_std(caught: float, succeeds: float, attack_runs: int) -
     either = caught + succeeds
     ratio = caught / either
     return math.sqrt(ratio * (1 - ratio) / (attack_runs * either))
+
+
+def attacks_for_unit_signal(
+    caught: float, succeeds: float, catch_penalty: float, success_reward: float = 1.0
+) -> float:
+    """Attacked tasks at which the mean reward of an attack is one standard error from 0.
+
+    Variance kappa^2 c of the penalty alone: for catches that are rare and expensive.
+    """
+    loss = catch_penalty * caught - success_reward * succeeds
+    return catch_penalty**2 * caught / loss**2

@@ -16,13 +16,14 @@ from mores.envs.oversight import control_safety as safety
 from mores.envs.oversight import hard_budget, inspection_game, zero_sum_games
 from mores.envs.oversight.attack_selection import (
     TaskClasses,
+    class_attack_rates,
     class_game,
     class_values,
     equalized_audits,
     pooled_audits,
 )
 from mores.envs.oversight.control_setting import ControlSetting
-from mores.envs.oversight.control_values import best_response, evaluate_policy
+from mores.envs.oversight.control_values import best_response, class_best_response, evaluate_policy
 from mores.envs.oversight.score_families import SCORE_FAMILIES
 from tests.cases import FULL, scaled
 from tests.refusals import refused
@@ -74,6 +75,15 @@ def test_few_thresholds_suffice():
         < 0.81
         < frontier.optimal_defender(BASE, 10, 0.05, deferring.usefulness).safety
     )
+
+
+def test_audits_alone_are_audits_of_the_highest_scores():
+    """Both families: without loss of usefulness one threshold is best against all levels."""
+    for family in SCORE_FAMILIES:
+        world = ControlSetting(score_family=family, detectability=(4.0, 2.5, 1.0))
+        optimum = frontier.optimal_defender(world, 3, 0.03, 0.9)
+        monitoring = outcomes.trusted_monitoring(world, 0.03)
+        assert optimum.safety == pytest.approx(safety.safety(monitoring, 3), abs=2e-6)
 
 
 def test_mixture_of_edit_and_defer():
@@ -288,6 +298,12 @@ def test_attack_selection(shares, shifts, stakes, value, pooled):
     assert pooled_audits(NORMAL, classes, 0.05).worst_value == pytest.approx(pooled, abs=1e-6)
     assert class_values(NORMAL, classes, audits.audit_rates) == pytest.approx(audits.worst_value)
     assert classes.shares @ audits.audit_rates == pytest.approx(0.05)
+    rates = class_attack_rates(NORMAL, classes, audits.audit_rates)
+    one_task = [torch.tensor(x)[None] for x in rates]
+    value_of_one = class_best_response(
+        *one_task, torch.tensor(classes.shares), stakes=torch.tensor(classes.stakes)
+    ).value[0]
+    assert float(value_of_one) == pytest.approx(audits.worst_value)  # at each class as good
     if value == 0.509265:
         assert audits.audit_rates == pytest.approx([0.005814, 0.153100], abs=1e-6)
 

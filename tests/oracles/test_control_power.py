@@ -11,6 +11,7 @@ from mores.envs.oversight import control_outcomes as outcomes
 from mores.envs.oversight import control_power as power
 from mores.envs.oversight import control_safety as safety
 from mores.envs.oversight import resampling
+from mores.envs.oversight.control_setting import ControlSetting
 from tests.cases import FULL
 from tests.oracles.control_protocols import BASE, PROTOCOLS
 
@@ -141,3 +142,12 @@ def test_control_arena_ratio():
     draws = rng.multinomial(1000, [*rates, 1 - sum(rates)], size=20_000)
     ratio = draws[:, 0] / draws[:, :2].sum(1)
     assert ratio.std() == pytest.approx(stds[2], rel=0.03)
+
+
+def test_rare_catches():
+    """Audits of 1 % at random: attacks stop paying at kappa = 24.75, hard to see at 30."""
+    world = ControlSetting(detectability=(0.0,), success_chance=(0.25,))
+    outcome = outcomes.random_audit(world, 0.01)
+    assert safety.deterring_penalty(outcome) == pytest.approx(24.75)
+    rates = float(outcome.caught[0]), float(outcome.succeeds[0])
+    assert power.attacks_for_unit_signal(*rates, 30.0) == pytest.approx(3265, abs=1)

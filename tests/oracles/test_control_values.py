@@ -260,6 +260,12 @@ def test_policies_that_see_the_class():
     )
     values = evaluate_class_policy(policies, caught, succeeds, shares).success_probability
     assert values.tolist() == pytest.approx([0.845709, 0.317274], abs=1e-6)
+    for discount, lost in ((0.9, 0.0), (0.8, 0.005)):  # share of the value, exact policies
+        impatient = AttackPayoff(discount=discount)
+        option = class_best_response(caught, succeeds, shares, impatient).option
+        policy = deterministic_policy(option, 2)
+        value = evaluate_class_policy(policy, caught, succeeds, shares).success_probability
+        assert 1 - float(value) / 0.845709 == pytest.approx(lost, abs=7e-4)
     stakes = torch.tensor([1.0, 3.0]).double()
     payoff = AttackPayoff(ends_at_success=False)
     response = class_best_response(caught[:3], succeeds[:3], shares, payoff, stakes)
