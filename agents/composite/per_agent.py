@@ -172,6 +172,24 @@ class PerAgentPolicy(Learner, AutomatonPolicy):
         action = torch.cat([output.action for output in outputs], 1)
         return ActionOutput(action, self._make_state(output.state for output in outputs), extra)
 
+    def expected_action(
+        self,
+        phase: Phase,
+        observation: Float[Tensor, "world agent query size"],
+        action_mask: Bool[Tensor, "world agent query option"] | None,
+        state: PerAgentState,
+        search: bool = False,
+    ) -> Float[Tensor, "world agent query option"]:
+        """Expected actions of each policy for its agents."""
+        expected = []
+        for member, member_state in self._members_with_states(state):
+            obs = observation[:, member.agents]
+            mask = None if action_mask is None else action_mask[:, member.agents]
+            searches = search and member.policy.searches
+            each = member.policy.expected_action(phase, obs, mask, member_state, searches)
+            expected.append(each)
+        return torch.cat(expected, 1)
+
     def on_episode_start(
         self, state: PerAgentState, initial: Callable[[], PerAgentState], reset_mask: Tensor
     ) -> PerAgentState:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn import functional
 
 from mores.core.spaces import Box, Discrete, MultiDiscrete, Space
 
@@ -108,6 +109,29 @@ class ActionDistribution:
             return noisy.argmax(-1)
         parts = noisy.split(list(self.space.num_options), -1)
         return torch.stack([part.argmax(-1) for part in parts], -1)
+
+    def expected_action(
+        self,
+        dist_inputs: Float[Tensor, "*row raw"],
+        action_mask: Bool[Tensor, "*row option"] | None,
+        temperature: float = 1.0,
+    ) -> Float[Tensor, "*row raw"]:
+        """Probabilities of the options of each choice; in a box the mean before clipping.
+
+        At temperature 0 the likeliest option has probability 1.
+        """
+        if isinstance(self.space, Box):
+            return dist_inputs
+        if action_mask is not None:
+            dist_inputs = torch.where(action_mask, dist_inputs, MASKED_LOGIT)
+        space = self.space
+        sizes = [space.num_options] if isinstance(space, Discrete) else list(space.num_options)
+        parts = dist_inputs.split(sizes, -1)
+        if temperature == 0:
+            return torch.cat(
+                [functional.one_hot(x.argmax(-1), x.shape[-1]).to(x.dtype) for x in parts], -1
+            )
+        return torch.cat([(x / temperature).softmax(-1) for x in parts], -1)
 
     def unscale_action(self, action: Tensor) -> Tensor:
         """Action in units of the environment, clipped at the bounds of a box."""

@@ -324,6 +324,57 @@ class NetworkLearner(Learner):
             dataclasses.replace(state, recurrent_state=recurrent, last_decisions=last),
         )
 
+    @torch.no_grad()
+    def expected_action(
+        self,
+        phase: Phase,
+        observation: Float[Tensor, "world agent query size"],
+        action_mask: Tensor | None,
+        state: LearnerState,
+        search: bool = False,
+    ) -> Float[Tensor, "world agent query option"]:
+        """See `Policy`. Networks with a recurrent state are refused, as are searches of a tree.
+
+        Raises:
+            UserError: such a network or search; the action space differs from that of training.
+        """
+        check_action_space(state, phase)
+        obstacle = ""
+        if state.recurrent_state.shape[-1]:
+            obstacle = "its networks have a recurrent state"
+        elif search and self.search != "greedy":
+            obstacle = f"it has search: {self.search}"
+        if obstacle:
+            raise UserError(
+                f"the policy of {state.spec.role.name} cannot be evaluated on given observations: "
+                f"{obstacle}",
+                code="unsupported",
+                path=f"policies.{state.spec.role.name}",
+            )
+        stacked_model, mapping = state.spec.stacked_model, state.persistent_state.mapping
+        distribution = stacked_model.action_distributions[phase.name]
+        # Equal observations of all agents are evaluated once by each model.
+        masks = () if action_mask is None else (action_mask,)
+        shared = all(_is_expanded(x) for x in (observation, *masks))
+
+        def rows(x: Tensor) -> Tensor:  # [world, agent, query, ...] as [model, row, query, ...]
+            if shared:
+                return x[0, 0].expand(mapping.num_models, 1, *x.shape[2:])
+            return mapping.by_model(x)
+
+        by_model = rows(observation)
+        flat = by_model.flatten(1, 2)
+        raw, _, _ = stacked_model.forward_step(
+            state.persistent_state.train_state.parameters, phase.name, flat, flat[..., :0]
+        )
+        mask = None if action_mask is None else rows(action_mask).flatten(1, 2)
+        temperature = 0.0 if search else self.temperature
+        expected = distribution.expected_action(raw, mask, temperature)
+        expected = distribution.unscale_action(expected).unflatten(1, by_model.shape[1:3])
+        if shared:
+            expected = expected.expand(-1, mapping.agent_rows.shape[1], *expected.shape[2:])
+        return mapping.by_world(expected)
+
     def state_dict(self, state: LearnerState) -> Mapping[str, Tensor]:
         """Parameters by name; replicate, number, stop, update count and freezing of each model.
 
@@ -461,3 +512,8 @@ class NetworkLearner(Learner):
 def with_persistent_state(state: LearnerState, persistent_state: PersistentState) -> LearnerState:
     """The state with another persistent part."""
     return dataclasses.replace(state, persistent=pytree.Persistent(persistent_state))
+
+
+def _is_expanded(x: Tensor) -> bool:
+    """Whether all agents of all worlds have the same part of a tensor in memory."""
+    return all(x.shape[dim] == 1 or x.stride(dim) == 0 for dim in (0, 1))

@@ -60,3 +60,33 @@ class UniformRandom(Policy):
         return ActionOutput(
             torch.where(bounded, inside, torch.maximum(low, torch.minimum(free, high))), state
         )
+
+    def expected_action(
+        self,
+        phase: Phase,
+        observation: Tensor,
+        action_mask: Tensor | None,
+        state: UniformRandomState,
+        search: bool = False,
+    ) -> Tensor:
+        """Equal probabilities of the legal options; the mean action of a box."""
+        space, leading = phase.action_spaces[state.role], observation.shape[:-1]
+        if isinstance(space, (Discrete, MultiDiscrete)):
+            options = (space.num_options,) if isinstance(space, Discrete) else space.num_options
+            legal = torch.ones(*leading, sum(options), device=observation.device)
+            if action_mask is not None:
+                legal = action_mask.to(legal.dtype)
+            parts = legal.split(options, -1)
+            return torch.cat([part / part.sum(-1, keepdim=True) for part in parts], -1)
+        low, high = (limit.to(observation.device) for limit in space.limits)
+        bounded = torch.isfinite(low) & torch.isfinite(high)
+        mean = torch.where(bounded, (low + high) / 2, _clipped_normal_mean(low, high))
+        return mean.expand(*leading, -1)
+
+
+def _clipped_normal_mean(low: Tensor, high: Tensor) -> Tensor:
+    """Mean of a standard normal number that is set to the nearest bound outside `[low, high]`."""
+    normal = torch.distributions.Normal(torch.zeros_like(low), torch.ones_like(low))
+    mean = torch.exp(normal.log_prob(low)) - torch.exp(normal.log_prob(high))
+    at_low = torch.where(torch.isfinite(low), low * normal.cdf(low), 0.0)
+    return mean + at_low + torch.where(torch.isfinite(high), high * normal.cdf(-high), 0.0)

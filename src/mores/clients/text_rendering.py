@@ -16,7 +16,7 @@ MAX_NUMBERS_SHOWN = 8  # of one part of an observation
 def render_text(
     simulator: Simulator, agents: Sequence[AgentId], metrics: Mapping[str, Tensor]
 ) -> str:
-    """Text of the first world: round and phase, observations of agents, metrics.
+    """Text of the first world: round and phase, what happened in it, observations, metrics.
 
     Args:
         simulator: the simulator.
@@ -25,6 +25,8 @@ def render_text(
     """
     round_number = min(int(simulator.round[0]) + 1, simulator.rounds)
     lines = [f"round {round_number} of {simulator.rounds}, phase {simulator.phase.name}"]
+    if text := simulator.environment.render(simulator.state):
+        lines.append(text)
     for role in dict.fromkeys(agent.role for agent in agents):
         observations, space = simulator.observe(role)[0], simulator.roles[role].observation_space
         for agent in agents:

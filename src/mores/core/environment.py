@@ -102,6 +102,24 @@ class Transition:
         return self.terminated | self.truncated
 
 
+@dataclasses.dataclass(frozen=True)
+class PolicyQuery:
+    """Observations on which the policy of a role is evaluated; nothing is drawn and nobody acts.
+
+    Attributes:
+        role: the role.
+        phase: a phase in which it acts.
+        observation: one or several observations for each agent. A view expanded over worlds and
+            agents makes a learner evaluate each model once.
+        action_mask: legal options of each of them; `None`: all.
+    """
+
+    role: str
+    phase: str
+    observation: Float[Tensor, "world agent query size"]
+    action_mask: Bool[Tensor, "world agent query option"] | None = None
+
+
 class Environment(Config, ABC, Generic[State]):
     """A community simulated in many worlds: parameters as fields, pure functions of the state.
 
@@ -160,6 +178,33 @@ class Environment(Config, ABC, Generic[State]):
     @abstractmethod
     def metrics(self, state: State) -> Mapping[str, Float[Tensor, "world *agent"]]:
         """Quantities reported for each world, `[world]`, or its agents or values, `[world, n]`."""
+
+    @property
+    def policy_metric_names(self) -> tuple[str, ...]:
+        """Names of the metrics that `policy_metrics` returns."""
+        return ()
+
+    def policy_queries(self, state: State) -> Mapping[str, PolicyQuery]:
+        """Observations on which policies are evaluated for `policy_metrics`, by any name."""
+        return {}
+
+    def policy_metrics(
+        self, state: State, answers: Mapping[str, Float[Tensor, "world agent query option"]]
+    ) -> Mapping[str, Float[Tensor, "world *agent"]]:
+        """Metrics computed from what policies would do, not from what was drawn.
+
+        The exact value of a policy, say, by a recursion over all of its observations: between
+        trainings it varies, with the episodes that are played it does not.
+
+        Args:
+            state: the state.
+            answers: `Policy.expected_action` for each of `policy_queries`, by its name.
+        """
+        return {}
+
+    def render(self, state: State, world: int = 0) -> str:
+        """What happened in a world, in a few lines for a person to read. Empty: no text."""
+        return ""
 
     @property
     def metric_bounds(self) -> Mapping[str, tuple[float, float]]:

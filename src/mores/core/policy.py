@@ -83,6 +83,37 @@ class Policy(Config, ABC):
                 with `searches`; others may leave the parameter out.
         """
 
+    def expected_action(
+        self,
+        phase: Phase,
+        observation: Float[Tensor, "world agent query size"],
+        action_mask: Bool[Tensor, "world agent query option"] | None,
+        state: Any,
+        search: bool = False,
+    ) -> Float[Tensor, "world agent query option"]:
+        """Expected action on given observations. Nothing is drawn, and no state changes.
+
+        Args:
+            phase: the phase.
+            observation: one or several observations for each agent.
+            action_mask: legal options; `None`: all.
+            state: policy state.
+            search: as in `act`.
+
+        Returns:
+            For a `Discrete` space the probability of each option, for a `MultiDiscrete` one those
+            of each choice, one choice after the other; for a `Box` the mean action.
+
+        Raises:
+            UserError: the policy has no such method, or its action depends on earlier observations.
+        """
+        raise UserError(
+            f"{type(self).__name__} cannot be evaluated on given observations: it has no "
+            "expected_action",
+            code="unsupported",
+            path="policies",
+        )
+
     def on_episode_start(
         self, state: Any, initial: Callable[[], Any], reset_mask: Bool[Tensor, " world"]
     ) -> Any:

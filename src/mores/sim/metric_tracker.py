@@ -26,6 +26,7 @@ from mores.core.metric_inputs import (
     select_inputs,
     state_inputs,
 )
+from mores.sim.policy_queries import policy_metrics
 from mores.sim.round_recorder import COORDINATES
 from mores.sim.simulator import Simulator
 
@@ -90,7 +91,7 @@ def resolve_metrics(
     own = checked_metrics(environment, state, num_worlds)
     resolved = ResolvedMetrics()
     for name, spec in specs_by_name(specs).items():
-        if spec == name and name in own:
+        if spec == name and (name in own or name in environment.policy_metric_names):
             resolved[name] = None
             continue
         resolved[name] = metric = _make_metric(environment, own, spec)
@@ -104,7 +105,8 @@ def resolve_metrics(
 def known_metrics(environment: Environment[Any], own: Iterable[str]) -> list[str]:
     """Names of an environment's own metrics, of returns by role and of registered metrics."""
     returns = [f"{RETURN}{role.name}" for role in environment.roles]
-    return list(dict.fromkeys([*own, *returns, *registry.REGISTRIES["metric"]]))
+    of_policies = environment.policy_metric_names
+    return list(dict.fromkeys([*own, *of_policies, *returns, *registry.REGISTRIES["metric"]]))
 
 
 def _make_metric(
@@ -140,7 +142,9 @@ def metrics_of_state(
     if others:
         available = {**own, **state_inputs(environment, state)}
         for name, metric in resolve_metrics(environment, state, num_worlds, others).items():
-            assert metric is not None
+            if metric is None:
+                message = f"metrics: {name} is a metric of policies: use mores.simulate, mores run"
+                raise UserError(message, code="unsupported", path="metrics")
             inputs = {each: available[each] for each in metric.inputs if each in available}
             if metric.has_memory or any(metric.inputs[n] for n in metric.inputs.keys() - inputs):
                 message = f"metrics: {name} needs the whole episode: use mores.simulate, mores run"
@@ -253,10 +257,12 @@ class MetricTracker:
         Raises:
             UserError: a metric fails, or has another type or shape.
         """
-        own: Mapping[str, Tensor] = {}
-        if None in self._metrics.values():
-            environment, state = self._simulator.environment, self._simulator.state
-            own = checked_metrics(environment, state, self._num_worlds)
+        environment, own = self._simulator.environment, dict[str, Tensor]()
+        names = {name for name, metric in self._metrics.items() if metric is None}
+        if names & {*environment.policy_metric_names}:
+            own |= policy_metrics(self._simulator)
+        if names - own.keys():
+            own |= checked_metrics(environment, self._simulator.state, self._num_worlds)
         inputs = self._present_inputs(with_memory=False)
         values = {}
         for name, metric in self._metrics.items():

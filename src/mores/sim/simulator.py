@@ -399,6 +399,15 @@ class Simulator:
         return self._external_acting[self.phase_index]
 
     @property
+    def acting_policies(self) -> Mapping[str, Policy]:
+        """The policies, with the samples of those parameters that differ between people."""
+        return self._acting
+
+    def searches(self, role: str) -> bool:
+        """Whether the policy of a role decides with search."""
+        return self._search[role]
+
+    @property
     def round(self) -> Int[Tensor, " world"]:
         """Number of completed rounds of each world's episode."""
         return self._streams.round
