@@ -14,6 +14,7 @@ from mores.experiments.scenario.base_models import unknown
 from mores.experiments.scenario.figure_check import Reading
 from mores.experiments.scenario.specification import Scenario
 from mores.report.figures.figure import MetricFigure, axis_label, describe_sample
+from mores.report.figures.label_placement import wrap_name
 from mores.report.figures.plot_data import ReportData, format_interval, format_number
 from mores.report.figures.rendering import FigureSpec, PanelSpec
 from mores.report.figures.theme import LIGHT_COLORS, MARKERS, PlotStyle
@@ -23,7 +24,7 @@ Estimates = Mapping[str, Sequence[IntervalEstimate]]  # by series, one for each 
 WIDE, NARROW = (6.2, 3.8), (4.0, 3.2)  # inches: one panel, several
 DODGE = 0.12  # between series at a text on the x axis
 MAX_TICKS = 9  # x values that are ticks themselves
-MAX_LABEL_LENGTH = 9  # of texts on the x axis that stand level
+TICK_CHARACTERS = 12  # of ticks, per inch
 
 
 class Response(MetricFigure):
@@ -138,7 +139,7 @@ class Response(MetricFigure):
                 self._caption(data, by_metric),
                 panels,
                 styles if len(styles) > 1 else {},
-                NARROW if several else WIDE,
+                self._panel_size,
                 heading=self.title or " and ".join(labels.values()),
                 columns=("series", x_label, *labels.values()),
                 rows=rows,
@@ -219,6 +220,29 @@ class Response(MetricFigure):
             xs, lows, highs = zip(*((x, e.low, e.high) for x, e in bounded), strict=True)
             axes.vlines(xs, lows, highs, color=style.color, lw=1.3, zorder=2)
 
+    @property
+    def _tick_length(self) -> int:
+        """Characters that a line of a tick can have without touching the next tick."""
+        width = (NARROW if len(self.metrics) > 1 else WIDE)[0] - 0.9  # without the y axis
+        return max(1, int(TICK_CHARACTERS * width / len(self.x)))
+
+    @property
+    def _has_tilted_ticks(self) -> bool:
+        """Whether texts on the x axis are too long to stand level, in several lines."""
+        lines = [
+            line
+            for i in range(len(self.x))
+            for line in wrap_name(self._x_text(i), self._tick_length).split("\n")
+        ]
+        return max(map(len, lines)) > self._tick_length
+
+    @property
+    def _panel_size(self) -> tuple[float, float]:
+        """Width and height in inches, with space for tilted texts."""
+        width, height = NARROW if len(self.metrics) > 1 else WIDE
+        longest = max(len(self._x_text(i)) for i in range(len(self.x)))
+        return width, height + (0.03 * longest if self._has_tilted_ticks else 0.0)
+
     def _set_ticks(self, axes: Any) -> None:
         axes.set_xmargin(0.06)
         texts = [self._x_text(i) for i in range(len(self.x))]
@@ -229,8 +253,10 @@ class Response(MetricFigure):
             return
         if self.is_numeric and not self.log_x and not _are_apart(self.numbers):
             return
-        tilt = {"rotation": 25, "ha": "right"} if max(map(len, texts)) > MAX_LABEL_LENGTH else {}
-        axes.set_xticks(self.numbers, texts, **tilt)
+        if self._has_tilted_ticks:
+            axes.set_xticks(self.numbers, texts, rotation=25, ha="right")
+        else:
+            axes.set_xticks(self.numbers, [wrap_name(text, self._tick_length) for text in texts])
 
 
 def _are_apart(numbers: Sequence[float]) -> bool:

@@ -119,7 +119,7 @@ class Tradeoff(MetricFigure):
                 "",
                 self._caption(data, points),
                 [PanelSpec("", alt_text, draw)],
-                styles,
+                styles if len(styles) > 1 else {},
                 SIZE,
                 heading=self.title or f"{y_label} against {x_label[:1].lower()}{x_label[1:]}",
                 columns=("arm", "series", x_label, y_label),
@@ -183,12 +183,11 @@ class Tradeoff(MetricFigure):
         grouped = {arm for arms in self.groups.values() for arm in arms}
         labels = []
         for name, arms in self.groups.items():
-            members = [p for arm in arms for p in points if p.arm == arm]
+            members = tuple((p.x.value, p.y.value) for p in points if p.arm in arms)
             if members:
-                last = members[len(members) // 2]
-                labels.append(PointLabel(name, last.x.value, last.y.value))
+                labels.append(PointLabel(name, members))
         for p in points:
             if self.label or (self.label is None and p.arm not in grouped):
                 color_name = styles[p.series].color_name
-                labels.append(PointLabel(p.arm, p.x.value, p.y.value, color_name))
+                labels.append(PointLabel(p.arm, ((p.x.value, p.y.value),), color_name))
         return labels
