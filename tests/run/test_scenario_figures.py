@@ -59,6 +59,15 @@ def test_a_tradeoff_shows_the_recorded_means_and_intervals():
     assert not {"ai", "both"} & {*drawn}  # named by their group
 
 
+def test_points_at_the_same_place_are_rings():
+    same = {"kind": "tradeoff", "x": "rms_distance", "y": "rms_distance",
+            "series": {"one": ["ai", "both"], "two": ["ai"]}}  # fmt: skip
+    (spec,) = scenario_figures(data_with(same))
+    check_message(spec.caption)
+    (figure,) = render([spec])
+    assert "fill-opacity: 0; stroke: var(--line-1)" in figure.svgs[0]
+
+
 def test_a_response_shows_differences_that_are_paired_by_replicate():
     data = data_with(RESPONSE)
     (spec,) = scenario_figures(data)

@@ -22,7 +22,7 @@ from mores.report.figures.theme import LIGHT_COLORS, MARKERS, PlotStyle
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
 Estimates = Mapping[str, Sequence[IntervalEstimate]]  # by series, one for each x
 WIDE, NARROW = (6.2, 3.8), (4.0, 3.2)  # inches: one panel, several
-DODGE = 0.12  # between series at a text on the x axis
+SHIFTS = (4.0, 8.0)  # points between series: at numbers and at texts on the x axis
 MAX_TICKS = 9  # x values that are ticks themselves
 TICK_CHARACTERS = 12  # of ticks, per inch
 
@@ -169,6 +169,8 @@ class Response(MetricFigure):
         sentences.append(f"{text}.")
         everything = [e for by_name in by_metric.values() for es in by_name.values() for e in es]
         sentences.append(describe_sample(everything, "whiskers"))
+        if len(self.series) > 1:
+            sentences.append("Series are shifted sideways so that none hides another.")
         if any(not np.isfinite(estimate.value) for estimate in everything):
             sentences.append("Values that are not finite are not shown.")
         return " ".join(sentences)
@@ -187,8 +189,8 @@ class Response(MetricFigure):
             if self.compare_to:
                 axes.axhline(0, color=LIGHT_COLORS["axis"], linewidth=0.8)
             for i, (name, style) in enumerate(styles.items()):
-                shift = 0.0 if self.is_numeric else DODGE * (i - (len(styles) - 1) / 2)
-                self._draw_series(axes, estimates[name], style, shift)
+                place = (i - (len(styles) - 1) / 2) * SHIFTS[not self.is_numeric]
+                self._draw_series(axes, estimates[name], style, place)
             axes.set(xlabel=self.x_label, ylabel=y_label)
             axes.locator_params(axis="y", nbins=6)
             self._set_ticks(axes)
@@ -203,22 +205,20 @@ class Response(MetricFigure):
     def _draw_series(
         self, axes: Any, estimates: Sequence[IntervalEstimate], style: PlotStyle, shift: float
     ) -> None:
-        """Line, markers and whiskers of a series, in the order of x."""
+        """Line, markers and whiskers of a series in the order of x, shifted by some points."""
+        from matplotlib.transforms import ScaledTranslation
+
+        scale = axes.get_figure(root=False).dpi_scale_trans
+        transform = axes.transData + ScaledTranslation(shift / 72.0, 0.0, scale)
         pairs = sorted(zip(self.numbers, estimates, strict=True), key=lambda pair: pair[0])
-        shown = [(x + shift, e) for x, e in pairs if np.isfinite(e.value)]
-        axes.plot(
-            [x for x, _ in shown],
-            [e.value for _, e in shown],
-            **style.line,
-            marker=style.marker,
-            ms=5.5,
-            mew=0,
-            zorder=3,
-        )
-        bounded = [(x, e) for x, e in shown if np.isfinite([e.low, e.high]).all()]
-        if bounded:
-            xs, lows, highs = zip(*((x, e.low, e.high) for x, e in bounded), strict=True)
-            axes.vlines(xs, lows, highs, color=style.color, lw=1.3, zorder=2)
+        shown = [(x, e) for x, e in pairs if np.isfinite(e.value)]
+        xs, ys = [x for x, _ in shown], [e.value for _, e in shown]
+        marker = {"marker": style.marker, "ms": 5.5, "mew": 0}
+        axes.plot(xs, ys, **style.line, **marker, zorder=3, transform=transform)
+        for x, e in shown:
+            if np.isfinite([e.low, e.high]).all():
+                ends = [e.low, e.high]
+                axes.plot([x, x], ends, color=style.color, lw=1.3, zorder=2, transform=transform)
 
     @property
     def _tick_length(self) -> int:
