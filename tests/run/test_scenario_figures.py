@@ -80,8 +80,17 @@ def test_a_response_shows_differences_that_are_paired_by_replicate():
         assert row[:2] == ["without", format_number(x)]
         mean = float(row[2].split()[0].replace("−", "-"))
         assert mean == pytest.approx((values[0] - values[1]).mean(), abs=0.01)
-    for svg in render([spec])[0].svgs:
-        assert "initial deviation" in svg
+    from matplotlib.figure import Figure as Canvas
+
+    axes = Canvas().subplots()
+    spec.panels[0].draw(axes)
+    (low, high), (left, right) = axes.get_ylim(), axes.get_xlim()
+    assert left < 0.0 < 0.5 < right
+    estimates = [
+        data.estimate("rms_distance", *arms, at_round=2)
+        for arms in (("twin", "ai"), ("friends", "both"))
+    ]
+    assert all(low < each.low < each.high < high for each in estimates)
 
 
 @pytest.mark.parametrize(

@@ -182,8 +182,11 @@ class Response(MetricFigure):
     def _panel(
         self, title: str, label: str, estimates: Estimates, styles: Mapping[str, PlotStyle]
     ) -> PanelSpec:
-        y_label = self.y_label or ("difference" if self.compare_to and title else label)
-        y_label += " (difference)" if self.compare_to and not (self.y_label or title) else ""
+        y_label = self.y_label or label
+        if isinstance(self.compare_to, str) and not self.y_label:
+            y_label += f" minus {self.compare_to}"
+        elif self.compare_to and not self.y_label:
+            y_label += " (difference)"
 
         def draw(axes: Any) -> None:
             if self.compare_to:
@@ -192,8 +195,9 @@ class Response(MetricFigure):
                 place = (i - (len(styles) - 1) / 2) * SHIFTS[not self.is_numeric]
                 self._draw_series(axes, estimates[name], style, place)
             axes.set(xlabel=self.x_label, ylabel=y_label)
-            axes.locator_params(axis="y", nbins=6)
             self._set_ticks(axes)
+            axes.autoscale_view()
+            axes.locator_params(axis="y", nbins=6)
 
         texts = [
             f"{name} at {self._x_text(i)}: {format_interval(estimate)}"
@@ -215,8 +219,10 @@ class Response(MetricFigure):
         xs, ys = [x for x, _ in shown], [e.value for _, e in shown]
         marker = {"marker": style.marker, "ms": 5.5, "mew": 0}
         axes.plot(xs, ys, **style.line, **marker, zorder=3, transform=transform)
+        axes.update_datalim(list(zip(xs, ys, strict=True)))  # a transform of its own is left out
         for x, e in shown:
             if np.isfinite([e.low, e.high]).all():
+                axes.update_datalim([(x, e.low), (x, e.high)])
                 ends = [e.low, e.high]
                 axes.plot([x, x], ends, color=style.color, lw=1.3, zorder=2, transform=transform)
 
