@@ -1,1 +1,1 @@
-"""Environments of oversight: supervisors who know less than those whom they supervise."""
+"""Environments of oversight: AI control, and weak supervisors of stronger students."""
