@@ -2,12 +2,12 @@
 
 Saturating accuracy `A(n) = 1 - exp(-n / tau)`. A party that pays `c` for a unit of length wants
 `n* = tau ln(1 / (c tau))` and nothing if `c >= 1 / tau`. With a user's reading cost and an
-operator's price, linear welfare pays their mean; `sqrt(U L)` has no closed form, and its first-order
-condition is solved numerically.
+operator's price, linear welfare pays their mean; `sqrt(U L)` has no closed form, and the zero of
+its derivative is found numerically.
 
 Length windows of GTAlign (arXiv 2510.08872): `w sigmoid(k (n - low)) sigmoid(k (high - n))` less
 `price n`. The window has its largest value in its middle. It is positive at length 0, and convex
-below `low`. If `low` is far from 0, the optimum therefore jumps to 0 as the price rises, and between
+below `low`. If `low` is far from 0, the optimum therefore jumps to 0 as the price rises. Between
 two prices both the long answer and no answer are local optima: a learner that follows the gradient
 stays where it started (hysteresis).
 
@@ -18,7 +18,8 @@ optimizer writes less at higher prices holds by construction.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.optimize import brentq, minimize_scalar
@@ -58,7 +59,7 @@ def cobb_douglas_length(scale: float, reading_cost: float, price: float) -> floa
     low, high = sorted((optimal_length(scale, reading_cost), optimal_length(scale, price)))
     if low == high:
         return low
-    return float(brentq(slope, low, high, xtol=1e-12))
+    return float(brentq(slope, low, high, xtol=1e-12))  # type: ignore[arg-type]
 
 
 class WindowPrices(NamedTuple):
@@ -68,7 +69,7 @@ class WindowPrices(NamedTuple):
         zero_from: no answer is a local optimum from this price on: the slope at length 0.
         jump: the best answer and no answer are equally good.
         long_until: the long answer is a local optimum up to this price: the steepest slope.
-        jump_length: length of the best answer at `jump`; 0: the length falls without a jump.
+        jump_length: length of the best answer at `jump`; 0: the length falls continuously.
     """
 
     zero_from: float
@@ -102,21 +103,12 @@ def window_prices(window: LengthWindow) -> WindowPrices:
     def mean_slope(length: float) -> float:
         return (window_value(window, length) - start) / length
 
-    def refine(function: object, values: list[float]) -> tuple[float, float]:
-        index = int(np.argmax(values))
-        low, high = grid[max(index - 1, 0)], grid[min(index + 1, len(grid) - 1)]
-        found = minimize_scalar(
-            lambda x: -function(x),  # type: ignore[operator]
-            bounds=(low, high),
-            method="bounded",
-            options={"xatol": 1e-12},
-        )
-        return float(found.x), float(-found.fun)
+    def refine(function: Callable[[float], float]) -> tuple[float, float]:
+        index = int(np.argmax([function(float(x)) for x in grid]))
+        return _maximum(function, grid[max(index - 1, 0)], grid[min(index + 1, len(grid) - 1)])
 
-    jump_length, jump = refine(mean_slope, [mean_slope(float(x)) for x in grid])
-    _, steepest = refine(
-        lambda x: window_slope(window, x), [window_slope(window, float(x)) for x in grid]
-    )
+    jump_length, jump = refine(mean_slope)
+    _, steepest = refine(lambda length: window_slope(window, length))
     if jump <= zero_from or jump_length <= 2 * grid[0]:
         return WindowPrices(zero_from, zero_from, max(zero_from, steepest), 0.0)
     return WindowPrices(zero_from, jump, steepest, jump_length)
@@ -128,10 +120,15 @@ def optimal_window_length(window: LengthWindow, price: float) -> float:
     values = [window_value(window, float(n)) - price * n for n in grid]
     index = int(np.argmax(values))
     low, high = grid[max(index - 1, 0)], grid[min(index + 1, len(grid) - 1)]
-    found = minimize_scalar(
-        lambda n: price * n - window_value(window, n),
-        bounds=(low, high),
-        method="bounded",
-        options={"xatol": 1e-12},
+    length, value = _maximum(lambda n: window_value(window, n) - price * n, low, high)
+    return length if value > values[0] + 1e-15 else 0.0
+
+
+def _maximum(function: Callable[[float], float], low: float, high: float) -> tuple[float, float]:
+    """Place and value of the maximum of a function with one maximum in an interval."""
+    options = {"xatol": 1e-12}
+    bounds = (float(low), float(high))
+    found: Any = minimize_scalar(
+        lambda x: -function(x), bounds=bounds, method="bounded", options=options
     )
-    return float(found.x) if -found.fun > values[0] + 1e-15 else 0.0
+    return float(found.x), float(-found.fun)

@@ -62,12 +62,12 @@ def pareto_set(points: Points) -> Bool[np.ndarray, " point"]:
     """Points that no other point dominates: at least as good for both, better for one."""
     as_good = (points[:, None] >= points).all(-1)  # first index: the dominating point
     better = (points[:, None] > points).any(-1)
-    return ~(as_good & better).any(0)
+    return np.asarray(~(as_good & better).any(0))
 
 
 def epsilon_dominates(first: Points, second: Points, epsilon: float) -> Bool[np.ndarray, "a b"]:
     """Which points of `first` are, up to `epsilon`, as good as which of `second` for both."""
-    return (first[:, None] >= second - epsilon).all(-1)
+    return np.asarray((first[:, None] >= second - epsilon).all(-1))
 
 
 def epsilon_coverage(points: Points, frontier: Points, epsilon: float) -> float:
@@ -113,15 +113,15 @@ def nash_product_argmax(
     every cell somebody is worse off than in disagreement.
     """
     gains = points - np.array(disagreement)
-    rational = np.flatnonzero((gains >= 0).all(1))
-    if not len(rational):
+    rational = [index for index, gain in enumerate(gains) if (gain >= 0).all()]
+    if not rational:
         return None
 
     def order(index: int) -> tuple[float, float, float]:
-        user, assistant = gains[index]
+        user, assistant = gains[index].tolist()
         return user * assistant, user + assistant, user
 
-    return int(max(rational, key=order))
+    return max(rational, key=order)
 
 
 def price_shift(points: Points, shift: float, shares: Sequence[float]) -> Points:

@@ -13,18 +13,18 @@ people are those of the current episode; metrics of the grid are those of fixed 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional
 
 from mores.core.deterministic_sum import mean, total
 from mores.core.environment import PolicyQuery
 from mores.envs.strategic.payoff_matrices import asymmetry_score
 from mores.envs.strategic.welfare_functions import CobbDouglas
 from mores.envs.strategic.welfare_optimum import COARSE_LENGTHS, act_values, best_act, posterior
+from mores.envs.strategic.welfare_parameters import NUM_CELLS, WelfareParameters, WelfareState
 from mores.envs.strategic.welfare_task import (
     ACTS,
     ANSWER_AND_ASK,
@@ -33,9 +33,6 @@ from mores.envs.strategic.welfare_task import (
     Costs,
     type_and_act,
 )
-
-if TYPE_CHECKING:
-    from mores.envs.strategic.welfare_game import WelfareGame, WelfareState
 
 NUM_COSTS = 64
 ELEMENTS_PER_USER = 8 * COARSE_LENGTHS * 2 * 2 * NUM_ACTS
@@ -81,7 +78,7 @@ class Assistants(NamedTuple):
     words: Float[Tensor, "*shape act"]
 
 
-def queries(game: WelfareGame, state: WelfareState) -> dict[str, PolicyQuery]:
+def queries(game: WelfareParameters, state: WelfareState) -> dict[str, PolicyQuery]:
     """Observations on which both policies are evaluated."""
     costs = game.costs(state)
     writing = _writing_costs(game, state.cue)
@@ -92,18 +89,15 @@ def queries(game: WelfareGame, state: WelfareState) -> dict[str, PolicyQuery]:
     both = _join(cues, people.expand(-1, -1, 2, -1))
     grid = _grid(game, state.cue)
     points = _join(grid[:, :1], grid[:, 1:])[None, None]
-    found = {
+    return {
         "write": PolicyQuery("user", "write", user),
         **_assistant_queries(game, "people", both, state.cue.shape),
         **_assistant_queries(game, "grid", points, state.cue.shape),
     }
-    if game.estimates_payoffs:
-        found["estimate"] = PolicyQuery("assistant", "estimate", both)
-    return found
 
 
 def metrics(
-    game: WelfareGame, state: WelfareState, answers: Mapping[str, Tensor]
+    game: WelfareParameters, state: WelfareState, answers: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     """Exact metrics of each world, means over users.
 
@@ -119,7 +113,7 @@ def metrics(
     exact_optimal_decision_share: share of points and cues at which the likeliest act is the
     optimal one.  exact_words_by_price: expected words at each price, mean over costs.
     exact_price_rank_correlation: Spearman's rank correlation of price and these words.
-    exact_estimate_error, exact_asymmetry_score: of the mean payoff estimates, mean over cues.
+    exact_estimate_error, exact_asymmetry_score: of the mean payoff estimates, over cues and acts.
     """
     costs = game.costs(state)
     users = _user_values(game, state, answers["write"][..., 1])
@@ -164,8 +158,9 @@ def metrics(
     }
     result |= _grid_metrics(game, mean(users.vague_share, 1), answers)
     if game.estimates_payoffs:
-        estimates = answers["estimate"].clamp(-2.0, 2.0)
-        error = estimates - game.task.payoff_matrix(game.answer_words, cue_costs)
+        estimates = answers["people compose"][..., -NUM_CELLS:].clamp(-2.0, 2.0)
+        truth = game.task.payoff_matrix(game.answer_words, costs.expand_right(1))
+        error = estimates - truth
         result["exact_estimate_error"] = mean(mean((error * error).flatten(2), 2), 1).sqrt()
         result["exact_asymmetry_score"] = mean(mean(asymmetry_score(estimates), 2), 1)
     return result
@@ -182,12 +177,12 @@ class _NetUtility(NamedTuple):
     best: Float[Tensor, "world agent"]
 
 
-def _user_values(game: WelfareGame, state: WelfareState, definite: Tensor) -> _Users:
+def _user_values(game: WelfareParameters, state: WelfareState, definite: Tensor) -> _Users:
     costs = _writing_costs(game, state.cue)[:, 0]
     return _Users(1.0 - mean(definite, 2), definite, costs)
 
 
-def _net_utility(game: WelfareGame, users: _Users, utility: Tensor) -> _NetUtility:
+def _net_utility(game: WelfareParameters, users: _Users, utility: Tensor) -> _NetUtility:
     """Utility minus the cost of writing: of these users, and of the best response."""
     gain = (utility[..., 0] - utility[..., 1])[..., None] - users.costs  # of writing definitely
     achieved = utility[..., 1] + mean(users.definite * gain, 2)
@@ -195,7 +190,7 @@ def _net_utility(game: WelfareGame, users: _Users, utility: Tensor) -> _NetUtili
 
 
 def _grid_metrics(
-    game: WelfareGame, vague_share: Tensor, answers: Mapping[str, Tensor]
+    game: WelfareParameters, vague_share: Tensor, answers: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     """Metrics on the grid; agents share a model, or the first one stands for all."""
     prices, delays = len(game.grid_prices), len(game.grid_delay_costs)
@@ -236,18 +231,18 @@ def rank_correlation_with_order(x: Float[Tensor, "*shape number"]) -> Float[Tens
 
 
 def _assistants(
-    game: WelfareGame, answers: Mapping[str, Tensor], name: str, shape: tuple[int, ...]
+    game: WelfareParameters, answers: Mapping[str, Tensor], name: str, shape: tuple[int, ...]
 ) -> Assistants:
     """What the assistant does at points of a shape, `[world, agent, *shape, act]`."""
     probability = answers[name].unflatten(2, shape)
     if not game.choose_length:
         return Assistants(probability, torch.full_like(probability, game.answer_words))
-    words = answers[f"{name} length"].clamp(0.0, game.max_words)
-    return Assistants(probability, words.unflatten(2, (*shape, NUM_ACTS))[..., 0])
+    words = answers[f"{name} compose"][..., 0].clamp(0.0, game.max_words)
+    return Assistants(probability, words.unflatten(2, (*shape, NUM_ACTS)))
 
 
 def _assistant_queries(
-    game: WelfareGame, name: str, points: Tensor, shape: tuple[int, ...]
+    game: WelfareParameters, name: str, points: Tensor, shape: tuple[int, ...]
 ) -> dict[str, PolicyQuery]:
     """Queries for acts and lengths at points `[world, agent, point, size]` before any act.
 
@@ -258,29 +253,28 @@ def _assistant_queries(
         acts = torch.arange(NUM_ACTS, device=points.device) != ANSWER_AND_ASK
         mask = acts.expand(*shape, points.shape[2], -1)
     found = {name: PolicyQuery("assistant", "respond", points.expand(*shape, -1, -1), mask)}
-    if game.choose_length:
+    if game.composes:
         one_hot = torch.eye(NUM_ACTS, device=points.device)
         leading = (*points.shape[:-1], NUM_ACTS)
-        before = points[..., None, :-NUM_ACTS].expand(*leading, -1)
+        before = points[..., None, :].expand(*leading, -1)
         after = torch.cat([before, one_hot.expand(*leading, -1)], -1).flatten(2, 3)
         after = after.expand(*shape, -1, -1)
-        found[f"{name} length"] = PolicyQuery("assistant", "length", after)
+        found[f"{name} compose"] = PolicyQuery("composer", "compose", after)
     return found
 
 
 def _join(cue: Tensor, costs: Tensor) -> Tensor:
     """Observations of an assistant before it acts."""
-    joined = torch.cat([cue.expand(*costs.shape[:-1], -1), costs], -1)
-    return functional.pad(joined, (0, NUM_ACTS))
+    return torch.cat([cue.expand(*costs.shape[:-1], -1), costs], -1)
 
 
-def _writing_costs(game: WelfareGame, like: Tensor) -> Float[Tensor, "cost 1"]:
+def _writing_costs(game: WelfareParameters, like: Tensor) -> Float[Tensor, "cost 1"]:
     """Midpoints of equal intervals of the costs of writing definitely."""
     steps = torch.arange(NUM_COSTS, dtype=like.dtype, device=like.device)
     return ((steps + 0.5) * (game.max_writing_cost / NUM_COSTS))[:, None]
 
 
-def _grid(game: WelfareGame, like: Tensor) -> Float[Tensor, "point 4"]:
+def _grid(game: WelfareParameters, like: Tensor) -> Float[Tensor, "point 4"]:
     """Cue, cost of a turn, cost of reading and price of all points: price, then turn, then cue."""
     prices = like.new_tensor(game.grid_prices)
     delays = like.new_tensor(game.grid_delay_costs)

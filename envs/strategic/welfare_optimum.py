@@ -80,20 +80,22 @@ def act_values(
     """
     shape = torch.broadcast_shapes(probability_vague.shape, *(x.shape for x in costs))
     probability_vague = probability_vague.expand(shape)
-    low, high = lengths
-    step = torch.linspace(0.0, 1.0, COARSE_LENGTHS, device=probability_vague.device)
-    words = (low + (high - low) * step)[:, None].expand(-1, NUM_ACTS)
-    width = (high - low) / (COARSE_LENGTHS - 1)
-    fine = torch.linspace(-1.0, 1.0, FINE_LENGTHS, device=probability_vague.device)[:, None]
-    for search in range(3):
+
+    def best_of(words: Tensor) -> ActValues:
         value = expected_welfare(task, welfare, probability_vague, words, costs)
         best = value.max(-2, keepdim=True)
-        middle = words.expand(value.shape).gather(-2, best.indices)
-        if low == high or search == 2:
-            break
-        words = (middle + width * fine).clamp(low, high)
+        return ActValues(best.values, words.expand(value.shape).gather(-2, best.indices))
+
+    low, high = lengths
+    num_lengths = 1 if low == high else COARSE_LENGTHS
+    step = torch.linspace(0.0, 1.0, num_lengths, device=probability_vague.device)
+    best = best_of((low + (high - low) * step)[:, None].expand(-1, NUM_ACTS))
+    fine = torch.linspace(-1.0, 1.0, FINE_LENGTHS, device=probability_vague.device)[:, None]
+    width = (high - low) / (COARSE_LENGTHS - 1)
+    for _ in range(0 if low == high else 2):
+        best = best_of((best.words + width * fine).clamp(low, high))
         width = 2 * width / (FINE_LENGTHS - 1)
-    return ActValues(best.values[..., 0, :], middle[..., 0, :])
+    return ActValues(best.value[..., 0, :], best.words[..., 0, :])
 
 
 def best_act(

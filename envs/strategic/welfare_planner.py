@@ -1,25 +1,32 @@
-"""Assistant that maximizes the expected welfare of every conversation exactly."""
+"""Assistant and composer that maximize the expected welfare of every conversation exactly."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
 import torch
+from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
 from mores.core.spaces import Box
 from mores.core.welfare import Welfare
-from mores.envs.strategic.welfare_optimum import LengthChoice, act_values, best_act, posterior
+from mores.envs.strategic.welfare_optimum import (
+    ActValues,
+    LengthChoice,
+    act_values,
+    best_act,
+    posterior,
+)
 from mores.envs.strategic.welfare_policies import ScriptedAssistant
 from mores.envs.strategic.welfare_task import Costs, WelfareTask
 from mores.registry.component import component
 
 
 class WelfarePlanner(ScriptedAssistant):
-    """Assistant with the exact optimum for a known share of vague requests.
+    """Exact optimum, as assistant or composer, for a known share of vague requests.
 
-    Its payoff estimates are the true payoffs at `task_words`.
+    Payoff estimates are the true payoffs at `task_words`.
     """
 
     task: WelfareTask = Field(default=WelfareTask(), description="task of the environment")
@@ -35,21 +42,27 @@ class WelfarePlanner(ScriptedAssistant):
         default=2.0, ge=0, description="length of answers in payoff estimates, hundred words"
     )
 
-    def decide(self, phase: str, observation: Tensor, space: Box) -> Tensor:
-        """The optimal act and length at the observed cue and costs."""
-        costs = Costs(
-            *(space.read(observation, name)[..., 0] for name in ("delay_cost", "reading_cost")),
-            space.read(observation, "price")[..., 0],
-        )
-        if phase == "estimate":
-            return self.task.payoff_matrix(self.task_words, costs)
-        share = observation.new_full((), self.vague_share)
-        by_cue = posterior(share, self.cue_accuracy)
+    def choose_act(self, observation: Tensor, space: Box) -> Int[Tensor, "*shape"]:
+        """The optimal act at the observed cue and costs."""
+        return best_act(self._values(observation, space).value, self.can_ask)[1]
+
+    def compose(self, part: str, observation: Tensor, space: Box) -> Float[Tensor, "*shape size"]:
+        """The optimal length after the observed act, or the true payoffs."""
+        if part == "payoffs":
+            return self.task.payoff_matrix(self.task_words, observed_costs(observation, space))
+        chosen = space.read(observation, "act").argmax(-1, keepdim=True)
+        return self._values(observation, space).words.gather(-1, chosen)
+
+    def _values(self, observation: Tensor, space: Box) -> ActValues:
+        by_cue = posterior(observation.new_full((), self.vague_share), self.cue_accuracy)
         cue = (space.read(observation, "cue")[..., 0] > 0.5).to(torch.int64)
-        lengths = LengthChoice(self.shortest, self.longest)
-        values = act_values(self.task, self.welfare, by_cue[cue], costs, lengths)
-        if phase == "respond":
-            return best_act(values.value, self.can_ask)[1]
-        act = space.read(observation, "act")
-        chosen = act.argmax(-1, keepdim=True)  # the first act before any was chosen
-        return values.words.gather(-1, chosen)
+        costs, lengths = observed_costs(observation, space), (self.shortest, self.longest)
+        return act_values(self.task, self.welfare, by_cue[cue], costs, LengthChoice(*lengths))
+
+
+def observed_costs(observation: Tensor, space: Box) -> Costs:
+    """Costs of the people in an observation."""
+    delay, reading, price = (
+        space.read(observation, name)[..., 0] for name in ("delay_cost", "reading_cost", "price")
+    )
+    return Costs(delay, reading, price)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
+from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
@@ -14,6 +15,7 @@ from mores.core.errors import UserError
 from mores.core.policy import ActionOutput, Policy, require_observation_parts
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box
+from mores.envs.strategic.welfare_parameters import NUM_CELLS
 from mores.envs.strategic.welfare_task import ACTS
 
 ActName = Literal["direct", "clarify", "answer_and_ask"]
@@ -59,48 +61,69 @@ class ThresholdWriter(Policy):
         return functional.one_hot((cost < self.threshold).to(torch.int64), 2).to(observation.dtype)
 
 
-class ScriptedAssistant(Policy):
-    """Base of assistants that decide by a fixed rule. A subclass says how, for each phase."""
+class AssistantLayout(NamedTuple):
+    """What an assistant or composer observes, and what it decides: parts of a composer's action."""
 
-    def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> Box:
-        """Layout of the observation; requires cue, costs and act of a conversation."""
-        if role.name != "assistant":
+    observation: Box
+    parts: tuple[str, ...]
+
+
+class ScriptedAssistant(Policy):
+    """Base of assistants and composers that decide by a fixed rule; a subclass has the rule."""
+
+    def initial_state(
+        self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams
+    ) -> AssistantLayout:
+        """Layout of observation and action; requires cue and costs of a conversation."""
+        if role.name not in ("assistant", "composer"):
             raise UserError(
-                f"{type(self).__name__} plays the role assistant; the role is {role.name}",
+                f"{type(self).__name__} plays assistant or composer; the role is {role.name}",
                 code="unsupported",
                 path=f"policies.{role.name}",
             )
-        parts = ("cue", "delay_cost", "reading_cost", "price", "act")
+        parts = ("cue", "delay_cost", "reading_cost", "price")
         require_observation_parts(type(self).__name__, role, *parts)
-        return role.observation_space
+        spaces = [phase.action_spaces.get(role.name) for phase in phases]
+        composed = [tuple(space.parts) for space in spaces if isinstance(space, Box)]
+        return AssistantLayout(role.observation_space, composed[0] if composed else ())
 
-    def decide(self, phase: str, observation: Tensor, space: Box) -> Tensor:
-        """Index of the act, length in hundred words `[..., 1]`, or payoff estimates `[..., 12]`."""
+    def choose_act(self, observation: Tensor, space: Box) -> Int[Tensor, "*shape"]:
+        """Index of the act."""
         raise NotImplementedError
+
+    def compose(self, part: str, observation: Tensor, space: Box) -> Float[Tensor, "*shape size"]:
+        """Length in hundred words (part `words`), or payoff estimates (part `payoffs`)."""
+        raise NotImplementedError
+
+    def _decide(self, observation: Tensor, state: AssistantLayout) -> Tensor:
+        space = state.observation
+        if not state.parts:
+            return self.choose_act(observation, space)
+        return torch.cat([self.compose(part, observation, space) for part in state.parts], -1)
 
     def act(
         self,
         phase: Phase,
         observation: Tensor,
         action_mask: Tensor | None,
-        state: Box,
+        state: AssistantLayout,
         streams: RandomStreams,
         search: bool = False,
     ) -> ActionOutput:
-        """The decision of the phase."""
-        return ActionOutput(self.decide(phase.name, observation, state), state)
+        """The decision of the role."""
+        return ActionOutput(self._decide(observation, state), state)
 
     def expected_action(
         self,
         phase: Phase,
         observation: Tensor,
         action_mask: Tensor | None,
-        state: Box,
+        state: AssistantLayout,
         search: bool = False,
     ) -> Tensor:
         """The same: nothing is random."""
-        decision = self.decide(phase.name, observation, state)
-        if phase.name != "respond":
+        decision = self._decide(observation, state)
+        if state.parts:
             return decision
         return functional.one_hot(decision, len(ACTS)).to(observation.dtype)
 
@@ -112,12 +135,13 @@ class CueAssistant(ScriptedAssistant):
     on_vague: ActName = Field(default="clarify", description="act at a vague cue")
     words: float = Field(default=2.0, ge=0, description="length of an answer, hundred words")
 
-    def decide(self, phase: str, observation: Tensor, space: Box) -> Tensor:
+    def choose_act(self, observation: Tensor, space: Box) -> Int[Tensor, "*shape"]:
         """See the fields."""
-        if phase == "respond":
-            is_vague = space.read(observation, "cue")[..., 0] > 0.5
-            acts = (ACTS.index(self.on_definite), ACTS.index(self.on_vague))
-            return torch.where(is_vague, acts[1], acts[0])
-        size = 1 if phase == "length" else 12
-        value = self.words if phase == "length" else 0.0
+        is_vague = space.read(observation, "cue")[..., 0] > 0.5
+        on_definite, on_vague = ACTS.index(self.on_definite), ACTS.index(self.on_vague)
+        return torch.where(is_vague, on_vague, on_definite)
+
+    def compose(self, part: str, observation: Tensor, space: Box) -> Float[Tensor, "*shape size"]:
+        """`words`; zeros as payoffs."""
+        size, value = (1, self.words) if part == "words" else (NUM_CELLS, 0.0)
         return observation.new_full((*observation.shape[:-1], size), value)

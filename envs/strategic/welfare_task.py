@@ -146,7 +146,10 @@ class WelfareTask(Config):
         lost = self.accuracy_definite - self.accuracy_vague
         first = (self.accuracy_definite - lost * stays_vague) * self.length_factor(words)
         if draws is not None:
-            first, second = ((draws[0] < first).to(words.dtype), (draws[1] < second).to(words.dtype))
+            first, second = (
+                (draws[0] < first).to(words.dtype),
+                (draws[1] < second).to(words.dtype),
+            )
         replies = asks * is_vague * (1.0 - first)
         accuracy = first + replies * second
         total_words = words * (1.0 + replies)

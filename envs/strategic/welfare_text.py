@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
+from torch import Tensor
+
+from mores.envs.strategic.welfare_parameters import WelfareParameters, WelfareState
 from mores.envs.strategic.welfare_task import ACTS
-
-if TYPE_CHECKING:
-    from mores.envs.strategic.welfare_game import WelfareGame, WelfareState
 
 MAX_ROWS = 8
 PHRASES = {
@@ -17,7 +17,9 @@ PHRASES = {
 }
 
 
-def describe(game: WelfareGame, state: WelfareState, world: int) -> str:
+def describe(
+    game: WelfareParameters, state: WelfareState, metrics: Mapping[str, Tensor], world: int
+) -> str:
     """A table of the first conversations of a world, and the means of all of them."""
     requests = int(state.requests[world])
     if not requests and not bool((state.act[world] >= 0).any()):
@@ -41,7 +43,7 @@ def describe(game: WelfareGame, state: WelfareState, world: int) -> str:
         )
     if game.num_users > MAX_ROWS:
         lines.append(f"      ... and {game.num_users - MAX_ROWS} more users")
-    mean = {name: float(x[world]) for name, x in game.metrics(state).items()}
+    mean = {name: float(x[world]) for name, x in metrics.items()}
     lines.append(
         f"mean: U {mean['user_utility']:.3f}, L {mean['assistant_utility']:.3f}, welfare "
         f"{mean['welfare']:.3f}, {100 * mean['words']:.0f} words, "

@@ -15,7 +15,7 @@ clarifies at a vague cue and else answers directly, `k* = (2 a - 1) delta + (1 -
 that always answers directly, `k* = D`. As `delta < D`, help makes users vague.
 
 Equilibria with the acts direct and clarify: everyone is vague and the assistant always clarifies,
-for every a; and the one that follows the cue, if and only if `P(vague | definite cue) <= delta / D`.
+for every a; and the one that follows the cue, exactly if `P(vague | definite cue) <= delta / D`.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def cue_equilibrium_accuracy(request: Request) -> float:
     def excess(a: float) -> float:
         return vague_at_definite_cue(request, a) - clarify_threshold(request)
 
-    return float(brentq(excess, 0.5, 1.0, xtol=1e-14))
+    return float(brentq(excess, 0.5, 1.0, xtol=1e-14))  # type: ignore[arg-type]
 
 
 def expected_act(request: Request, mu: float, act: str) -> tuple[float, float]:
