@@ -8,6 +8,7 @@ ENVIRONMENTS: dict[str, str] = {
     "dr_mdp": "mores.envs.influence.dr_mdp:DRMDP",
     "lock_in": "mores.envs.opinion.lock_in:LockIn",
     "matrix_game": "mores.envs.strategic.matrix_game:MatrixGame",
+    "welfare_game": "mores.envs.strategic.welfare_game:WelfareGame",
     "pairwise_preferences": "mores.envs.feedback.pairwise_preferences:PairwisePreferences",
     "panel": "mores.envs.opinion.panel:Panel",
     "token_feedback": "mores.envs.feedback.token_feedback:TokenFeedback",
@@ -37,6 +38,9 @@ POLICIES: dict[str, str] = {
     "truthful_report": "mores.envs.opinion.lock_in:TruthfulReport",
     "fixed_share_principal": "mores.envs.strategic.moral_hazard:FixedSharePrincipal",
     "best_response_agent": "mores.envs.strategic.moral_hazard:BestResponseAgent",
+    "threshold_writer": "mores.envs.strategic.welfare_policies:ThresholdWriter",
+    "cue_assistant": "mores.envs.strategic.welfare_policies:CueAssistant",
+    "welfare_planner": "mores.envs.strategic.welfare_planner:WelfarePlanner",
     "advocate": "mores.envs.opinion.panel:Advocate",
     "truthful_answer": "mores.envs.opinion.panel:TruthfulAnswer",
     "truthful": "mores.envs.opinion.scripted_policies:Truthful",
@@ -81,6 +85,13 @@ GRAPHS: dict[str, str] = {
     "karate_club": "mores.envs.graphs.karate_club:KarateClub",
     "networkx": "mores.envs.graphs.networkx_generator:NetworkxGenerator",
     "permuted": "mores.envs.graphs.homophily:PermutedHomophily",
+}
+WELFARE_FUNCTIONS: dict[str, str] = {
+    "assistant_only": "mores.envs.strategic.welfare_functions:AssistantOnly",
+    "user_only": "mores.envs.strategic.welfare_functions:UserOnly",
+    "linear": "mores.envs.strategic.welfare_functions:Linear",
+    "cobb_douglas": "mores.envs.strategic.welfare_functions:CobbDouglas",
+    "minimum": "mores.envs.strategic.welfare_functions:Minimum",
 }
 CHANNELS: dict[str, str] = {
     "best_option": "mores.agents.channels.choices:BestOption",

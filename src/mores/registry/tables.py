@@ -177,6 +177,7 @@ REGISTRIES: dict[str, Registry] = {
             "mores.core.graph:GraphSource",
             adapter="mores.envs.graphs.graph_function:adapt",
         ),
+        Registry("welfare", entries.WELFARE_FUNCTIONS, "mores.core.welfare:Welfare"),
         Registry("channel", entries.CHANNELS, "mores.core.channel:Channel"),
         Registry(
             "metric",
