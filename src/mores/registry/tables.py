@@ -177,6 +177,11 @@ REGISTRIES: dict[str, Registry] = {
             "mores.core.graph:GraphSource",
             adapter="mores.envs.graphs.graph_function:adapt",
         ),
+        Registry(
+            "contract_game",
+            entries.CONTRACT_GAMES,
+            "mores.envs.strategic.contract_games.game:ContractGame",
+        ),
         Registry("channel", entries.CHANNELS, "mores.core.channel:Channel"),
         Registry(
             "metric",
