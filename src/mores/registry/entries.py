@@ -4,6 +4,7 @@ from __future__ import annotations
 
 ENVIRONMENTS: dict[str, str] = {
     "coevolution": "mores.envs.opinion.coevolution:Coevolution",
+    "contracts": "mores.envs.strategic.contracts:Contracts",
     "moral_hazard": "mores.envs.strategic.moral_hazard:MoralHazard",
     "dr_mdp": "mores.envs.influence.dr_mdp:DRMDP",
     "lock_in": "mores.envs.opinion.lock_in:LockIn",
@@ -41,6 +42,7 @@ POLICIES: dict[str, str] = {
     "threshold_writer": "mores.envs.strategic.welfare_policies:ThresholdWriter",
     "cue_assistant": "mores.envs.strategic.welfare_policies:CueAssistant",
     "welfare_planner": "mores.envs.strategic.welfare_planner:WelfarePlanner",
+    "contract_solution": "mores.envs.strategic.contract_games.game:ContractSolution",
     "advocate": "mores.envs.opinion.panel:Advocate",
     "truthful_answer": "mores.envs.opinion.panel:TruthfulAnswer",
     "truthful": "mores.envs.opinion.scripted_policies:Truthful",
@@ -92,6 +94,15 @@ WELFARE_FUNCTIONS: dict[str, str] = {
     "linear": "mores.envs.strategic.welfare_functions:Linear",
     "cobb_douglas": "mores.envs.strategic.welfare_functions:CobbDouglas",
     "minimum": "mores.envs.strategic.welfare_functions:Minimum",
+}
+CONTRACT_GAMES: dict[str, str] = {
+    "cheap_talk": "mores.envs.strategic.contract_games.cheap_talk:CheapTalk",
+    "inspection": "mores.envs.strategic.contract_games.inspection:Inspection",
+    "limited_commitment": "mores.envs.strategic.moral_hazard:MoralHazard",
+    "limited_liability": "mores.envs.strategic.contract_games.limited_liability:LimitedLiability",
+    "linear": "mores.envs.strategic.contract_games.linear:Linear",
+    "off_switch": "mores.envs.strategic.contract_games.off_switch:OffSwitch",
+    "screening": "mores.envs.strategic.contract_games.screening:Screening",
 }
 CHANNELS: dict[str, str] = {
     "best_option": "mores.agents.channels.choices:BestOption",
