@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 ENVIRONMENTS: dict[str, str] = {
+    "biased_users": "mores.envs.strategic.biased_users:BiasedUsers",
     "coevolution": "mores.envs.opinion.coevolution:Coevolution",
     "contracts": "mores.envs.strategic.contracts:Contracts",
     "moral_hazard": "mores.envs.strategic.moral_hazard:MoralHazard",
@@ -48,6 +49,9 @@ POLICIES: dict[str, str] = {
     "truthful": "mores.envs.opinion.scripted_policies:Truthful",
     "mean_echo": "mores.envs.opinion.scripted_policies:MeanEcho",
     "random_token": "mores.envs.feedback.random_token_policy:RandomTokenPolicy",
+    "honest_assistant": "mores.envs.strategic.biased_users_policies:HonestAssistant",
+    "flattering_assistant": "mores.envs.strategic.biased_users_policies:FlatteringAssistant",
+    "cue_dependent_assistant": "mores.envs.strategic.biased_users_policies:CueDependentAssistant",
     "dr_mdp_planner": "mores.envs.influence.dr_mdp_planner:DRMDPPlanner",
     "true_label": "mores.envs.oversight.weak_to_strong_policies:TrueLabel",
     "linear_label": "mores.envs.oversight.weak_to_strong_policies:LinearLabel",
@@ -60,6 +64,8 @@ RECIPES: dict[str, str] = {
     "grao": "mores.agents.learning.recipes.policy_gradients:GRAO",
     "expert_iteration": "mores.agents.learning.recipes.expert_iteration:ExpertIteration",
     "online_dpo": "mores.agents.learning.recipes.expert_iteration:OnlineDPO",
+    "online_kto": "mores.agents.learning.recipes.online_feedback:OnlineKTO",
+    "online_sft": "mores.agents.learning.recipes.online_feedback:OnlineSFT",
     "sft": "mores.agents.learning.recipes.sft:SFT",
     "supervised": "mores.agents.learning.recipes.supervised:Supervised",
     "dpo": "mores.agents.learning.recipes.preferences:DPO",
@@ -138,6 +144,7 @@ METRICS: dict[str, str] = {
 NETWORKS: dict[str, str] = {
     "mlp": "mores.agents.learning.networks.encoders:MLP",
     "gru": "mores.agents.learning.networks.encoders:GRU",
+    "routed_mlp": "mores.agents.learning.networks.routed:RoutedMLP",
     "transformer": "mores.agents.learning.networks.transformer:Transformer",
 }
 PERSON_PARAMETERS: dict[str, str] = {
