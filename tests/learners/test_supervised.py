@@ -82,7 +82,7 @@ def test_confidence_loss(c: float) -> None:
         weak[model, ..., 1] = count / number
         weak[model, ..., 0] = 1 - count / number
     batch = batch.replace(target_weight=weak)
-    loss = soft_target_loss(out, batch, confidence_weight=c)
+    loss = soft_target_loss(out, batch, confidence_weight=c).detach()
     for model in range(2):
         valid = batch.mask[model, :, 0]
         logits = out.require("logits", "test")[model, valid, 0].detach().numpy()
@@ -94,7 +94,7 @@ def test_share_of_the_students_choices_equals_that_of_the_weak_labels() -> None:
     """With c = 1 the target is hard: option 1 on the weak labels' share of the items."""
     out, batch = binary(seed=4, samples=101)
     logits = out.require("logits", "test").detach()
-    loss = soft_target_loss(out, batch, confidence_weight=1.0)
+    loss = soft_target_loss(out, batch, confidence_weight=1.0).detach()
     share = float(batch.require("target_weight", "test")[0, ..., 1].mean())
     order = logits[0, :, 0, 0].argsort()
     number = int(np.ceil(share * 100))
