@@ -289,7 +289,13 @@ class WeakToStrong(Environment[WeakToStrongState]):
 
     def _index(self, role: str, device: torch.device) -> Int[Tensor, " agent"]:
         """Item of each agent."""
-        return torch.tensor(self.item_of_agent[role], device=device)
+        if (role, device) not in self._indices:
+            self._indices[role, device] = torch.tensor(self.item_of_agent[role], device=device)
+        return self._indices[role, device]
+
+    @functools.cached_property
+    def _indices(self) -> dict[tuple[str, torch.device], Tensor]:
+        return {}
 
     def step(
         self,
