@@ -107,7 +107,7 @@ def test_product_loss() -> None:
     target = p**2 * np.maximum(weak[0, :, 0].numpy(), 1e-6) ** 0.5
     target /= target.sum(1, keepdims=True)
     expected = -(target * np.log(p)).sum(1).mean()
-    assert float(loss[0]) == pytest.approx(expected, abs=1e-9)
+    assert loss[0].item() == pytest.approx(expected, abs=1e-9)
     (gradient,) = torch.autograd.grad(loss.sum(), logits)  # of the cross-entropy alone
     np.testing.assert_allclose(gradient[0, :, 0].numpy(), -target / 40, atol=1e-12)
 

@@ -8,7 +8,7 @@ Two modifications of a weak supervisor's labels by the student's own probabiliti
 gradient through p:
 
     confidence   w = (1 - c) weak + c 1[option chosen by the student]
-    product      w ~ p^strong_exponent weak^weak_exponent,  normalized to the sum of the weak weights
+    product      w ~ p^strong_exponent weak^weak_exponent,  with the sum of the weak weights
 
 The student chooses among two options those that exceed a threshold, the quantile of p over the
 batch at which the share of each option equals its share of the weak labels, so that the student
