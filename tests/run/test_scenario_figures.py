@@ -93,6 +93,18 @@ def test_a_response_shows_differences_that_are_paired_by_replicate():
     assert all(low < each.low < each.high < high for each in estimates)
 
 
+def test_panels_of_a_response_may_share_their_range():
+    from matplotlib.figure import Figure as Canvas
+
+    (spec,) = scenario_figures(data_with({**RESPONSE, "share_y": True}))
+    ranges = []
+    for panel in spec.panels:
+        axes = Canvas().subplots()
+        panel.draw(axes)
+        ranges.append(axes.get_ylim())
+    assert ranges[0] == ranges[1]
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -45,6 +45,9 @@ class Response(MetricFigure):
         description="arm that is subtracted: one for all, or by series one or a list by x",
     )
     log_x: bool = Field(default=False, description="logarithmic x axis")
+    share_y: bool = Field(
+        default=False, description="the same range of y in all panels, for metrics to compare"
+    )
 
     @model_validator(mode="after")
     def _check_lengths(self) -> Response:
@@ -123,8 +126,11 @@ class Response(MetricFigure):
         first = next(iter(self.series.values()))[0]
         labels = {metric: axis_label(data, metric, first) for metric in self.metrics}
         several = len(self.metrics) > 1
+        y_range = self._shared_range(by_metric) if self.share_y else None
         panels = [
-            self._panel(labels[metric] if several else "", labels[metric], estimates, styles)
+            self._panel(
+                labels[metric] if several else "", labels[metric], estimates, styles, y_range
+            )
             for metric, estimates in by_metric.items()
         ]
         rows = [
@@ -179,8 +185,26 @@ class Response(MetricFigure):
         value = self.x[index]
         return value if isinstance(value, str) else format_number(value)
 
+    def _shared_range(self, by_metric: Mapping[str, Estimates]) -> tuple[float, float] | None:
+        """Limits of y that contain every interval; None if nothing is finite."""
+        everything = [e for by_name in by_metric.values() for es in by_name.values() for e in es]
+        ends = np.array([end for e in everything for end in (e.low, e.value, e.high)])
+        ends = ends[np.isfinite(ends)]
+        if self.compare_to:
+            ends = np.append(ends, 0.0)
+        if not len(ends):
+            return None
+        low, high = float(ends.min()), float(ends.max())
+        margin = 0.05 * (high - low or 1.0)
+        return low - margin, high + margin
+
     def _panel(
-        self, title: str, label: str, estimates: Estimates, styles: Mapping[str, PlotStyle]
+        self,
+        title: str,
+        label: str,
+        estimates: Estimates,
+        styles: Mapping[str, PlotStyle],
+        y_range: tuple[float, float] | None = None,
     ) -> PanelSpec:
         y_label = self.y_label or label
         if isinstance(self.compare_to, str) and not self.y_label:
@@ -197,6 +221,8 @@ class Response(MetricFigure):
             axes.set(xlabel=self.x_label, ylabel=y_label)
             self._set_ticks(axes)
             axes.autoscale_view()
+            if y_range is not None:
+                axes.set_ylim(*y_range)
             axes.locator_params(axis="y", nbins=6)
 
         texts = [
