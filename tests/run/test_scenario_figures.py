@@ -137,6 +137,23 @@ def test_one_replicate_and_values_that_are_not_finite():
     assert ">both<" not in figure.svgs[0]
 
 
+def test_exact_values_have_no_interval_of_shares():
+    """A value of 1 in every replicate is not a share of 8 outcomes if nothing was sampled."""
+    figure = {"kind": "response", "x": [0], "y": "policy_profit", "series": {"all": ["main"]}}
+    env = {"kind": "contracts", "game": {"kind": "limited_liability"}}
+    scenario = make_scenario(env=env, metrics=["policy_profit", "profit"], figures=[figure])
+    data = make_report_data(scenario)
+    ones = np.ones((8, 1, len(ROUNDS)))
+    metrics = make_metrics({"policy_profit": ones, "profit": ones}, Worlds.of(8), ROUNDS)
+    (name,) = data.records
+    record = replace(data.records[name], stages=(StageResult("rollout", metrics, {}),))
+    data = replace(data, records={name: record})
+    assert data.estimate("policy_profit", "main").low == 1.0
+    assert data.estimate("profit", "main").low < 0.7
+    (spec,) = scenario_figures(data)
+    check_message(spec.caption)
+
+
 class Own(Figure):
     """A figure of a user."""
 

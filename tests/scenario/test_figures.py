@@ -65,6 +65,7 @@ def test_a_wrong_tradeoff_is_one_line_with_its_location(
         ("x: [0, 2]", "x: [2, 2]", "x", "duplicate"),
         ("y: drift", "y: [drift, drif]", "y.1", "unknown_name"),
         ("y: drift", "y: drift, log_x: true", "log_x", "conflict"),
+        ("y: drift", "y: drift, y_label: [one, two]", "y_label", "wrong_shape"),
         ("y: drift", "y: drift, compare_to: stil", "compare_to", "unknown_name"),
         ("y: drift", "y: drift, compare_to: {al: still}", "compare_to.al", "unknown_name"),
         ("y: drift", "y: drift, compare_to: {all: [still]}", "compare_to.all", "wrong_shape"),
@@ -131,9 +132,15 @@ def test_readings_of_a_users_figure_are_checked(
     monkeypatch.setitem(REGISTRIES["figure"], "own_figure", Own)
     text = with_figure(good, "{kind: own_figure, metric: drif}")
     assert [(p, c) for _, p, c in located(refusal(text))] == [("figures.0.metric", "unknown_name")]
-    monkeypatch.setattr(Own, "readings", lambda self, scenario: [1 / 0])
+
+    def fail(self: Own, scenario: Scenario) -> None:
+        raise UserError("needs two arms", code="missing")
+
+    monkeypatch.setattr(Own, "readings", fail)
     text = with_figure(good, "{kind: own_figure}")
-    assert [(p, c) for _, p, c in located(refusal(text))] == [("figures.0", "failed")]
+    assert [(p, c) for _, p, c in located(refusal(text))] == [("figures.0", "missing")]
+    monkeypatch.setattr(Own, "readings", lambda self, scenario: ["drift"])
+    assert [(p, c) for _, p, c in located(refusal(text))] == [("figures.0", "wrong_type")]
 
 
 def test_only_a_figure_can_be_registered() -> None:

@@ -44,6 +44,9 @@ class Response(MetricFigure):
         default=None,
         description="arm that is subtracted: one for all, or by series one or a list by x",
     )
+    y_label: str | Names = Field(  # pyright: ignore[reportIncompatibleVariableOverride]
+        default="", description="label of the y axis; of a list, titles of the panels"
+    )
     log_x: bool = Field(default=False, description="logarithmic x axis")
     share_y: bool = Field(
         default=False, description="the same range of y in all panels, for metrics to compare"
@@ -55,6 +58,9 @@ class Response(MetricFigure):
             if isinstance(value, str) == self.is_numeric:
                 message = "has numbers and texts: give one or the other"
                 raise ParameterError("x", index, message=message, code="wrong_type")
+        if not isinstance(self.y_label, str) and len(self.y_label) != len(self.metrics):
+            message = f"has {len(self.y_label)} titles for {len(self.metrics)} metrics"
+            raise ParameterError("y_label", message=message, code="wrong_shape")
         for name, arms in self.series.items():
             self._check_length(arms, "series", name)
         references = self.compare_to if isinstance(self.compare_to, dict) else {}
@@ -125,6 +131,8 @@ class Response(MetricFigure):
         }
         first = next(iter(self.series.values()))[0]
         labels = {metric: axis_label(data, metric, first) for metric in self.metrics}
+        if not isinstance(self.y_label, str):
+            labels = dict(zip(self.metrics, self.y_label, strict=True))
         several = len(self.metrics) > 1
         y_range = self._shared_range(by_metric) if self.share_y else None
         panels = [
@@ -206,15 +214,15 @@ class Response(MetricFigure):
         styles: Mapping[str, PlotStyle],
         y_range: tuple[float, float] | None = None,
     ) -> PanelSpec:
-        y_label = self.y_label or label
-        if isinstance(self.compare_to, str) and not self.y_label:
-            y_label += f" minus {self.compare_to}"
-        elif self.compare_to and not self.y_label:
-            y_label += " (difference)"
+        y_label = self.y_label if isinstance(self.y_label, str) else ""
+        if isinstance(self.compare_to, str) and not y_label:
+            y_label = f"{label} minus {self.compare_to}"
+        elif self.compare_to and not y_label:
+            y_label = f"{label} (difference)"
+        elif not (y_label or title):
+            y_label = label
 
         def draw(axes: Any) -> None:
-            if self.compare_to:
-                axes.axhline(0, color=LIGHT_COLORS["axis"], linewidth=0.8)
             for i, (name, style) in enumerate(styles.items()):
                 place = (i - (len(styles) - 1) / 2) * SHIFTS[not self.is_numeric]
                 self._draw_series(axes, estimates[name], style, place)
@@ -223,6 +231,9 @@ class Response(MetricFigure):
             axes.autoscale_view()
             if y_range is not None:
                 axes.set_ylim(*y_range)
+            low, high = axes.get_ylim()
+            if low < 0.0 < high or self.compare_to:
+                axes.axhline(0, color=LIGHT_COLORS["axis"], linewidth=0.8)
             axes.locator_params(axis="y", nbins=6)
 
         texts = [
@@ -230,7 +241,8 @@ class Response(MetricFigure):
             for name, each in estimates.items()
             for i, estimate in enumerate(each)
         ]
-        return PanelSpec(title, f"{y_label} by {self.x_label or 'x'}. {'; '.join(texts)}.", draw)
+        name = y_label or label
+        return PanelSpec(title, f"{name} by {self.x_label or 'x'}. {'; '.join(texts)}.", draw)
 
     def _draw_series(
         self, axes: Any, estimates: Sequence[IntervalEstimate], style: PlotStyle, shift: float
