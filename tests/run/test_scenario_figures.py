@@ -198,7 +198,9 @@ def test_labels_do_not_overlap(seed: int):
     area = (0.0, 0.0, 540.0, 340.0)
     markers = rng.uniform((30, 25), (510, 315), size=(25, 2))
     sizes = rng.uniform((40, 9), (95, 28), size=(25, 2))
-    places = place_labels(sizes, [*markers[:, None]], markers, np.zeros((0, 4)), area)
+    places = place_labels(
+        sizes, [*markers[:, None]], markers, np.full(25, 4.0), np.zeros((0, 4)), area
+    )
     boxes = places.boxes
     assert (boxes[:, :2] >= -1e-9).all() and (boxes[:, 2:] <= np.array(area[2:]) + 1e-9).all()
     assert (boxes[:, 2:] - boxes[:, :2] >= sizes).all()
