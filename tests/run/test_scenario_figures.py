@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure as Canvas
 
 from mores.analysis.intervals import estimate
 from mores.core.random_streams import Worlds
@@ -80,8 +81,6 @@ def test_a_response_shows_differences_that_are_paired_by_replicate():
         assert row[:2] == ["without", format_number(x)]
         mean = float(row[2].split()[0].replace("−", "-"))
         assert mean == pytest.approx((values[0] - values[1]).mean(), abs=0.01)
-    from matplotlib.figure import Figure as Canvas
-
     axes = Canvas().subplots()
     spec.panels[0].draw(axes)
     (low, high), (left, right) = axes.get_ylim(), axes.get_xlim()
@@ -93,9 +92,17 @@ def test_a_response_shows_differences_that_are_paired_by_replicate():
     assert all(low < each.low < each.high < high for each in estimates)
 
 
-def test_panels_of_a_response_may_share_their_range():
-    from matplotlib.figure import Figure as Canvas
+def test_analytic_values_are_dashed():
+    figure = {"kind": "response", "x": [0.0, 0.5], "y": "rms_distance", "analytic": "rms_distance",
+              "series": {"without": ["twin", "friends"]}}  # fmt: skip
+    (spec,) = scenario_figures(data_with(figure))
+    check_message(spec.caption)
+    axes = Canvas().subplots()
+    spec.panels[0].draw(axes)
+    assert any((np.asarray(line.get_ydata()) == 1.0).all() for line in axes.get_lines())
 
+
+def test_panels_of_a_response_may_share_their_range():
     (spec,) = scenario_figures(data_with({**RESPONSE, "share_y": True}))
     ranges = []
     for panel in spec.panels:

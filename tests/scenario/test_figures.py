@@ -65,6 +65,8 @@ def test_a_wrong_tradeoff_is_one_line_with_its_location(
         ("x: [0, 2]", "x: [2, 2]", "x", "duplicate"),
         ("y: drift", "y: [drift, drif]", "y.1", "unknown_name"),
         ("y: drift", "y: drift, log_x: true", "log_x", "conflict"),
+        ("y: drift", "y: drift, analytic: drift", "analytic", "unknown_name"),
+        ("y: drift", "y: [drift, mean_value], analytic: drift", "analytic", "conflict"),
         ("y: drift", "y: drift, y_label: [one, two]", "y_label", "wrong_shape"),
         ("y: drift", "y: drift, compare_to: stil", "compare_to", "unknown_name"),
         ("y: drift", "y: drift, compare_to: {al: still}", "compare_to.al", "unknown_name"),

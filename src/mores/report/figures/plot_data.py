@@ -122,6 +122,16 @@ class ReportData:
             return IntervalEstimate(found.value, found.value, found.value, len(values), method)
         return found
 
+    def analytic_value(
+        self, name: str, arm: str, stage: str | None = None, at_round: int | None = None
+    ) -> float:
+        """An analytic value of an arm's environment; the arguments as of `estimate`."""
+        chosen, rounds = stage_and_round(
+            self.scenario, self._quantity(name, arm, None, stage, at_round)
+        )
+        value = np.asarray(self.record(arm).stage(chosen.name).analytic_values[name])
+        return float(value[rounds] if value.ndim else value)
+
     def _is_exact(self, metric: str, arm: str) -> bool:
         """Whether a metric is computed from the policies, without sampling their actions."""
         if arm not in self._exact_metrics:

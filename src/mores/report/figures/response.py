@@ -13,18 +13,16 @@ from mores.core.errors import ParameterError
 from mores.experiments.scenario.base_models import unknown
 from mores.experiments.scenario.figure_check import Reading
 from mores.experiments.scenario.specification import Scenario
-from mores.report.figures.figure import MetricFigure, axis_label, describe_sample
-from mores.report.figures.label_placement import wrap_name
+from mores.report.figures.figure import MetricFigure, axis_label, describe_sample, label_axes
 from mores.report.figures.plot_data import ReportData, format_interval, format_number
 from mores.report.figures.rendering import FigureSpec, PanelSpec
 from mores.report.figures.theme import LIGHT_COLORS, MARKERS, PlotStyle
+from mores.report.figures.value_ticks import ValueTicks
 
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
 Estimates = Mapping[str, Sequence[IntervalEstimate]]  # by series, one for each x
 WIDE, NARROW = (6.2, 3.8), (4.0, 3.2)  # inches: one panel, several
 SHIFTS = (4.0, 8.0)  # points between series: at numbers and at texts on the x axis
-MAX_TICKS = 9  # x values that are ticks themselves
-TICK_CHARACTERS = 12  # of ticks, per inch
 
 
 class Response(MetricFigure):
@@ -44,6 +42,9 @@ class Response(MetricFigure):
         default=None,
         description="arm that is subtracted: one for all, or by series one or a list by x",
     )
+    analytic: str | None = Field(
+        default=None, description="analytic value of the environment, a dashed line by series"
+    )
     y_label: str | Names = Field(  # pyright: ignore[reportIncompatibleVariableOverride]
         default="", description="label of the y axis; of a list, titles of the panels"
     )
@@ -61,6 +62,9 @@ class Response(MetricFigure):
         if not isinstance(self.y_label, str) and len(self.y_label) != len(self.metrics):
             message = f"has {len(self.y_label)} titles for {len(self.metrics)} metrics"
             raise ParameterError("y_label", message=message, code="wrong_shape")
+        if self.analytic is not None and (self.compare_to or len(self.metrics) > 1):
+            message = "needs one metric, and no compare_to"
+            raise ParameterError("analytic", message=message, code="conflict")
         for name, arms in self.series.items():
             self._check_length(arms, "series", name)
         references = self.compare_to if isinstance(self.compare_to, dict) else {}
@@ -111,7 +115,8 @@ class Response(MetricFigure):
             metric_path = ("y",) if isinstance(self.y, str) else ("y", number)
             for name, arms in self.series.items():
                 for index, arm in enumerate(arms):
-                    yield self.reading(metric, arm, metric_path, "series", name, index)
+                    reading = self.reading(metric, arm, metric_path, "series", name, index)
+                    yield reading._replace(analytic=self.analytic)
                     if (reference := self.reference(name, index)) is not None:
                         path = self._reference_path(name, index)
                         yield self.reading(metric, reference, metric_path, *path)
@@ -125,6 +130,7 @@ class Response(MetricFigure):
     def draw(self, data: ReportData) -> list[FigureSpec]:
         """One panel for each metric."""
         by_metric = {metric: self._estimates(data, metric) for metric in self.metrics}
+        analytic = self._analytic_values(data)
         styles = {
             name: PlotStyle(f"line-{i % 8}", marker=MARKERS[i % len(MARKERS)], draws="both")
             for i, name in enumerate(self.series)
@@ -136,9 +142,7 @@ class Response(MetricFigure):
         several = len(self.metrics) > 1
         y_range = self._shared_range(by_metric) if self.share_y else None
         panels = [
-            self._panel(
-                labels[metric] if several else "", labels[metric], estimates, styles, y_range
-            )
+            self._panel(several, labels[metric], estimates, analytic, styles, y_range)
             for metric, estimates in by_metric.items()
         ]
         rows = [
@@ -146,14 +150,14 @@ class Response(MetricFigure):
             for name in self.series
             for i in range(len(self.x))
         ]
-        x_label = self.x_label or "x"
+        x_label, (width, height) = self.x_label or "x", self._panel_size
         return [
             FigureSpec(
                 "",
                 self._caption(data, by_metric),
                 panels,
                 styles if len(styles) > 1 else {},
-                self._panel_size,
+                (width, height + self._ticks.extra_height),
                 heading=self.title or " and ".join(labels.values()),
                 columns=("series", x_label, *labels.values()),
                 rows=rows,
@@ -166,6 +170,15 @@ class Response(MetricFigure):
                 self.estimate(data, metric, arm, self.reference(name, i))
                 for i, arm in enumerate(arms)
             ]
+            for name, arms in self.series.items()
+        }
+
+    def _analytic_values(self, data: ReportData) -> dict[str, list[float]]:
+        """Analytic values by series, in the order of x; empty without."""
+        if (value := self.analytic) is None:
+            return {}
+        return {
+            name: [data.analytic_value(value, arm, self.stage, self.at_round) for arm in arms]
             for name, arms in self.series.items()
         }
 
@@ -183,6 +196,8 @@ class Response(MetricFigure):
         sentences.append(f"{text}.")
         everything = [e for by_name in by_metric.values() for es in by_name.values() for e in es]
         sentences.append(describe_sample(everything, "whiskers"))
+        if self.analytic is not None:
+            sentences.append(f"Dashed: the analytic value {self.analytic}.")
         if len(self.series) > 1:
             sentences.append("Series are shifted sideways so that none hides another.")
         if any(not np.isfinite(estimate.value) for estimate in everything):
@@ -208,26 +223,34 @@ class Response(MetricFigure):
 
     def _panel(
         self,
-        title: str,
+        several: bool,
         label: str,
         estimates: Estimates,
+        analytic: Mapping[str, Sequence[float]],
         styles: Mapping[str, PlotStyle],
         y_range: tuple[float, float] | None = None,
     ) -> PanelSpec:
+        title = label if several else ""
         y_label = self.y_label if isinstance(self.y_label, str) else ""
-        if isinstance(self.compare_to, str) and not y_label:
-            y_label = f"{label} minus {self.compare_to}"
-        elif self.compare_to and not y_label:
-            y_label = f"{label} (difference)"
-        elif not (y_label or title):
+        if not y_label and isinstance(self.compare_to, str):
+            y_label = f"{'difference from' if several else f'{label} minus'} {self.compare_to}"
+        elif not y_label and self.compare_to:
+            y_label = "difference" if several else f"{label} (difference)"
+        elif not (y_label or several):
             y_label = label
 
         def draw(axes: Any) -> None:
             for i, (name, style) in enumerate(styles.items()):
                 place = (i - (len(styles) - 1) / 2) * SHIFTS[not self.is_numeric]
                 self._draw_series(axes, estimates[name], style, place)
-            axes.set(xlabel=self.x_label, ylabel=y_label)
-            self._set_ticks(axes)
+                if name in analytic:
+                    xs, ys = zip(
+                        *sorted(zip(self.numbers, analytic[name], strict=True)), strict=True
+                    )
+                    dashed = {"linestyle": (0, (4, 3)), "marker": "_", "ms": 12, "mew": 1.2}
+                    axes.plot(xs, ys, color=style.color, lw=1.1, zorder=2, **dashed)
+            label_axes(axes, self.x_label, y_label, self._panel_size)
+            self._ticks.draw(axes)
             axes.autoscale_view()
             if y_range is not None:
                 axes.set_ylim(*y_range)
@@ -265,46 +288,11 @@ class Response(MetricFigure):
                 axes.plot([x, x], ends, color=style.color, lw=1.3, zorder=2, transform=transform)
 
     @property
-    def _tick_length(self) -> int:
-        """Characters that a line of a tick can have without touching the next tick."""
-        width = (NARROW if len(self.metrics) > 1 else WIDE)[0] - 0.9  # without the y axis
-        return max(1, int(TICK_CHARACTERS * width / len(self.x)))
-
-    @property
-    def _has_tilted_ticks(self) -> bool:
-        """Whether texts on the x axis are too long to stand level, in several lines."""
-        lines = [
-            line
-            for i in range(len(self.x))
-            for line in wrap_name(self._x_text(i), self._tick_length).split("\n")
-        ]
-        return max(map(len, lines)) > self._tick_length
-
-    @property
     def _panel_size(self) -> tuple[float, float]:
-        """Width and height in inches, with space for tilted texts."""
-        width, height = NARROW if len(self.metrics) > 1 else WIDE
-        longest = max(len(self._x_text(i)) for i in range(len(self.x)))
-        return width, height + (0.03 * longest if self._has_tilted_ticks else 0.0)
+        """Width and height in inches, without tilted texts."""
+        return NARROW if len(self.metrics) > 1 else WIDE
 
-    def _set_ticks(self, axes: Any) -> None:
-        axes.set_xmargin(0.06)
+    @property
+    def _ticks(self) -> ValueTicks:
         texts = [self._x_text(i) for i in range(len(self.x))]
-        if self.log_x:
-            axes.set_xscale("log")
-            axes.minorticks_off()
-        if self.is_numeric and len(self.x) > MAX_TICKS:
-            return
-        if self.is_numeric and not self.log_x and not _are_apart(self.numbers):
-            return
-        if self._has_tilted_ticks:
-            axes.set_xticks(self.numbers, texts, rotation=25, ha="right")
-        else:
-            axes.set_xticks(self.numbers, [wrap_name(text, self._tick_length) for text in texts])
-
-
-def _are_apart(numbers: Sequence[float]) -> bool:
-    """Whether ticks at these numbers have space for their texts."""
-    ordered = np.sort(numbers)
-    span = float(np.ptp(ordered))
-    return span == 0.0 or bool(np.diff(ordered).min() > 0.07 * span)
+        return ValueTicks(self.numbers, texts, self.is_numeric, self.log_x, self._panel_size[0])

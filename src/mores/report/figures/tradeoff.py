@@ -14,7 +14,7 @@ from mores.core.errors import ParameterError
 from mores.experiments.scenario.base_models import check_distinct, unknown
 from mores.experiments.scenario.figure_check import Reading
 from mores.experiments.scenario.specification import Scenario
-from mores.report.figures.figure import MetricFigure, axis_label, describe_sample
+from mores.report.figures.figure import MetricFigure, axis_label, describe_sample, label_axes
 from mores.report.figures.label_placement import PointLabel
 from mores.report.figures.plot_data import ReportData, format_interval
 from mores.report.figures.rendering import FigureSpec, PanelSpec
@@ -111,7 +111,7 @@ class Tradeoff(MetricFigure):
 
         def draw(axes: Any) -> None:
             self._draw_on(axes, [p for p in points if p.is_finite], styles)
-            axes.set(xlabel=x_label, ylabel=y_label)
+            label_axes(axes, x_label, y_label, SIZE)
 
         numbers = [(p.series, p.arm, format_interval(p.x), format_interval(p.y)) for p in points]
         texts = (f"{arm} ({series}): {x}, {y}" for series, arm, x, y in numbers)
