@@ -92,6 +92,20 @@ def test_a_response_shows_differences_that_are_paired_by_replicate():
     assert all(low < each.low < each.high < high for each in estimates)
 
 
+def test_a_profile_shows_metrics_side_by_side():
+    figure = {"kind": "profile", "metrics": ["mean_value[0]", "rms_distance"], "x": ["one", "two"],
+              "series": {"with": "ai", "without": "friends"}, "compare_to": "twin"}  # fmt: skip
+    data = data_with(figure)
+    (spec,) = scenario_figures(data)
+    check_message(spec.caption)
+    assert spec.columns == ("series", "one", "two")
+    for (name, *texts), arm in zip(spec.rows, ("ai", "friends"), strict=True):
+        assert name in ("with", "without")
+        for metric, text in zip(("mean_value[0]", "rms_distance"), texts, strict=True):
+            assert text == format_interval(data.estimate(metric, arm, "twin"))
+    assert ">two<" in render([spec])[0].svgs[0]
+
+
 def test_analytic_values_are_dashed():
     figure = {"kind": "response", "x": [0.0, 0.5], "y": "rms_distance", "analytic": "rms_distance",
               "series": {"without": ["twin", "friends"]}}  # fmt: skip

@@ -22,6 +22,7 @@ from tests.scenario.conftest import located
 Refusal = Callable[..., UserError]
 Write = Callable[..., str]
 TRADEOFF = "{kind: tradeoff, x: drift, y: mean_value, series: {all: [still, walking]}}"
+PROFILE = "{kind: profile, metrics: [drift, mean_value], series: {a: still}}"
 RESPONSE = "{kind: response, x: [0, 2], y: drift, series: {all: [still, walking]}}"
 
 
@@ -85,6 +86,23 @@ def test_a_wrong_response_is_refused(
     text = with_figure(good, RESPONSE.replace(old, new, 1))
     found = {(p, c) for _, p, c in located(refusal(text))}
     assert found == {(f"figures.0.{path}", code)}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "path", "code"),
+    [
+        ("[drift, mean_value]", "[drift, mean_valu]", "metrics.1", "unknown_name"),
+        ("[drift, mean_value]", "[drift, drift]", "metrics.1", "duplicate"),
+        ("still", "stil", "series.a", "unknown_name"),
+        ("kind: profile", "kind: profile, x: [one]", "x", "wrong_shape"),
+        ("kind: profile", "kind: profile, compare_to: walkin", "compare_to", "unknown_name"),
+    ],
+)
+def test_a_wrong_profile_is_refused(
+    old: str, new: str, path: str, code: str, good: str, refusal: Refusal
+) -> None:
+    text = with_figure(good, PROFILE.replace(old, new, 1))
+    assert {(p, c) for _, p, c in located(refusal(text))} == {(f"figures.0.{path}", code)}
 
 
 def test_a_round_that_is_not_recorded_is_refused(good: str, refusal: Refusal) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -13,16 +13,20 @@ from mores.core.errors import ParameterError
 from mores.experiments.scenario.base_models import unknown
 from mores.experiments.scenario.figure_check import Reading
 from mores.experiments.scenario.specification import Scenario
-from mores.report.figures.figure import MetricFigure, axis_label, describe_sample, label_axes
-from mores.report.figures.plot_data import ReportData, format_interval, format_number
-from mores.report.figures.rendering import FigureSpec, PanelSpec
-from mores.report.figures.theme import LIGHT_COLORS, MARKERS, PlotStyle
-from mores.report.figures.value_ticks import ValueTicks
+from mores.report.figures.figure import MetricFigure, axis_label, describe_sample
+from mores.report.figures.plot_data import ReportData, format_interval
+from mores.report.figures.rendering import FigureSpec
+from mores.report.figures.series_panel import (
+    SHIFTED,
+    Estimates,
+    Quantity,
+    series_panel,
+    series_styles,
+    shared_range,
+)
 
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
-Estimates = Mapping[str, Sequence[IntervalEstimate]]  # by series, one for each x
 WIDE, NARROW = (6.2, 3.8), (4.0, 3.2)  # inches: one panel, several
-SHIFTS = (4.0, 8.0)  # points between series: at numbers and at texts on the x axis
 
 
 class Response(MetricFigure):
@@ -56,7 +60,7 @@ class Response(MetricFigure):
     @model_validator(mode="after")
     def _check_lengths(self) -> Response:
         for index, value in enumerate(self.x):
-            if isinstance(value, str) == self.is_numeric:
+            if isinstance(value, str) != isinstance(self.x[0], str):
                 message = "has numbers and texts: give one or the other"
                 raise ParameterError("x", index, message=message, code="wrong_type")
         if not isinstance(self.y_label, str) and len(self.y_label) != len(self.metrics):
@@ -75,9 +79,7 @@ class Response(MetricFigure):
                 self._check_length(arms, "compare_to", name)
         if len(set(self.x)) < len(self.x):
             raise ParameterError("x", message="has a value twice", code="duplicate")
-        if self.log_x and not self.is_numeric:
-            raise ParameterError("log_x", message="needs numbers in x", code="conflict")
-        if self.log_x and min(self.numbers) <= 0:
+        if self.log_x and not all(isinstance(x, float) and x > 0.0 for x in self.x):
             message = "needs numbers above 0 in x"
             raise ParameterError("log_x", message=message, code="conflict")
         return self
@@ -86,16 +88,6 @@ class Response(MetricFigure):
         if len(arms) != len(self.x):
             message = f"has {len(arms)} arms for {len(self.x)} values of x"
             raise ParameterError(*path, message=message, code="wrong_shape")
-
-    @property
-    def is_numeric(self) -> bool:
-        """Whether x has numbers."""
-        return not isinstance(self.x[0], str)
-
-    @property
-    def numbers(self) -> list[float]:
-        """Positions on the x axis: the numbers, or those of the texts in order."""
-        return [float(x) for x in self.x] if self.is_numeric else [*map(float, range(len(self.x)))]
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -129,40 +121,60 @@ class Response(MetricFigure):
 
     def draw(self, data: ReportData) -> list[FigureSpec]:
         """One panel for each metric."""
+        quantity = self._quantity
         by_metric = {metric: self._estimates(data, metric) for metric in self.metrics}
-        analytic = self._analytic_values(data)
-        styles = {
-            name: PlotStyle(f"line-{i % 8}", marker=MARKERS[i % len(MARKERS)], draws="both")
-            for i, name in enumerate(self.series)
-        }
         first = next(iter(self.series.values()))[0]
-        labels = {metric: axis_label(data, metric, first) for metric in self.metrics}
-        if not isinstance(self.y_label, str):
-            labels = dict(zip(self.metrics, self.y_label, strict=True))
+        titles = (axis_label(data, metric, first) for metric in self.metrics)
+        titles = titles if isinstance(self.y_label, str) else self.y_label
+        labels = dict(zip(self.metrics, titles, strict=True))
         several = len(self.metrics) > 1
-        y_range = self._shared_range(by_metric) if self.share_y else None
+        is_difference = self.compare_to is not None
+        y_range = shared_range(_all_of(by_metric), is_difference) if self.share_y else None
         panels = [
-            self._panel(several, labels[metric], estimates, analytic, styles, y_range)
+            series_panel(
+                quantity,
+                estimates,
+                self._axis_label(labels[metric], several),
+                labels[metric] if several else "",
+                self._analytic_values(data),
+                y_range,
+                is_difference,
+            )
             for metric, estimates in by_metric.items()
         ]
         rows = [
-            [name, self._x_text(i), *(format_interval(by_metric[m][name][i]) for m in labels)]
+            [name, text, *(format_interval(by_metric[m][name][i]) for m in labels)]
             for name in self.series
-            for i in range(len(self.x))
+            for i, text in enumerate(quantity.texts)
         ]
-        x_label, (width, height) = self.x_label or "x", self._panel_size
+        styles = series_styles(self.series)
         return [
             FigureSpec(
                 "",
                 self._caption(data, by_metric),
                 panels,
                 styles if len(styles) > 1 else {},
-                (width, height + self._ticks.extra_height),
+                quantity.panel_size,
                 heading=self.title or " and ".join(labels.values()),
-                columns=("series", x_label, *labels.values()),
+                columns=("series", self.x_label or "x", *labels.values()),
                 rows=rows,
             )
         ]
+
+    @property
+    def _quantity(self) -> Quantity:
+        size = NARROW if len(self.metrics) > 1 else WIDE
+        return Quantity(self.x, self.x_label, self.log_x, size)
+
+    def _axis_label(self, label: str, several: bool) -> str:
+        """Label of the y axis of the metric with this label."""
+        if isinstance(self.y_label, str) and self.y_label:
+            return self.y_label
+        if isinstance(self.compare_to, str):
+            return f"{'difference from' if several else f'{label} minus'} {self.compare_to}"
+        if self.compare_to:
+            return "difference" if several else f"{label} (difference)"
+        return "" if several else label
 
     def _estimates(self, data: ReportData, metric: str) -> Estimates:
         return {
@@ -194,105 +206,19 @@ class Response(MetricFigure):
             ]
             text += f"; differences, paired by replicate: {'; '.join(parts)}"
         sentences.append(f"{text}.")
-        everything = [e for by_name in by_metric.values() for es in by_name.values() for e in es]
+        everything = list(_all_of(by_metric))
         sentences.append(describe_sample(everything, "whiskers"))
         if self.analytic is not None:
             sentences.append(f"Dashed: the analytic value {self.analytic}.")
         if len(self.series) > 1:
-            sentences.append("Series are shifted sideways so that none hides another.")
+            sentences.append(SHIFTED)
         if any(not np.isfinite(estimate.value) for estimate in everything):
             sentences.append("Values that are not finite are not shown.")
         return " ".join(sentences)
 
-    def _x_text(self, index: int) -> str:
-        value = self.x[index]
-        return value if isinstance(value, str) else format_number(value)
 
-    def _shared_range(self, by_metric: Mapping[str, Estimates]) -> tuple[float, float] | None:
-        """Limits of y that contain every interval; None if nothing is finite."""
-        everything = [e for by_name in by_metric.values() for es in by_name.values() for e in es]
-        ends = np.array([end for e in everything for end in (e.low, e.value, e.high)])
-        ends = ends[np.isfinite(ends)]
-        if self.compare_to:
-            ends = np.append(ends, 0.0)
-        if not len(ends):
-            return None
-        low, high = float(ends.min()), float(ends.max())
-        margin = 0.05 * (high - low or 1.0)
-        return low - margin, high + margin
-
-    def _panel(
-        self,
-        several: bool,
-        label: str,
-        estimates: Estimates,
-        analytic: Mapping[str, Sequence[float]],
-        styles: Mapping[str, PlotStyle],
-        y_range: tuple[float, float] | None = None,
-    ) -> PanelSpec:
-        title = label if several else ""
-        y_label = self.y_label if isinstance(self.y_label, str) else ""
-        if not y_label and isinstance(self.compare_to, str):
-            y_label = f"{'difference from' if several else f'{label} minus'} {self.compare_to}"
-        elif not y_label and self.compare_to:
-            y_label = "difference" if several else f"{label} (difference)"
-        elif not (y_label or several):
-            y_label = label
-
-        def draw(axes: Any) -> None:
-            for i, (name, style) in enumerate(styles.items()):
-                place = (i - (len(styles) - 1) / 2) * SHIFTS[not self.is_numeric]
-                self._draw_series(axes, estimates[name], style, place)
-                if name in analytic:
-                    xs, ys = zip(
-                        *sorted(zip(self.numbers, analytic[name], strict=True)), strict=True
-                    )
-                    dashed = {"linestyle": (0, (4, 3)), "marker": "_", "ms": 12, "mew": 1.2}
-                    axes.plot(xs, ys, color=style.color, lw=1.1, zorder=2, **dashed)
-            label_axes(axes, self.x_label, y_label, self._panel_size)
-            self._ticks.draw(axes)
-            axes.autoscale_view()
-            if y_range is not None:
-                axes.set_ylim(*y_range)
-            low, high = axes.get_ylim()
-            if low < 0.0 < high or self.compare_to:
-                axes.axhline(0, color=LIGHT_COLORS["axis"], linewidth=0.8)
-            axes.locator_params(axis="y", nbins=6)
-
-        texts = [
-            f"{name} at {self._x_text(i)}: {format_interval(estimate)}"
-            for name, each in estimates.items()
-            for i, estimate in enumerate(each)
-        ]
-        name = y_label or label
-        return PanelSpec(title, f"{name} by {self.x_label or 'x'}. {'; '.join(texts)}.", draw)
-
-    def _draw_series(
-        self, axes: Any, estimates: Sequence[IntervalEstimate], style: PlotStyle, shift: float
-    ) -> None:
-        """Line, markers and whiskers of a series in the order of x, shifted by some points."""
-        from matplotlib.transforms import ScaledTranslation
-
-        scale = axes.get_figure(root=False).dpi_scale_trans
-        transform = axes.transData + ScaledTranslation(shift / 72.0, 0.0, scale)
-        pairs = sorted(zip(self.numbers, estimates, strict=True), key=lambda pair: pair[0])
-        shown = [(x, e) for x, e in pairs if np.isfinite(e.value)]
-        xs, ys = [x for x, _ in shown], [e.value for _, e in shown]
-        marker = {"marker": style.marker, "ms": 5.5, "mew": 0}
-        axes.plot(xs, ys, **style.line, **marker, zorder=3, transform=transform)
-        axes.update_datalim(list(zip(xs, ys, strict=True)))  # a transform of its own is left out
-        for x, e in shown:
-            if np.isfinite([e.low, e.high]).all():
-                axes.update_datalim([(x, e.low), (x, e.high)])
-                ends = [e.low, e.high]
-                axes.plot([x, x], ends, color=style.color, lw=1.3, zorder=2, transform=transform)
-
-    @property
-    def _panel_size(self) -> tuple[float, float]:
-        """Width and height in inches, without tilted texts."""
-        return NARROW if len(self.metrics) > 1 else WIDE
-
-    @property
-    def _ticks(self) -> ValueTicks:
-        texts = [self._x_text(i) for i in range(len(self.x))]
-        return ValueTicks(self.numbers, texts, self.is_numeric, self.log_x, self._panel_size[0])
+def _all_of(by_metric: Mapping[str, Estimates]) -> Iterator[IntervalEstimate]:
+    """All estimates of several metrics."""
+    for estimates in by_metric.values():
+        for each in estimates.values():
+            yield from each
