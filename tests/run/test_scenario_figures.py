@@ -93,8 +93,8 @@ def test_a_response_shows_differences_that_are_paired_by_replicate():
 
 
 def test_a_profile_shows_metrics_side_by_side():
-    figure = {"kind": "profile", "metrics": ["mean_value[0]", "rms_distance"], "x": ["one", "two"],
-              "series": {"with": "ai", "without": "friends"}, "compare_to": "twin"}  # fmt: skip
+    figure = {"kind": "profile", "y": ["mean_value[0]", "rms_distance"], "x": ["one", "two"],
+              "series": {"with": ["ai"], "without": ["friends"]}, "compare_to": "twin"}  # fmt: skip
     data = data_with(figure)
     (spec,) = scenario_figures(data)
     check_message(spec.caption)

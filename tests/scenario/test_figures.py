@@ -22,7 +22,7 @@ from tests.scenario.conftest import located
 Refusal = Callable[..., UserError]
 Write = Callable[..., str]
 TRADEOFF = "{kind: tradeoff, x: drift, y: mean_value, series: {all: [still, walking]}}"
-PROFILE = "{kind: profile, metrics: [drift, mean_value], series: {a: still}}"
+PROFILE = "{kind: profile, x: [a, b], y: [drift, mean_value], series: {a: [still]}}"
 RESPONSE = "{kind: response, x: [0, 2], y: drift, series: {all: [still, walking]}}"
 
 
@@ -91,10 +91,11 @@ def test_a_wrong_response_is_refused(
 @pytest.mark.parametrize(
     ("old", "new", "path", "code"),
     [
-        ("[drift, mean_value]", "[drift, mean_valu]", "metrics.1", "unknown_name"),
-        ("[drift, mean_value]", "[drift, drift]", "metrics.1", "duplicate"),
-        ("still", "stil", "series.a", "unknown_name"),
-        ("kind: profile", "kind: profile, x: [one]", "x", "wrong_shape"),
+        ("[drift, mean_value]", "[drift, mean_valu]", "y.1", "unknown_name"),
+        ("[drift, mean_value]", "[drift]", "y", "wrong_shape"),
+        ("[a, b]", "[a, a]", "x", "duplicate"),
+        ("still", "stil", "series.a.0", "unknown_name"),
+        ("[still]", "[still, walking]", "series.a", "wrong_shape"),
         ("kind: profile", "kind: profile, compare_to: walkin", "compare_to", "unknown_name"),
     ],
 )
