@@ -85,7 +85,7 @@ class WelfareGame(WelfareParameters, Environment[WelfareState]):
         Costs of people: constants, or a sample for each person.
 
     End:
-        Terminates after `num_requests` rounds.
+        Never (truncation only).
 
     Parameters:
         See the fields: each has its range and meaning. `delay_cost`, `reading_cost` and `price` may
@@ -194,7 +194,7 @@ class WelfareGame(WelfareParameters, Environment[WelfareState]):
         if phase == "respond":
             state = dataclasses.replace(
                 state,
-                act=actions["assistant"],
+                act=actions["assistant"].to(torch.int64),
                 words=torch.full_like(state.words, self.answer_words),
             )
             return StepResult(state) if self.composes else self._converse(state, streams)
@@ -247,7 +247,6 @@ class WelfareGame(WelfareParameters, Environment[WelfareState]):
             reward["composer"] = welfare
             if self.estimates_payoffs:
                 reward["composer"] = welfare + self._estimate_reward(state)
-        requests = state.requests + 1
         next_cost = streams.uniform("cost", self.num_users)[..., 0]
         next_state = dataclasses.replace(
             state,
@@ -256,9 +255,9 @@ class WelfareGame(WelfareParameters, Environment[WelfareState]):
             assistant=outcome.assistant,
             accuracy=outcome.accuracy,
             total_words=outcome.words,
-            requests=requests,
+            requests=state.requests + 1,
         )
-        return StepResult(next_state, reward, requests >= self.num_requests)
+        return StepResult(next_state, reward)
 
     def metrics(self, state: WelfareState) -> Mapping[str, Tensor]:
         """Means over users of the last conversation.
