@@ -178,6 +178,11 @@ REGISTRIES: dict[str, Registry] = {
             adapter="mores.envs.graphs.graph_function:adapt",
         ),
         Registry("welfare", entries.WELFARE_FUNCTIONS, "mores.core.welfare:Welfare"),
+        Registry(
+            "contract_game",
+            entries.CONTRACT_GAMES,
+            "mores.envs.strategic.contract_games.game:ContractGame",
+        ),
         Registry("channel", entries.CHANNELS, "mores.core.channel:Channel"),
         Registry(
             "metric",
@@ -186,6 +191,7 @@ REGISTRIES: dict[str, Registry] = {
             adapter="mores.core.metric:metric_class",
         ),
         Registry("tracker", entries.TRACKERS, "mores.core.tracker:Tracker"),
+        Registry("figure", entries.FIGURES, "mores.report.figures.figure:Figure"),
         Registry(
             "scenario",
             {file.stem: file for file in sorted(SCENARIO_FOLDER.glob("*.yaml"))},
