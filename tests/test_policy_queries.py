@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 import mores
+from mores.clients.gymnasium import GymnasiumEnv
 from mores.core.environment import Environment, Phase, PolicyQuery, Role, StepResult
 from mores.core.people import People
+from mores.core.policy import ActionOutput, Policy
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Discrete, MultiDiscrete, Part, Space
 from mores.sim.metric_tracker import MetricTracker
@@ -105,6 +107,21 @@ class Point(Environment[PointState]):
         return {"agent": "random"}
 
 
+class FirstOption(Policy):
+    """A policy without `expected_action`."""
+
+    def act(
+        self,
+        phase: Phase,
+        observation: Tensor,
+        action_mask: Tensor | None,
+        state: Any,
+        streams: RandomStreams,
+        search: bool = False,
+    ) -> ActionOutput:
+        return ActionOutput(torch.zeros(observation.shape[:2], dtype=torch.int64), state)
+
+
 POLICIES = {
     "random": {"kind": "random"},
     "learner": {"kind": "ppo", "learning_rate": 0},
@@ -155,9 +172,9 @@ def test_what_cannot_be_evaluated_is_refused() -> None:
     with refused("unsupported", "policies.agent"):
         metrics_of(Point(), {"kind": "ppo", "network": {"kind": "gru"}})
     with refused("unsupported", "policies"):
-        metrics_of(Point(), {"kind": "imitate_last"})
+        metrics_of(Point(), FirstOption())
     with refused("unsupported", "metrics"):
-        mores.clients.GymnasiumEnv(Point(), metrics=["expected"]).reset(seed=1)
+        GymnasiumEnv(Point(), metrics=["expected"]).reset(seed=1)
 
 
 def test_simulate_and_train_know_metrics_of_policies() -> None:

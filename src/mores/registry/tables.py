@@ -177,6 +177,7 @@ REGISTRIES: dict[str, Registry] = {
             "mores.core.graph:GraphSource",
             adapter="mores.envs.graphs.graph_function:adapt",
         ),
+        Registry("welfare", entries.WELFARE_FUNCTIONS, "mores.core.welfare:Welfare"),
         Registry(
             "contract_game",
             entries.CONTRACT_GAMES,
@@ -190,6 +191,7 @@ REGISTRIES: dict[str, Registry] = {
             adapter="mores.core.metric:metric_class",
         ),
         Registry("tracker", entries.TRACKERS, "mores.core.tracker:Tracker"),
+        Registry("figure", entries.FIGURES, "mores.report.figures.figure:Figure"),
         Registry(
             "scenario",
             {file.stem: file for file in sorted(SCENARIO_FOLDER.glob("*.yaml"))},
