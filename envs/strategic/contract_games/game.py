@@ -103,7 +103,9 @@ class ContractSolution(Policy):
     tags: ClassVar[Mapping[str, object]] = {"stochastic": True}
 
     game: Annotated[ContractGame[Any], component("contract_game")] = Field(
-        description="the game, with the parameters of the environment"
+        default="linear",
+        validate_default=True,
+        description="the game, with the parameters of the environment",
     )
 
     def initial_state(
