@@ -1,0 +1,1 @@
+"""Environments of oversight: AI control, in which trusted components supervise an untrusted one."""
