@@ -4,6 +4,7 @@ from __future__ import annotations
 
 ENVIRONMENTS: dict[str, str] = {
     "coevolution": "mores.envs.opinion.coevolution:Coevolution",
+    "control": "mores.envs.oversight.control:Control",
     "moral_hazard": "mores.envs.strategic.moral_hazard:MoralHazard",
     "dr_mdp": "mores.envs.influence.dr_mdp:DRMDP",
     "lock_in": "mores.envs.opinion.lock_in:LockIn",
@@ -36,6 +37,12 @@ POLICIES: dict[str, str] = {
     "truthful_report": "mores.envs.opinion.lock_in:TruthfulReport",
     "fixed_share_principal": "mores.envs.strategic.moral_hazard:FixedSharePrincipal",
     "best_response_agent": "mores.envs.strategic.moral_hazard:BestResponseAgent",
+    "best_response_attacker": "mores.envs.oversight.control_policies:BestResponseAttacker",
+    "evidence_monitor": "mores.envs.oversight.control_policies:EvidenceMonitor",
+    "fixed_attack": "mores.envs.oversight.control_policies:FixedAttack",
+    "honest_policy": "mores.envs.oversight.control_policies:HonestPolicy",
+    "least_cost_voter": "mores.envs.oversight.control_policies:LeastCostVoter",
+    "scripted_auditor": "mores.envs.oversight.control_policies:ScriptedAuditor",
     "advocate": "mores.envs.opinion.panel:Advocate",
     "truthful_answer": "mores.envs.opinion.panel:TruthfulAnswer",
     "truthful": "mores.envs.opinion.scripted_policies:Truthful",
@@ -126,6 +133,23 @@ PERSON_PARAMETERS: dict[str, str] = {
 HUMANS: dict[str, str] = {
     "fitted": "mores.agents.people.humans:Fitted",
     "idealised": "mores.agents.people.humans:Idealised",
+}
+PROTOCOLS: dict[str, str] = {
+    "trust_untrusted": "mores.envs.oversight.protocols.unmonitored:TrustUntrusted",
+    "trusted_only": "mores.envs.oversight.protocols.unmonitored:TrustedOnly",
+    "random_audit": "mores.envs.oversight.protocols.unmonitored:RandomAudit",
+    "trusted_monitoring": "mores.envs.oversight.protocols.monitoring:TrustedMonitoring",
+    "untrusted_monitoring": "mores.envs.oversight.protocols.monitoring:UntrustedMonitoring",
+    "calibrated_monitoring": "mores.envs.oversight.protocols.calibrated:CalibratedMonitoring",
+    "trusted_editing": "mores.envs.oversight.protocols.substitution:TrustedEditing",
+    "defer_to_trusted": "mores.envs.oversight.protocols.substitution:DeferToTrusted",
+    "audit_and_edit": "mores.envs.oversight.protocols.substitution:AuditAndEdit",
+    "audit_and_defer": "mores.envs.oversight.protocols.substitution:AuditAndDefer",
+    "resampling": "mores.envs.oversight.protocols.resampling:AuditResample",
+    "least_suspicious": "mores.envs.oversight.protocols.resampling:LeastSuspicious",
+    "defer_to_resample": "mores.envs.oversight.protocols.resampling:DeferToResample",
+    "audit_rate": "mores.envs.oversight.protocols.delegated:AuditRateChoice",
+    "auditor": "mores.envs.oversight.protocols.delegated:AuditorAction",
 }
 TRACKERS: dict[str, str] = {
     "jsonl": "mores.experiments.tracking.json_lines:JSONLinesTracker",
