@@ -16,6 +16,7 @@ from mores.core.errors import ParameterError
 from mores.envs.oversight import control_outcomes
 from mores.envs.oversight.control_outcomes import ProtocolOutcome, Routing, routed_outcome
 from mores.envs.oversight.control_setting import ACTIONS, SUBMIT, ControlSetting
+from mores.envs.oversight.inspection_game import AUDIT_RATES
 from mores.envs.oversight.protocols.protocol import Auditor, ControlProtocol
 
 
@@ -25,7 +26,7 @@ class AuditRateChoice(ControlProtocol):
     auditor: ClassVar[Auditor] = "rate"
 
     rates: tuple[float, ...] = Field(
-        default=(0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0),
+        default=AUDIT_RATES,
         min_length=2,
         description="shares of honest work that can be audited",
     )

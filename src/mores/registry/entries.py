@@ -148,6 +148,9 @@ PROTOCOLS: dict[str, str] = {
     "resampling": "mores.envs.oversight.protocols.resampling:AuditResample",
     "least_suspicious": "mores.envs.oversight.protocols.resampling:LeastSuspicious",
     "defer_to_resample": "mores.envs.oversight.protocols.resampling:DeferToResample",
+    "optimal": "mores.envs.oversight.protocols.optimal:Optimal",
+    "budgeted_monitoring": "mores.envs.oversight.protocols.optimal:BudgetedMonitoring",
+    "equalized_monitoring": "mores.envs.oversight.protocols.optimal:EqualizedMonitoring",
     "audit_rate": "mores.envs.oversight.protocols.delegated:AuditRateChoice",
     "auditor": "mores.envs.oversight.protocols.delegated:AuditorAction",
 }
