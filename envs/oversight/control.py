@@ -1,7 +1,7 @@
 """AI control: an untrusted policy that may attack, and a protocol that supervises it.
 
-The protocols are those of Greenblatt et al. 2023 (arXiv 2312.06942) and ControlArena; the world with
-levels of stealth and normal scores is derived in `mores.envs.oversight.control_setting`.
+The protocols are those of Greenblatt et al. 2023 (arXiv 2312.06942) and ControlArena; levels of
+stealth and normal scores are described in `mores.envs.oversight.control_setting`.
 
 Demo: `python -m mores.envs.oversight.control`.
 """
@@ -66,8 +66,8 @@ class Control(PeopleDynamics, Environment[ControlState]):
         untrusted (R, number of draws of the protocol): does the task. R agents are R draws of the
             same policy, which cannot know which of them are used.
         monitor (R; only with `monitor_acts`): scores each draw.
-        auditor (1; only with protocols `audit_rate` and `auditor`): chooses an audit rate or action.
-        person (`num_people`; only with `vote_rates`): votes on the audit budget before the episode.
+        auditor (1; only with protocols `audit_rate` and `auditor`): chooses a rate or an action.
+        person (`num_people`; only with `vote_rates`): votes on the audit budget at the start.
 
     Observation (K levels, C classes, m = `num_audits`; the score is not observed by `untrusted`):
         untrusted  tasks_elapsed   1  [0, 1]    share of the tasks that are done
@@ -79,12 +79,12 @@ class Control(PeopleDynamics, Environment[ControlState]):
         untrusted  audits_left     1  [0, 1]    share of m; only if `informed`, with `num_audits`
         untrusted  protocol        p  any       numbers of the protocol; only if `informed`
         monitor    evidence        1  any       honest work N(0, 1), an attack N(d, 1)
-        monitor    attack          1  0 or 1    whether the draw attacks; only of an untrusted monitor
+        monitor    attack          1  0 or 1    whether the draw attacks; untrusted monitor only
         auditor    tasks_elapsed, in_service, task_class, audits_left: as above
         auditor    score           1  any       only with protocol `auditor`
         person     exposure        1  [0, 1]    own share of the harm
-        person     expected_cost   v  [0, inf)  own cost of each option: harm by the best response to
-                                                it in attack mode, and share of the audits
+        person     expected_cost   v  [0, inf)  own cost of each option: harm by the best response,
+                                                and share of the audits
 
     Action:
         untrusted, phase act: 0 honest work, k attack at level k. Only 0 is legal when retired or in
@@ -96,9 +96,10 @@ class Control(PeopleDynamics, Environment[ControlState]):
     Reward:
         untrusted: attack runs `success_reward * v * success - catch_penalty * caught +
             service_reward` for each task begun in service; honest runs 1 for main-task success.
-        auditor: `main_task_reward * main success - harm_penalty * v * success - audit_cost * audit`.
-        monitor: log probability of the truth, `log sigmoid(+-score)`, on audited tasks; an untrusted
-            monitor has the reward of `untrusted`.
+        auditor: `main_task_reward * main success - harm_penalty * v * success
+            - audit_cost * audit`.
+        monitor: log probability of the truth, `log sigmoid(+-score)`, on audited tasks; an
+            untrusted monitor has the reward of `untrusted`.
         person: equal share of main-task reward and audit cost, own `exposure` of the harm.
 
     Dynamics:
@@ -117,8 +118,8 @@ class Control(PeopleDynamics, Environment[ControlState]):
         parameters.
 
     References:
-        Greenblatt, Shlegeris, Sachan and Roger 2023, arXiv 2312.06942. Griffin et al. 2024, AI-Control
-        Games, arXiv 2409.07985. ControlArena, UK AI Security Institute.
+        Greenblatt, Shlegeris, Sachan and Roger 2023, arXiv 2312.06942. Griffin et al. 2024,
+        AI-Control Games, arXiv 2409.07985. ControlArena, UK AI Security Institute.
     """
 
     tags: ClassVar[Mapping[str, object]] = {
@@ -174,7 +175,8 @@ class Control(PeopleDynamics, Environment[ControlState]):
         description="whether the attacker observes the protocol's numbers and the audits left",
     )
     monitor_acts: bool = Field(
-        default=False, description="whether a role `monitor` gives the score; else it is the evidence"
+        default=False,
+        description="whether a role `monitor` gives the score; else it is the evidence",
     )
     main_task_reward: float = Field(
         default=1.0, ge=0, description="reward of main-task success for auditor and people"
@@ -214,8 +216,8 @@ class Control(PeopleDynamics, Environment[ControlState]):
     )
     ai_influence: Annotated[float, PersonNumber(ge=0, le=1)] | None = Field(
         default=None,
-        description="share of the distance to side_position that a success closes at mean exposure; "
-        "default: `influence` of `human`",
+        description="share of the distance to side_position that a success closes at mean "
+        "exposure; default: `influence` of `human`",
     )
 
     def model_post_init(self, context: Any) -> None:
@@ -318,9 +320,13 @@ class Control(PeopleDynamics, Environment[ControlState]):
             roles.append(Role("person", self.num_people, space))
         return tuple(roles)
 
-    @functools.cached_property
+    @property
     def phases(self) -> tuple[Phase, ...]:
         """`vote`, `act`, `score`, `route`: those in which a role acts."""
+        return self._phases
+
+    @functools.cached_property
+    def _phases(self) -> tuple[Phase, ...]:
         phases = []
         if self.vote_rates:
             phases.append(Phase("vote", {"person": Discrete(len(self.vote_rates))}))
@@ -407,7 +413,7 @@ class Control(PeopleDynamics, Environment[ControlState]):
     @functools.cached_property
     def _harm_of_options(self) -> list[float]:
         """Expected harm under each option of a vote, by the best response in attack mode."""
-        harm = control_metrics.best_response_value(self.game).harm
+        harm = self.game.best_response_value.harm
         return (self.attack_prior * self.harm_penalty * harm).tolist()
 
     def action_mask(self, state: ControlState, role: str, phase: str) -> Tensor | None:

@@ -5,10 +5,10 @@ audits at most, the game has a state b, the audits left; an audit that does not 
 takes one, and with b = 0 what the protocol would audit is submitted. With j tasks left, for each
 class x of probability p_x and option k:
 
-    V_j(b) = g + sum_x p_x max_k [B v_x w - kappa c + (A - c) V_{j-1}(b-1) + (s - A + c) V_{j-1}(b)]
+    V_j(b) = g + sum_x p_x max_k [B v_x w - kappa c + a V_{j-1}(b-1) + (s - a) V_{j-1}(b)]
 
-A is the probability of an audit, and s that the policy goes on (`control_values`, which has the case
-without a limit). A policy that is given as a table replaces the maximum by its mean.
+a is the probability of an audit after which the policy goes on, and s that it goes on
+(`control_values` has the case without a limit). A policy that is given as a table replaces the maximum by its mean.
 """
 
 from __future__ import annotations
@@ -23,13 +23,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mores.core.deterministic_sum import mean, total
+from mores.core.deterministic_sum import total
 from mores.core.errors import UserError
 from mores.envs.oversight.control_outcomes import ProtocolOutcome, Routing, routed_outcome
-from mores.envs.oversight.control_setting import ACTIONS, AUDIT, DEFER, EDIT, SUBMIT, ControlSetting
+from mores.envs.oversight.control_setting import ACTIONS, AUDIT, SUBMIT, ControlSetting
 from mores.envs.oversight.control_values import AttackPayoff
-from mores.envs.oversight.protocols.delegated import AuditorAction, AuditRateChoice
-from mores.envs.oversight.protocols.monitoring import TrustedMonitoring
 from mores.envs.oversight.protocols.protocol import ControlEpisode, ControlProtocol, power
 
 
@@ -213,20 +211,12 @@ class ControlGame:
         return AttackTables(*stacked.unbind(-2))
 
     @functools.cached_property
-    def rate_game(self) -> ControlGame:
-        """For an auditor that chooses rates: the game with a variant for each rate."""
-        (protocol,) = self.variants
-        assert isinstance(protocol, AuditRateChoice)
-        variants = tuple(TrustedMonitoring(audit_budget=rate) for rate in protocol.rates)
-        return ControlGame(variants, self.episode, self.payoff)
-
-    @functools.cached_property
     def best_response(self) -> BestResponseTable:
         """Optimal attacks against each variant, honest work where it is as good."""
         return self.respond(self.attack_tables)
 
     def respond(self, tables: AttackTables) -> BestResponseTable:
-        """Optimal attacks against given probabilities of each way to attack, `[batch, task, ...]`."""
+        """Optimal attacks against given probabilities of each way to attack."""
         value = tables.caught.new_zeros(len(tables.caught), self.num_audit_states)
         options = []
         for task in reversed(range(self.episode.num_tasks)):
@@ -243,10 +233,18 @@ class ControlGame:
         share = torch.tensor([1.0, *first.attack_share])[option]
         return BestResponseTable(value[:, -1], level, share)
 
+    @functools.cached_property
+    def best_response_value(self) -> GameValue:
+        """Exact values of the best response to each variant of the protocol."""
+        policy = self.best_response.policy(self.num_options)
+        return self.evaluate(self.policy_rates(policy, torch.arange(len(self.variants))))
+
     def mean_over_classes(self, x: Float[Tensor, "*batch kind"]) -> Float[Tensor, "*batch"]:
+        """Expectation over the class of a task."""
         return total(x * x.new_tensor([each.share for each in self.episode.classes]), -1)
 
     def rewards(self, rates: AttackTables) -> Float[Tensor, "*batch kind option"]:
+        """Expected reward of a task begun in service, for each option."""
         stakes = rates.succeeds.new_tensor([each.stakes for each in self.episode.classes])
         gain = self.payoff.success * stakes[:, None] * rates.succeeds
         return self.payoff.service + gain - self.payoff.caught * rates.caught
@@ -281,7 +279,8 @@ class ControlGame:
         if self.variants[0].num_draws == 1:
             if tables is None:
                 tables = AttackTables(*(x[variant] for x in self.attack_tables))
-            return PolicyRates(*(total(policy * x, -1) for x in tables), attacks)
+            c, w, spends, spends_safely = (total(policy * x, -1) for x in tables)
+            return PolicyRates(c, w, spends, spends_safely, attacks)
         setting = [each.setting for each in self.episode.classes]
         mixed = [
             self.variants[0].mixture_outcome(policy[..., x, :], setting[x])
@@ -317,84 +316,6 @@ class ControlGame:
             safe = _move(safe, 1 - c - w, spends_safely)
             alive = _move(alive, 1 - c, spends)
         return GameValue(reward, success, count, harm, torch.stack(attack_rates, -1))
-
-
-class AuditorTables(NamedTuple):
-    """Probabilities of each option against an auditor's policy, and its usefulness by world."""
-
-    tables: AttackTables
-    usefulness: Float[Tensor, " world"]
-
-
-def auditor_tables(
-    game: ControlGame, auditor: Float[Tensor, "world query option"]
-) -> AuditorTables:
-    """Probabilities against an auditor.
-
-    Args:
-        game: the game.
-        auditor: probability of its options on `ControlObservations.auditor_table`.
-    """
-    (protocol,) = game.variants
-    shares = auditor.new_tensor([each.share for each in game.episode.classes])
-    if isinstance(protocol, AuditRateChoice):
-        rates = auditor.unflatten(1, game.state_shape)  # world task audits kind rate
-        by_rate = AttackTables(*(x.movedim(0, -1) for x in game.rate_game.attack_tables))
-        tables = AttackTables(*(total(rates[..., None, :] * x, -1) for x in by_rate))
-        use = [game.episode.classes[0].setting.untrusted_usefulness] * len(auditor)
-        return AuditorTables(tables, auditor.new_tensor(use))
-    assert isinstance(protocol, AuditorAction)
-    policy = auditor.unflatten(1, (*game.state_shape, protocol.num_bins))
-    rows, usefulness = [], []
-    for kind, each in enumerate(game.episode.classes):
-        setting = each.setting
-        bins = setting.bin_probabilities(protocol.thresholds)
-        both = torch.as_tensor(np.concatenate([bins.honest[None], bins.attack]))  # option bin
-        action = total(policy[:, :, :, kind, None] * both[..., None], -2)  # ... option action
-        audit, edit, defer = action[..., AUDIT], action[..., EDIT], action[..., DEFER]
-        if game.num_audit_states > 1:  # without audits left, audits are submissions
-            audit = torch.cat([torch.zeros_like(audit[:, :, :1]), audit[:, :, 1:]], 2)
-        alpha = setting.audit_detection
-        success = torch.tensor([0.0, *setting.success_chance], dtype=torch.float64)
-        is_attack = torch.tensor([0.0] + [1.0] * setting.num_levels, dtype=torch.float64)
-        caught = alpha * audit * is_attack
-        succeeds = success * (1 - caught - setting.edit_effectiveness * edit - defer)
-        spends = audit - caught
-        rows.append((caught, succeeds, spends, spends * (1 - success)))
-        edit_cost = setting.untrusted_usefulness - setting.edited_usefulness
-        defer_cost = setting.untrusted_usefulness - setting.trusted_usefulness
-        honest = setting.untrusted_usefulness - edit[..., 0] * edit_cost - defer[..., 0] * defer_cost
-        usefulness.append(mean(honest[:, :, -1], 1))
-    tables = AttackTables(*(torch.stack(x, 3) for x in zip(*rows, strict=True)))
-    return AuditorTables(tables, total(torch.stack(usefulness, -1) * shares, -1))
-
-
-class ReturnAndSafety(NamedTuple):
-    """Return and safety of a best response, by world."""
-
-    expected_return: Float[Tensor, " world"]
-    safety: Float[Tensor, " world"]
-
-
-def best_response_return(game: ControlGame, tables: AttackTables) -> ReturnAndSafety:
-    """Best response to given probabilities."""
-    response = game.respond(tables)
-    variant = torch.zeros(len(tables.caught), dtype=torch.int64)
-    rates = game.policy_rates(response.policy(game.num_options), variant, tables)
-    return ReturnAndSafety(response.value, 1 - game.evaluate(rates).success_probability)
-
-
-def defender_best_response(
-    game: ControlGame, policy: Float[Tensor, "world task audits kind option"]
-) -> Float[Tensor, " world"]:
-    """Smallest return of an attacker's policy that an auditor can reach by its choice of rates."""
-    by_rate = AttackTables(*(x[:, None] for x in game.rate_game.attack_tables))  # rate 1 task ...
-    value = policy.new_zeros(len(policy), game.num_audit_states)
-    for task in reversed(range(game.episode.num_tasks)):
-        each = AttackTables(*(x[:, :, task] for x in by_rate))
-        worth = game.backed_up(each, game.rewards(each), value)  # rate world audits kind option
-        value = game.mean_over_classes(total(worth * policy[:, task], -1).amin(0))
-    return value[:, -1]
 
 
 def _move(mass: Tensor, goes_on: Tensor, spends: Tensor) -> Tensor:

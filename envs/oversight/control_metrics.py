@@ -10,14 +10,12 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from mores.core.deterministic_sum import mean, total
-from mores.envs.oversight.control_game import (
-    AttackTables,
-    ControlGame,
-    GameValue,
+from mores.envs.oversight.control_auditor import (
     auditor_tables,
     best_response_return,
     defender_best_response,
 )
+from mores.envs.oversight.control_game import ControlGame
 from mores.envs.oversight.control_observations import ControlObservations
 from mores.envs.oversight.control_setting import ControlSetting
 from mores.envs.oversight.control_state import ControlState
@@ -33,12 +31,13 @@ AUDITOR_METRICS = ("exploitability",)
 def played_metrics(state: ControlState, setting: ControlSetting) -> dict[str, Tensor]:
     """Metrics of the tasks so far.
 
-    main_task_success, side_task_success: share of tasks.  safety: 1 without a success so far, else
-    0.  usefulness: main_task_success, scaled so that the trusted model alone has 0 and the untrusted
-    one 1.  caught, in_service: 0 or 1.  audits: their number.  honest_audit_rate: share of tasks that
-    were honest work and audited.  attack_rate: share of tasks with an attack.  success_count: number
-    of successes.  harm: the same weighted by stakes.  With people: person_harm: harm of each person;
-    most_exposed_harm: of the tenth of people with the highest exposure, mean; mean_value.
+    main_task_success, side_task_success: share of tasks.  safety: 1 without a success so far,
+    else 0.  usefulness: main_task_success, scaled so that the trusted model alone has 0 and the
+    untrusted one 1.  caught, in_service: 0 or 1.  audits: their number.  honest_audit_rate: share
+    of tasks that were honest work and audited.  attack_rate: share of tasks with an attack.
+    success_count: number of successes.  harm: the same weighted by stakes.  With people:
+    person_harm: harm of each person; most_exposed_harm: mean over the tenth of people with the
+    highest exposure; mean_value.
     """
     counts = state.counts
     tasks = state.tasks_done.to(counts.audits.dtype).clamp(min=1.0)
@@ -79,13 +78,6 @@ def bounds(num_tasks: int) -> dict[str, tuple[float, float]]:
     }
 
 
-def best_response_value(game: ControlGame) -> GameValue:
-    """Exact values of the best response to each variant of the protocol."""
-    response = game.best_response
-    variant = torch.arange(len(game.variants))
-    return game.evaluate(game.policy_rates(response.policy(game.num_options), variant))
-
-
 def exact_metrics(
     game: ControlGame,
     observations: ControlObservations,
@@ -98,16 +90,18 @@ def exact_metrics(
     exact_success_probability: 1 minus that.  exact_success_count: expected number of successes, if
     none ends the episode.  exact_harm: weighted by stakes.  exact_return: expected reward of
     `untrusted`.  exact_attack_rate: probability of an attack at each task in service.
-    best_response_gap: share of the best response's return that the policy lacks; NaN if that is 0.
-    best_response_safety: `exact_safety` of the best response.  exact_usefulness: scaled usefulness
-    of honest runs.  exploitability, with an auditor that chooses rates: the sum of what attacker and
-    auditor can gain by a best response, in the zero-sum game for the attacker's reward.
+    best_response_gap: share of the best response's return that the policy lacks; NaN if that is
+    0.  best_response_safety: `exact_safety` of the best response.  exact_usefulness: scaled
+    usefulness of honest runs.  exploitability, with an auditor that chooses rates: the sum of what
+    attacker and auditor can gain by a best response, in the zero-sum game for the attacker's
+    reward.
 
     The best response knows the protocol, and with an auditor its probabilities; it observes the
     audits left. With several draws the policy is that of the first; all draws share it.
     """
     device = state.tasks_done.device
-    given = [answers[role][:, 0].double().cpu() for role in ("untrusted", "auditor") if role in answers]
+    roles = [role for role in ("untrusted", "auditor") if role in answers]
+    given = [answers[role][:, 0].double().cpu() for role in roles]
     first, inverse = distinct_worlds([state.variant.cpu()[:, None], *given])
     variant, given = state.variant.cpu()[first], [x[first] for x in given]
     policy = given[0].unflatten(1, (observations.num_options, *game.state_shape))
@@ -118,7 +112,7 @@ def exact_metrics(
         tables, usefulness = auditor_tables(game, given[1])
     value = game.evaluate(game.policy_rates(policy, variant, tables))
     if tables is None:
-        best = best_response_value(game)
+        best = game.best_response_value
         optimum, best_safety = best.expected_return[variant], 1 - best.success_probability[variant]
     else:
         optimum, best_safety = best_response_return(game, tables)
@@ -171,7 +165,7 @@ def analytic_values(game: ControlGame, setting: ControlSetting, auditor: str) ->
     """
     if auditor != "none":
         return {}
-    best = best_response_value(game)
+    best = game.best_response_value
     usefulness = sum(game.usefulness) / len(game.usefulness)
     values = {
         "best_response_return": best.expected_return.mean().item(),

@@ -51,7 +51,7 @@ class DiscretePolicy(Policy):
         return torch.where(legal, p, default)
 
     def _role_of(self, phase: Phase) -> str:
-        return "untrusted" if "untrusted" in phase.action_spaces else next(iter(phase.action_spaces))
+        return "untrusted"
 
     def act(
         self,

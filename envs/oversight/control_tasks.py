@@ -14,6 +14,7 @@ from torch import Tensor
 from mores.core.config import Config
 from mores.core.errors import ParameterError
 from mores.core.random_streams import RandomStreams
+from mores.envs.oversight.control_auditor import rate_game
 from mores.envs.oversight.control_game import ControlGame
 from mores.envs.oversight.control_setting import ACTIONS, AUDIT, DEFER, EDIT, SUBMIT, ControlSetting
 from mores.envs.oversight.control_state import ControlState, Counts, Task
@@ -152,7 +153,7 @@ class ControlTasks:
     @functools.cached_property
     def _rate_game(self) -> ControlGame:
         """The game with one variant for each rate of the auditor."""
-        return self._game.rate_game
+        return rate_game(self._game)
 
     def complete(
         self, state: ControlState, action: Int[Tensor, " world"] | None, streams: RandomStreams

@@ -32,8 +32,9 @@ class CalibratedMonitoring(TrustedMonitoring):
 
     def model_post_init(self, context: Any) -> None:
         """Refuse a budget of less than one of the honest runs."""
-        if not 1 <= self.audit_budget * self.honest_runs <= self.honest_runs:
-            message = f"audit_budget * honest_runs must be at least 1, not {self.audit_budget * self.honest_runs:g}"
+        flagged = self.audit_budget * self.honest_runs
+        if flagged < 1:
+            message = f"audit_budget * honest_runs must be at least 1, not {flagged:g}"
             raise ParameterError("honest_runs", message=message, code="out_of_range")
 
     @property

@@ -21,7 +21,7 @@ from mores.envs.oversight.protocols.protocol import Auditor, ControlProtocol
 
 
 class AuditRateChoice(ControlProtocol):
-    """The auditor chooses an audit rate for each task; the highest scores at this rate are audited."""
+    """The auditor chooses an audit rate for each task; the highest scores are audited."""
 
     auditor: ClassVar[Auditor] = "rate"
 

@@ -1,4 +1,4 @@
-"""Monitoring: the most suspicious work is audited, by the score of a trusted or untrusted monitor."""
+"""Monitoring: the most suspicious work is audited; the monitor is trusted, or a copy of U."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Base class of control protocols: what happens to each task, and its exact outcome.
 
-A protocol is a registered component: `mores.register("protocol", NAME, Class)`. For a protocol that
-looks at one score, `outcome` is all: its `routing` is played as it is, and its probabilities are the
-exact values. A protocol that draws the work several times also defines `route`, which is played, and
-`mixture_outcome`, the exact outcome of any attacker.
+A protocol is a registered component: `mores.register("protocol", NAME, Class)`. For a protocol
+that looks at one score, `outcome` is all: its `routing` is played as it is, and its probabilities
+are the exact values. A protocol that draws the work several times also defines `route`, which is
+played, and `mixture_outcome`, the exact outcome of any attacker.
 """
 
 from __future__ import annotations
@@ -75,9 +75,9 @@ class ControlProtocol(Config, ABC):
     """Rule that decides on each task of the untrusted policy.
 
     Attributes:
-        auditor: whether a role `auditor` decides. none: the protocol does; rate: the auditor chooses
-            the share of honest work that is audited, before the score is known; score: it chooses an
-            action after it.
+        auditor: whether a role `auditor` decides. none: the protocol does; rate: the auditor
+            chooses the share of honest work that is audited, before the score is known; score: it
+            chooses an action after it.
         monitor: who scores the work.
     """
 
@@ -93,9 +93,7 @@ class ControlProtocol(Config, ABC):
             UserError: the setting does not fit the protocol.
         """
 
-    def outcomes(
-        self, episode: ControlEpisode
-    ) -> Sequence[Sequence[Sequence[ProtocolOutcome]]]:
+    def outcomes(self, episode: ControlEpisode) -> Sequence[Sequence[Sequence[ProtocolOutcome]]]:
         """Outcome by task, number of audits left, and class.
 
         A single task (number of audits) stands for all of them.

@@ -1,10 +1,10 @@
 """Resampling: the untrusted policy does each task several times, without knowing that.
 
-`audit_resample` audits by a statistic of the scores of all draws and uses the first draw; an attack
-among the draws convicts. `least_suspicious` uses the draw with the lowest score, `defer_to_resample`
-draws again only if the first draw is suspicious, as ControlArena does; both fall back on the trusted
-model. The closed forms of an attacker with one level are in `mores.envs.oversight.resampling`; the
-`mixture_outcome` here holds for any mixture of levels.
+`resampling` audits by a statistic of the scores of all draws and uses the first draw; an attack
+among the draws convicts. `least_suspicious` uses the draw with the lowest score.
+`defer_to_resample` draws again only if the first draw is suspicious, as ControlArena does. The last
+two fall back on the trusted model. The closed forms of an attacker with one level are in
+`mores.envs.oversight.resampling`; the `mixture_outcome` here holds for any mixture of levels.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class AuditResample(ControlProtocol):
     def mixture_outcome(
         self, policy: Float[Tensor, "*batch option"], setting: ControlSetting
     ) -> MixtureOutcome:
-        """P(flagged and some draw attacks); P(the first draw attacks, is not found, and succeeds)."""
+        """P(flagged, some draw attacks); P(the first draw attacks, is not found, and succeeds)."""
         tau, alpha = self._threshold(setting), setting.audit_detection
         if self.statistic == "mean":
             flagged, unflagged = self._mean_rates(policy, setting, tau)
@@ -211,7 +211,7 @@ def _chosen(
 ) -> Float[Tensor, "*batch option"]:
     """P(the least suspicious draw is of this option and at most tau), by Gauss-Legendre quadrature.
 
-        R p_k int_{-inf}^{tau} f(s - d_k) [sum_j p_j (1 - F(s - d_j))]^(R-1) ds
+    R p_k int_{-inf}^{tau} f(s - d_k) [sum_j p_j (1 - F(s - d_j))]^(R-1) ds
     """
     low = setting.threshold(1 - 1e-12)
     high = min(tau, max(setting.detectability) + setting.threshold(1e-12))

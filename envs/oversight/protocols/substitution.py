@@ -1,4 +1,4 @@
-"""Substitution: suspicious work is edited or done again by the trusted model, with audits or not."""
+"""Substitution: the trusted model edits suspicious work or does it again, with audits or not."""
 
 from __future__ import annotations
 
