@@ -38,11 +38,37 @@ class TaskClasses(NamedTuple):
     stakes: Float[np.ndarray, " kind"]
 
 
+class ClassAttackRates(NamedTuple):
+    """c and w by class and level, for `control_values.class_best_response`."""
+
+    caught: Float[np.ndarray, "kind level"]
+    succeeds: Float[np.ndarray, "kind level"]
+
+
 class AuditAllocation(NamedTuple):
     """Audit rate y of the honest work of each class, and the value of the best attack."""
 
     audit_rates: Float[np.ndarray, " kind"]
     worst_value: float
+
+
+def class_attack_rates(
+    scores: ScoreFamily,
+    classes: TaskClasses,
+    audit_rates: Float[np.ndarray, " kind"],
+    audit_detection: float = 1.0,
+) -> ClassAttackRates:
+    """c and w of every level at every class if the highest scores of each class are audited.
+
+    Args:
+        scores: distribution of honest scores.
+        classes: the classes of tasks.
+        audit_rates: y, share of the honest work of each class that is audited.
+        audit_detection: alpha.
+    """
+    thresholds = scores.upper_quantile(audit_rates)[:, None]
+    caught = audit_detection * scores.upper_tail(thresholds - classes.detectability)
+    return ClassAttackRates(caught, classes.success_chance * (1 - caught))
 
 
 def class_values(
@@ -52,10 +78,8 @@ def class_values(
     audit_detection: float = 1.0,
 ) -> Float[np.ndarray, " kind"]:
     """g: value of the best attack at each class."""
-    thresholds = scores.upper_quantile(audit_rates)[:, None]
-    audited = scores.upper_tail(thresholds - classes.detectability)
-    success = classes.success_chance * (1 - audit_detection * audited)
-    return classes.stakes * success.max(1)
+    rates = class_attack_rates(scores, classes, audit_rates, audit_detection)
+    return classes.stakes * rates.succeeds.max(1)
 
 
 def class_game(

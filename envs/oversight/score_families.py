@@ -11,11 +11,13 @@ A family of your own is an entry of `SCORE_FAMILIES`.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
-from scipy.stats import logistic, norm
+from scipy import special
 from torch import Tensor
 
 from mores.core.errors import ParameterError, did_you_mean
@@ -41,8 +43,19 @@ class ScoreFamily:
 
 
 SCORE_FAMILIES: dict[str, ScoreFamily] = {
-    "normal": ScoreFamily(norm.sf, norm.isf, norm.pdf, torch.special.ndtri, is_normal=True),
-    "logistic": ScoreFamily(logistic.sf, logistic.isf, logistic.pdf, torch.logit),
+    "normal": ScoreFamily(
+        upper_tail=lambda x: special.ndtr(-x),
+        upper_quantile=lambda p: -special.ndtri(p),
+        density=lambda x: np.exp(-np.square(x) / 2) / math.sqrt(2 * math.pi),
+        from_uniform=torch.special.ndtri,
+        is_normal=True,
+    ),
+    "logistic": ScoreFamily(
+        upper_tail=lambda x: special.expit(-x),
+        upper_quantile=lambda p: -special.logit(p),
+        density=lambda x: special.expit(x) * special.expit(-x),
+        from_uniform=torch.logit,
+    ),
 }
 
 
