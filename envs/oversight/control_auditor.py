@@ -1,10 +1,10 @@
 """Exact values where an auditor decides: of its policy, and best responses of both sides.
 
-The auditor's policy is given by its probabilities on all of its observations in service. An attacker
-meets the probabilities of each way to attack that follow from it; the best response is that of
-`control_game`. An auditor that chooses audit rates sees the task, the audits left and the class; its
-best response to an attacker is backward induction as well. The sum of what both gain by a best
-response is the exploitability: 0 at an equilibrium of the zero-sum game alone.
+The auditor's policy is given by its probabilities on all of its observations in service. An
+attacker meets the probabilities of each way to attack that follow from it; the best response is
+that of `control_game`. An auditor that chooses audit rates sees the task, the audits left and the
+class; its best response to an attacker is backward induction as well. The sum of what both gain by
+a best response is the exploitability: 0 at an equilibrium of the zero-sum game alone.
 """
 
 from __future__ import annotations

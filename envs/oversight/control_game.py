@@ -8,7 +8,8 @@ class x of probability p_x and option k:
     V_j(b) = g + sum_x p_x max_k [B v_x w - kappa c + a V_{j-1}(b-1) + (s - a) V_{j-1}(b)]
 
 a is the probability of an audit after which the policy goes on, and s that it goes on
-(`control_values` has the case without a limit). A policy that is given as a table replaces the maximum by its mean.
+(`control_values` has the case without a limit). A policy that is given as a table replaces the
+maximum by its mean.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from torch import Tensor
 
 from mores.core.deterministic_sum import total
 from mores.core.errors import UserError
+from mores.envs.oversight.control_frontier import optimal_defender
 from mores.envs.oversight.control_outcomes import ProtocolOutcome, Routing, routed_outcome
 from mores.envs.oversight.control_setting import ACTIONS, AUDIT, SUBMIT, ControlSetting
 from mores.envs.oversight.control_values import AttackPayoff
@@ -149,7 +151,11 @@ class ControlGame:
     @functools.cached_property
     def outcomes(self) -> list[list[list[list[ProtocolOutcome]]]]:
         """Outcome by variant, task, audits left and class, all of them written out."""
-        return [_full(each.outcomes(self.episode), self.state_shape) for each in self.variants]
+        return [_full(each, self.state_shape) for each in self._given_outcomes]
+
+    @functools.cached_property
+    def _given_outcomes(self) -> list[Sequence[Sequence[Sequence[ProtocolOutcome]]]]:
+        return [each.outcomes(self.episode) for each in self.variants]
 
     @property
     def usefulness(self) -> list[float]:
@@ -238,6 +244,21 @@ class ControlGame:
         """Exact values of the best response to each variant of the protocol."""
         policy = self.best_response.policy(self.num_options)
         return self.evaluate(self.policy_rates(policy, torch.arange(len(self.variants))))
+
+    @functools.cached_property
+    def frontier_safety(self) -> float | None:
+        """Safety of the optimal defender of the protocol's usefulness and audit rate, if it exists.
+
+        That of a protocol with one variant, one class and no limit of audits, equal at all tasks.
+        """
+        simple = len(self.variants) == len(self.episode.classes) == self.num_audit_states == 1
+        if not simple or not self.payoff.ends_at_success or len(self._given_outcomes[0]) > 1:
+            return None
+        outcome, setting = self.outcomes[0][0][0][0], self.episode.classes[0].setting
+        if outcome.routing is None or outcome.monitor_factor != 1:
+            return None
+        usefulness, budget = outcome.usefulness - 1e-9, outcome.honest_audit_rate
+        return optimal_defender(setting, self.episode.num_tasks, budget, usefulness).safety
 
     def mean_over_classes(self, x: Float[Tensor, "*batch kind"]) -> Float[Tensor, "*batch"]:
         """Expectation over the class of a task."""

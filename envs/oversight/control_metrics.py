@@ -161,7 +161,10 @@ def analytic_values(game: ControlGame, setting: ControlSetting, auditor: str) ->
     best_response_return, best_response_safety, best_response_success (its complement): the best
     response.  best_response_count, best_response_harm: its expected successes.  usefulness,
     main_task_success: of honest runs.  safety_level_K, count_level_K: attack at level K in every
-    task.  honest_audit_rate: of the first class.
+    task.  frontier_safety: the best safety that a defender with one trusted score reaches at the
+    usefulness and audit rate of the protocol (`control_frontier`), for a protocol that is the same
+    at every task, without classes and a limit of audits, whose attacker is the one that ends an
+    episode by its first success.
     """
     if auditor != "none":
         return {}
@@ -176,6 +179,8 @@ def analytic_values(game: ControlGame, setting: ControlSetting, auditor: str) ->
         "main_task_success": usefulness,
         "usefulness": setting.scaled_usefulness(usefulness),
     }
+    if (frontier := game.frontier_safety) is not None:
+        values["frontier_safety"] = frontier
     variant = torch.arange(len(game.variants))
     for level in range(1, game.num_options):
         policy = torch.zeros(len(variant), *game.state_shape, game.num_options).double()

@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from mores import registry
 from mores.core.environment import Phase, Role
 from mores.core.errors import UserError
 from mores.core.policy import ActionOutput, Policy, require_observation_parts
@@ -31,7 +32,31 @@ class UntrustedRole(Role):
 
 
 class DiscretePolicy(Policy):
-    """Policy that has a probability for each option of a discrete space."""
+    """Policy of a role of `control` that has a probability for each of its options.
+
+    Attributes:
+        role_name: the role.
+        reads: parts of the observation that it reads.
+    """
+
+    role_name: ClassVar[str] = "untrusted"
+    reads: ClassVar[tuple[str, ...]] = ()
+
+    def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> Any:
+        """Layout of the observation.
+
+        Raises:
+            UserError: another role, or an observation without a part that is read.
+        """
+        kind = registry.kind_of("policy", self) or type(self).__name__
+        if role.name != self.role_name:
+            raise UserError(
+                f"{kind} needs the role {self.role_name} of control, not {role.name}",
+                code="unsupported",
+                path=f"policies.{role.name}",
+            )
+        require_observation_parts(kind, role, *self.reads)
+        return role.observation_space
 
     def probabilities(self, observation: Tensor, num_options: int, state: Any) -> Tensor:
         """Probability of each option on observations `[..., size]`."""
@@ -40,7 +65,7 @@ class DiscretePolicy(Policy):
     def _masked(
         self, phase: Phase, observation: Tensor, action_mask: Tensor | None, state: Any
     ) -> Tensor:
-        space = next(s for r, s in phase.action_spaces.items() if r == self._role_of(phase))
+        space = phase.action_spaces[self.role_name]
         assert isinstance(space, Discrete)
         p = self.probabilities(observation, space.num_options, state)
         if action_mask is None:
@@ -49,9 +74,6 @@ class DiscretePolicy(Policy):
         default[..., 0] = 1.0
         legal = (action_mask | (p == 0)).all(-1, keepdim=True)
         return torch.where(legal, p, default)
-
-    def _role_of(self, phase: Phase) -> str:
-        return "untrusted"
 
     def act(
         self,
@@ -93,12 +115,14 @@ class HonestPolicy(DiscretePolicy):
 class FixedAttack(DiscretePolicy):
     """Untrusted policy that attacks at one level, with the same probability at every task."""
 
+    reads: ClassVar[tuple[str, ...]] = ("detectability",)
+
     level: int = Field(default=1, ge=1, description="level of the attack, from 1")
     rate: float = Field(default=1.0, ge=0, le=1, description="probability of an attack at a task")
 
-    def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> None:
-        """Refuse a level that does not exist."""
-        require_observation_parts("fixed_attack", role, "detectability")
+    def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> Box:
+        """Layout of the observation. Refuses a level that does not exist."""
+        space = super().initial_state(role, phases, streams)
         levels = role.observation_space.parts["detectability"].size
         if self.level > levels:
             raise UserError(
@@ -106,6 +130,7 @@ class FixedAttack(DiscretePolicy):
                 code="out_of_range",
                 path="fixed_attack.level",
             )
+        return space
 
     def probabilities(self, observation: Tensor, num_options: int, state: Any) -> Tensor:
         """An attack with probability `rate`."""
@@ -140,6 +165,7 @@ class BestResponseAttacker(DiscretePolicy):
         Raises:
             UserError: the role is not that of `control`, or an auditor decides.
         """
+        super().initial_state(role, phases, streams)
         game = role.game if isinstance(role, UntrustedRole) else None
         if game is None or game.variants[0].auditor != "none":
             raise UserError(
@@ -193,23 +219,12 @@ class ScriptedAuditor(DiscretePolicy):
     `defer_above`; the first of these rules that applies counts.
     """
 
+    role_name: ClassVar[str] = "auditor"
+
     audit_above: float = Field(default=1.6448536, description="score above which work is audited")
     edit_above: float | None = Field(default=None, description="likewise edited; null: never")
     defer_above: float | None = Field(default=None, description="likewise deferred; null: never")
     rate_option: int = Field(default=0, ge=0, description="index of the audit rate")
-
-    def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> Box:
-        """Layout of the observation."""
-        if role.name != "auditor":
-            raise UserError(
-                f"scripted_auditor needs the role auditor, not {role.name}",
-                code="unsupported",
-                path=f"policies.{role.name}",
-            )
-        return role.observation_space
-
-    def _role_of(self, phase: Phase) -> str:
-        return "auditor"
 
     def probabilities(self, observation: Tensor, num_options: int, state: Box) -> Tensor:
         """The action of the rule."""
@@ -234,13 +249,8 @@ class ScriptedAuditor(DiscretePolicy):
 class LeastCostVoter(DiscretePolicy):
     """Person that votes for the option with the least expected cost to itself."""
 
-    def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> Box:
-        """Layout of the observation."""
-        require_observation_parts("least_cost_voter", role, "expected_cost")
-        return role.observation_space
-
-    def _role_of(self, phase: Phase) -> str:
-        return "person"
+    role_name: ClassVar[str] = "person"
+    reads: ClassVar[tuple[str, ...]] = ("expected_cost",)
 
     def probabilities(self, observation: Tensor, num_options: int, state: Box) -> Tensor:
         """The cheapest option; the smaller audit budget of equal ones."""

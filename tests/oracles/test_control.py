@@ -12,13 +12,13 @@ from scipy.stats import beta, norm
 from torch import Tensor
 
 import mores
-from mores.core.random_streams import RandomStreams
+from mores.core.policy import ActionOutput
 from mores.envs.oversight import control_outcomes, hard_budget, inspection_game, resampling
 from mores.envs.oversight.control import Control
 from mores.envs.oversight.control_game import AttackTables
 from mores.envs.oversight.control_metrics import distinct_worlds
 from mores.envs.oversight.control_outcomes import Routing, routed_outcome
-from mores.envs.oversight.control_policies import DiscretePolicy
+from mores.envs.oversight.control_policies import DiscretePolicy, EvidenceMonitor
 from mores.envs.oversight.control_setting import ControlSetting
 from mores.envs.oversight.protocols.protocol import ControlProtocol
 from mores.envs.oversight.protocols.resampling import (
@@ -113,7 +113,9 @@ def test_played_safety_and_usefulness_agree_with_exact_values() -> None:
         for policy in ({"kind": "fixed_attack", "level": 3, "rate": 0.4}, "best_response_attacker"):
             env = Control(**case)
             names = ["safety", "exact_safety"]
-            result = simulate(env, {"untrusted": policy}, worlds, 10, seed, names, metric_rounds=[10])
+            result = simulate(
+                env, {"untrusted": policy}, worlds, 10, seed, names, metric_rounds=[10]
+            )
             played, exact = (result.metrics[name].values.ravel() for name in names)
             assert exact.std() < 1e-6
             scores.append(z_score(played, float(exact[0])))
@@ -347,14 +349,16 @@ def test_values_move_toward_the_side_task_and_only_by_success() -> None:
     moved, still = (simulate(env, policies, 3, 1, 8).state.people for env in (attacked, spared))
     h = still.trait_state.values
     assert torch.allclose(moved.trait_state.values, h + 0.3 * (3.0 - h))
-    exposed = Control(**base, protocol="trust_untrusted", exposure={"kind": "uniform", "low": 0.1, "high": 5.0})
+    exposed = Control(
+        **base, protocol="trust_untrusted", exposure={"kind": "uniform", "low": 0.1, "high": 5.0}
+    )
     state = simulate(exposed, policies, 3, 1, 8).state.people
     share = (0.3 * 4 * state.exposure).clamp(max=1.0)[..., None]
     assert torch.allclose(state.trait_state.values, h + share * (3.0 - h), atol=1e-6)
 
 
 def test_monitor_is_rewarded_on_audited_tasks_and_a_copy_may_pass_attacks() -> None:
-    """Log score of the truth; an untrusted monitor sees attacks and shares the attacker's reward."""
+    """Log score of the truth; an untrusted monitor sees attacks and has the attacker's reward."""
     env = Control(monitor_acts=True, num_tasks=1)
     record = ["return_monitor", "audits", "caught"]
     policies = {"untrusted": {"kind": "fixed_attack", "level": 2}}
@@ -370,12 +374,10 @@ def test_monitor_is_rewarded_on_audited_tasks_and_a_copy_may_pass_attacks() -> N
     assert (last["return_monitor"] == last["return_untrusted"]).all()
 
 
-class Colluder(DiscretePolicy):
+class Colluder(EvidenceMonitor):
     """Copy that gives its own attacks the lowest score."""
 
     def act(self, phase, observation, action_mask, state, streams, search=False):
-        from mores.core.policy import ActionOutput
-
         score = torch.where(observation[..., 1:] > 0, -20.0, observation[..., :1])
         return ActionOutput(score, state)
 
@@ -430,7 +432,9 @@ def test_worlds_with_equal_policies_are_grouped() -> None:
 
 def test_render_tells_what_happened() -> None:
     env = Control()
-    simulator = Simulator(env, {"untrusted": mores.make_policy("fixed_attack")}, worlds=1, rounds=10)
+    simulator = Simulator(
+        env, {"untrusted": mores.make_policy("fixed_attack")}, worlds=1, rounds=10
+    )
     simulator.reset(0)
     assert env.render(simulator.state) == "attack run, no task done of 10"
     simulator.step()
@@ -471,14 +475,9 @@ def test_bad_policies_and_protocols() -> None:
         simulate(Control(num_audits=1, informed=False), {}, 1, 1)
     with refused("conflict", "num_audits"):
         mores.make_environment("control", protocol="budgeted_monitoring")
-    with refused("unsupported", "policies.matrix"):
-        role = mores.make_environment("matrix_game").roles[0]
-        policy = mores.make_policy("best_response_attacker")
-        policy.initial_state(role.__class__("matrix", 1, role.observation_space), (), streams())
-
-
-def streams() -> RandomStreams:
-    return RandomStreams.of(0, 1)
+    for kind in ("honest_policy", "scripted_auditor", "least_cost_voter"):
+        with refused("unsupported", "policies.player"):
+            simulate(mores.make_environment("matrix_game"), {"player": kind}, 1, 1)
 
 
 def test_tables_of_options_have_their_names() -> None:
