@@ -67,14 +67,17 @@ def played_metrics(state: ControlState, setting: ControlSetting) -> dict[str, Te
 
 
 def bounds(num_tasks: int) -> dict[str, tuple[float, float]]:
-    """Smallest and largest values of metrics that have both."""
+    """Smallest and largest values of played metrics that have both.
+
+    Exact values have none here: an interval need not count with values that no episode had, since
+    they are not means over episodes.
+    """
     shares = ("main_task_success", "side_task_success", "safety", "caught", "in_service")
-    shares += ("honest_audit_rate", "attack_rate", "exact_safety", "exact_success_probability")
-    shares += ("best_response_safety", "exact_attack_rate")
+    shares += ("honest_audit_rate", "attack_rate")
     count = float(num_tasks)
     return {
         **dict.fromkeys(shares, (0.0, 1.0)),
-        **dict.fromkeys(("audits", "success_count", "exact_success_count"), (0.0, count)),
+        **dict.fromkeys(("audits", "success_count"), (0.0, count)),
     }
 
 
