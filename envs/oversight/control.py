@@ -32,7 +32,7 @@ from mores.envs.oversight import control_metrics, control_people, control_tasks
 from mores.envs.oversight.control_game import ControlGame
 from mores.envs.oversight.control_metrics import POLICY_METRICS
 from mores.envs.oversight.control_observations import ControlObservations
-from mores.envs.oversight.control_policies import UntrustedRole
+from mores.envs.oversight.control_policies import GameRole
 from mores.envs.oversight.control_setting import ACTIONS, ControlSetting
 from mores.envs.oversight.control_state import ControlState, Task, zero_counts
 from mores.envs.oversight.control_tasks import ControlTasks, TaskClass
@@ -306,14 +306,12 @@ class Control(PeopleDynamics, Environment[ControlState]):
     def roles(self) -> tuple[Role, ...]:
         """`untrusted`, and `monitor`, `auditor` and `person` where they act."""
         draws, spaces = self.protocol.num_draws, self.observations
-        roles: list[Role] = [
-            UntrustedRole("untrusted", draws, spaces.untrusted_space, None, self.game)
-        ]
+        roles: list[Role] = [GameRole("untrusted", draws, spaces.untrusted_space, None, self.game)]
         if self.monitor_acts:
             seen = {"attack": Part(1, 0.0, 1.0)} if self.protocol.monitor == "untrusted" else {}
             roles.append(Role("monitor", draws, Box.of(evidence=1, **seen)))
         if self._auditor != "none":
-            roles.append(Role("auditor", 1, spaces.auditor_space))
+            roles.append(GameRole("auditor", 1, spaces.auditor_space, None, self.game))
         if self.vote_rates:
             cost = Part(len(self.vote_rates), 0.0)
             space = Box.of(exposure=Part(1, 0.0, 1.0), expected_cost=cost)

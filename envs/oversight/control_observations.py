@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from mores.core.spaces import Box, Part
@@ -14,6 +15,30 @@ from mores.envs.oversight.control_game import ControlGame
 from mores.envs.oversight.control_state import ControlState
 from mores.envs.oversight.protocols.delegated import AuditorAction
 from mores.envs.oversight.protocols.protocol import ControlProtocol
+
+
+class TableIndex(NamedTuple):
+    """Task, audits left and class of observations."""
+
+    task: Int[Tensor, "*shape"]
+    audits: Int[Tensor, "*shape"]
+    kind: Int[Tensor, "*shape"]
+
+
+def table_index(
+    space: Box, game: ControlGame, observation: Float[Tensor, "*shape size"]
+) -> TableIndex:
+    """Index of observations in a table of a policy. After the last task: that of the last."""
+    elapsed = space.read(observation, "tasks_elapsed")[..., 0]
+    task = (elapsed * game.episode.num_tasks).round().long()
+    task = task.clamp(max=game.episode.num_tasks - 1)
+    audits = kind = torch.zeros_like(task)
+    if "audits_left" in space.parts:
+        m = max(game.num_audit_states - 1, 1)
+        audits = (space.read(observation, "audits_left")[..., 0] * m).round().long().clamp(min=0)
+    if "task_class" in space.parts:
+        kind = space.read(observation, "task_class").argmax(-1)
+    return TableIndex(task, audits, kind)
 
 
 class ControlObservations:

@@ -17,12 +17,13 @@ from mores.core.policy import ActionOutput, Policy, require_observation_parts
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Discrete
 from mores.envs.oversight.control_game import ControlGame
+from mores.envs.oversight.control_observations import table_index
 from mores.envs.oversight.control_setting import AUDIT, DEFER, EDIT, SUBMIT
 
 
 @dataclasses.dataclass(frozen=True)
-class UntrustedRole(Role):
-    """The role `untrusted`.
+class GameRole(Role):
+    """A role of `control`.
 
     Attributes:
         game: the game, for policies that know the protocol. Learners do not use it.
@@ -139,11 +140,14 @@ class FixedAttack(DiscretePolicy):
         return p
 
 
-class BestResponseState:
-    """Layout of the observation, and the game. Not a dataclass: it belongs to no world."""
+class GameState:
+    """Layout of the observation, the game, a table of a policy.
 
-    def __init__(self, space: Box, game: ControlGame) -> None:
-        self.space, self.game = space, game
+    Not a dataclass: it belongs to no world.
+    """
+
+    def __init__(self, space: Box, game: ControlGame, table: Tensor | None = None) -> None:
+        self.space, self.game, self.table = space, game, table
 
 
 class BestResponseAttacker(DiscretePolicy):
@@ -159,14 +163,14 @@ class BestResponseAttacker(DiscretePolicy):
 
     def initial_state(
         self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams
-    ) -> BestResponseState:
+    ) -> GameState:
         """The solution of the game.
 
         Raises:
             UserError: the role is not that of `control`, or an auditor decides.
         """
         super().initial_state(role, phases, streams)
-        game = role.game if isinstance(role, UntrustedRole) else None
+        game = role.game if isinstance(role, GameRole) else None
         if game is None or game.variants[0].auditor != "none":
             raise UserError(
                 "best_response_attacker needs the role untrusted of control, and a protocol that "
@@ -180,28 +184,18 @@ class BestResponseAttacker(DiscretePolicy):
                 code="unsupported",
                 path=f"policies.{role.name}",
             )
-        return BestResponseState(role.observation_space, game)
+        return GameState(role.observation_space, game)
 
-    def probabilities(
-        self, observation: Tensor, num_options: int, state: BestResponseState
-    ) -> Tensor:
+    def probabilities(self, observation: Tensor, num_options: int, state: GameState) -> Tensor:
         """The optimal level."""
         game, space = state.game, state.space
-        elapsed = space.read(observation, "tasks_elapsed")[..., 0]
-        task = (elapsed * game.episode.num_tasks).round().long()
-        task = task.clamp(max=game.episode.num_tasks - 1)
-        audits = kind = torch.zeros_like(task)
-        if "audits_left" in space.parts:
-            m = game.num_audit_states - 1
-            audits = (space.read(observation, "audits_left")[..., 0] * max(m, 1)).round().long()
-        if "task_class" in space.parts:
-            kind = space.read(observation, "task_class").argmax(-1)
+        task, audits, kind = table_index(space, game, observation)
         variant = torch.full_like(task, (len(game.variants) - 1) // 2)
         if "protocol" in space.parts and game.voted_numbers is not None:
             numbers = space.read(observation, "protocol")[..., None, :]
             distance = (numbers - game.voted_numbers.to(numbers)).abs().sum(-1)
             variant = distance.argmin(-1)
-        index = (variant, task, audits.clamp(min=0), kind)
+        index = (variant, task, audits, kind)
         index = tuple(x.cpu() for x in index)
         table = game.best_response
         level = table.level[index].to(observation.device)

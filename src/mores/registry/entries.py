@@ -38,6 +38,8 @@ POLICIES: dict[str, str] = {
     "fixed_share_principal": "mores.envs.strategic.moral_hazard:FixedSharePrincipal",
     "best_response_agent": "mores.envs.strategic.moral_hazard:BestResponseAgent",
     "best_response_attacker": "mores.envs.oversight.control_policies:BestResponseAttacker",
+    "equilibrium_attacker": "mores.envs.oversight.control_equilibrium:EquilibriumAttacker",
+    "equilibrium_auditor": "mores.envs.oversight.control_equilibrium:EquilibriumAuditor",
     "evidence_monitor": "mores.envs.oversight.control_policies:EvidenceMonitor",
     "fixed_attack": "mores.envs.oversight.control_policies:FixedAttack",
     "honest_policy": "mores.envs.oversight.control_policies:HonestPolicy",
