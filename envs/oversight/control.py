@@ -136,7 +136,10 @@ class Control(PeopleDynamics, Environment[ControlState]):
         "exact_attack_rate": ("task",),
     }
     solver_values: ClassVar[frozenset[str]] = frozenset(
-        {"best_response_safety", "best_response_return", "frontier_safety", "best_response_success"}
+        {
+            *("best_response_safety", "best_response_success", "best_response_return"),
+            *("best_response_count", "best_response_harm", "frontier_safety"),
+        }
     )
 
     num_tasks: int = Field(default=10, ge=1, le=10_000, description="n: number of tasks")
