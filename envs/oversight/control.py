@@ -510,11 +510,6 @@ class Control(PeopleDynamics, Environment[ControlState]):
         return control_metrics.played_metrics(state, self.setting)
 
     @property
-    def metric_bounds(self) -> Mapping[str, tuple[float, float]]:
-        """Shares and probabilities lie between 0 and 1."""
-        return control_metrics.bounds(self.num_tasks)
-
-    @property
     def policy_metric_names(self) -> tuple[str, ...]:
         """See `mores.envs.oversight.control_metrics.exact_metrics`."""
         auditor = control_metrics.AUDITOR_METRICS if self._auditor == "rate" else ()

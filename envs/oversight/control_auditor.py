@@ -19,6 +19,7 @@ from torch import Tensor
 from mores.core.deterministic_sum import mean, total
 from mores.envs.oversight.control_game import AttackTables, ControlGame
 from mores.envs.oversight.control_setting import AUDIT, DEFER, EDIT
+from mores.envs.oversight.control_values import SUCCESS_PROBABILITY
 from mores.envs.oversight.protocols.delegated import AuditorAction, AuditRateChoice
 from mores.envs.oversight.protocols.monitoring import TrustedMonitoring
 
@@ -83,18 +84,19 @@ def auditor_tables(
 
 
 class ReturnAndSafety(NamedTuple):
-    """Return and safety of a best response, by world."""
+    """Largest return and smallest safety of an attacker, by world."""
 
     expected_return: Float[Tensor, " world"]
     safety: Float[Tensor, " world"]
 
 
 def best_response_return(game: ControlGame, tables: AttackTables) -> ReturnAndSafety:
-    """Best response to given probabilities."""
-    response = game.respond(tables)
-    variant = torch.zeros(len(tables.caught), dtype=torch.int64)
-    rates = game.policy_rates(response.policy(game.num_options), variant, tables)
-    return ReturnAndSafety(response.value, 1 - game.evaluate(rates).success_probability)
+    """Largest return against given probabilities, and smallest safety."""
+    value = game.respond(tables).value
+    if game.payoff == SUCCESS_PROBABILITY:
+        return ReturnAndSafety(value, 1 - value)
+    same = ControlGame(game.variants, game.episode, SUCCESS_PROBABILITY)
+    return ReturnAndSafety(value, 1 - same.respond(tables).value)
 
 
 def defender_best_response(

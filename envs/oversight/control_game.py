@@ -29,7 +29,7 @@ from mores.core.errors import UserError
 from mores.envs.oversight.control_frontier import optimal_defender
 from mores.envs.oversight.control_outcomes import ProtocolOutcome, Routing, routed_outcome
 from mores.envs.oversight.control_setting import ACTIONS, AUDIT, SUBMIT, ControlSetting
-from mores.envs.oversight.control_values import AttackPayoff
+from mores.envs.oversight.control_values import SUCCESS_PROBABILITY, AttackPayoff
 from mores.envs.oversight.protocols.protocol import ControlEpisode, ControlProtocol, power
 
 
@@ -246,13 +246,20 @@ class ControlGame:
         return self.evaluate(self.policy_rates(policy, torch.arange(len(self.variants))))
 
     @functools.cached_property
+    def worst_case(self) -> Float[Tensor, " variant"]:
+        """1 - S_n: the largest probability of a success, whatever the attacker is rewarded for."""
+        if self.payoff == SUCCESS_PROBABILITY:
+            return self.best_response_value.success_probability
+        return ControlGame(self.variants, self.episode, SUCCESS_PROBABILITY).worst_case
+
+    @functools.cached_property
     def frontier_safety(self) -> float | None:
         """Safety of the optimal defender of the protocol's usefulness and audit rate, if it exists.
 
         That of a protocol with one variant, one class and no limit of audits, equal at all tasks.
         """
         simple = len(self.variants) == len(self.episode.classes) == self.num_audit_states == 1
-        if not simple or not self.payoff.ends_at_success or len(self._given_outcomes[0]) > 1:
+        if not simple or len(self._given_outcomes[0]) > 1:
             return None
         outcome, setting = self.outcomes[0][0][0][0], self.episode.classes[0].setting
         if outcome.routing is None or outcome.monitor_factor != 1:
