@@ -1,1 +1,1 @@
-"""Environments of oversight: AI control, in which trusted components supervise an untrusted one."""
+"""Environments of oversight: AI control, and weak supervisors of stronger students."""
