@@ -5,6 +5,7 @@ from __future__ import annotations
 ENVIRONMENTS: dict[str, str] = {
     "biased_users": "mores.envs.strategic.biased_users:BiasedUsers",
     "coevolution": "mores.envs.opinion.coevolution:Coevolution",
+    "control": "mores.envs.oversight.control:Control",
     "contracts": "mores.envs.strategic.contracts:Contracts",
     "moral_hazard": "mores.envs.strategic.moral_hazard:MoralHazard",
     "dr_mdp": "mores.envs.influence.dr_mdp:DRMDP",
@@ -40,6 +41,14 @@ POLICIES: dict[str, str] = {
     "truthful_report": "mores.envs.opinion.lock_in:TruthfulReport",
     "fixed_share_principal": "mores.envs.strategic.moral_hazard:FixedSharePrincipal",
     "best_response_agent": "mores.envs.strategic.moral_hazard:BestResponseAgent",
+    "best_response_attacker": "mores.envs.oversight.control_policies:BestResponseAttacker",
+    "equilibrium_attacker": "mores.envs.oversight.control_equilibrium:EquilibriumAttacker",
+    "equilibrium_auditor": "mores.envs.oversight.control_equilibrium:EquilibriumAuditor",
+    "evidence_monitor": "mores.envs.oversight.control_policies:EvidenceMonitor",
+    "fixed_attack": "mores.envs.oversight.control_policies:FixedAttack",
+    "honest_policy": "mores.envs.oversight.control_policies:HonestPolicy",
+    "least_cost_voter": "mores.envs.oversight.control_policies:LeastCostVoter",
+    "scripted_auditor": "mores.envs.oversight.control_policies:ScriptedAuditor",
     "threshold_writer": "mores.envs.strategic.welfare_policies:ThresholdWriter",
     "cue_assistant": "mores.envs.strategic.welfare_policies:CueAssistant",
     "welfare_planner": "mores.envs.strategic.welfare_planner:WelfarePlanner",
@@ -160,6 +169,26 @@ HUMANS: dict[str, str] = {
     "fitted": "mores.agents.people.humans:Fitted",
     "idealised": "mores.agents.people.humans:Idealised",
 }
+PROTOCOLS: dict[str, str] = {
+    "trust_untrusted": "mores.envs.oversight.protocols.unmonitored:TrustUntrusted",
+    "trusted_only": "mores.envs.oversight.protocols.unmonitored:TrustedOnly",
+    "random_audit": "mores.envs.oversight.protocols.unmonitored:RandomAudit",
+    "trusted_monitoring": "mores.envs.oversight.protocols.monitoring:TrustedMonitoring",
+    "untrusted_monitoring": "mores.envs.oversight.protocols.monitoring:UntrustedMonitoring",
+    "calibrated_monitoring": "mores.envs.oversight.protocols.calibrated:CalibratedMonitoring",
+    "trusted_editing": "mores.envs.oversight.protocols.substitution:TrustedEditing",
+    "defer_to_trusted": "mores.envs.oversight.protocols.substitution:DeferToTrusted",
+    "audit_and_edit": "mores.envs.oversight.protocols.substitution:AuditAndEdit",
+    "audit_and_defer": "mores.envs.oversight.protocols.substitution:AuditAndDefer",
+    "resampling": "mores.envs.oversight.protocols.resampling:AuditResample",
+    "least_suspicious": "mores.envs.oversight.protocols.resampling:LeastSuspicious",
+    "defer_to_resample": "mores.envs.oversight.protocols.resampling:DeferToResample",
+    "optimal": "mores.envs.oversight.protocols.optimal:Optimal",
+    "budgeted_monitoring": "mores.envs.oversight.protocols.optimal:BudgetedMonitoring",
+    "equalized_monitoring": "mores.envs.oversight.protocols.optimal:EqualizedMonitoring",
+    "audit_rate": "mores.envs.oversight.protocols.delegated:AuditRateChoice",
+    "auditor": "mores.envs.oversight.protocols.delegated:AuditorAction",
+}
 TRACKERS: dict[str, str] = {
     "jsonl": "mores.experiments.tracking.json_lines:JSONLinesTracker",
     "mlflow": "mores.experiments.tracking.ml_flow:MLflowTracker",
@@ -167,6 +196,7 @@ TRACKERS: dict[str, str] = {
     "wandb": "mores.experiments.tracking.weights_and_biases:WandbTracker",
 }
 FIGURES: dict[str, str] = {
+    "profile": "mores.report.figures.profile:Profile",
     "response": "mores.report.figures.response:Response",
     "tradeoff": "mores.report.figures.tradeoff:Tradeoff",
 }
