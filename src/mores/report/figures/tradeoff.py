@@ -105,7 +105,7 @@ class Tradeoff(MetricFigure):
         ]
         minus = f" minus {self.compare_to}" if self.compare_to else ""
         x_label, y_label = (
-            given or f"{axis_label(data, metric, points[0].arm)}{minus}"
+            f"{given or axis_label(data, metric, points[0].arm)}{minus}"
             for given, metric in zip((self.x_label, self.y_label), metrics, strict=True)
         )
         styles = {
