@@ -10,6 +10,7 @@ ENVIRONMENTS: dict[str, str] = {
     "matrix_game": "mores.envs.strategic.matrix_game:MatrixGame",
     "pairwise_preferences": "mores.envs.feedback.pairwise_preferences:PairwisePreferences",
     "panel": "mores.envs.opinion.panel:Panel",
+    "principal_agent": "mores.envs.strategic.principal_agent:PrincipalAgent",
     "token_feedback": "mores.envs.feedback.token_feedback:TokenFeedback",
 }
 ENVIRONMENT_VERSIONS: dict[str, int] = {  # in ids of clients, raised when a default changes numbers
@@ -36,6 +37,12 @@ POLICIES: dict[str, str] = {
     "truthful_report": "mores.envs.opinion.lock_in:TruthfulReport",
     "fixed_share_principal": "mores.envs.strategic.moral_hazard:FixedSharePrincipal",
     "best_response_agent": "mores.envs.strategic.moral_hazard:BestResponseAgent",
+    "customer_first": "mores.envs.strategic.principal_agent_policies:CustomerFirst",
+    "principal_first": "mores.envs.strategic.principal_agent_policies:PrincipalFirst",
+    "own_disposition": "mores.envs.strategic.principal_agent_policies:OwnDisposition",
+    "logit_chooser": "mores.envs.strategic.principal_agent_policies:LogitChooser",
+    "feedback_optimum": "mores.envs.strategic.principal_agent_policies:FeedbackOptimum",
+    "party_rater": "mores.envs.strategic.principal_agent_policies:PartyRater",
     "advocate": "mores.envs.opinion.panel:Advocate",
     "truthful_answer": "mores.envs.opinion.panel:TruthfulAnswer",
     "truthful": "mores.envs.opinion.scripted_policies:Truthful",
