@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("core", "metrics", "analysis"),
         *("experiments.scenario", "experiments.results"),
     },
-    "report": {"core", "analysis", *DEFINITIONS},
+    "report": {"core", "registry", "analysis", *DEFINITIONS},  # draws figures by name
     "experiments.progress": set(),
     "experiments.tracking": {"core", "registry"},
     "experiments.run": {

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 import mores
+from mores.clients.gymnasium import GymnasiumEnv
 from mores.core.environment import Environment, Phase, PolicyQuery, Role, StepResult
 from mores.core.people import People
 from mores.core.policy import ActionOutput, Policy
@@ -173,7 +174,7 @@ def test_what_cannot_be_evaluated_is_refused() -> None:
     with refused("unsupported", "policies"):
         metrics_of(Point(), FirstOption())
     with refused("unsupported", "metrics"):
-        mores.clients.GymnasiumEnv(Point(), metrics=["expected"]).reset(seed=1)
+        GymnasiumEnv(Point(), metrics=["expected"]).reset(seed=1)
 
 
 def test_simulate_and_train_know_metrics_of_policies() -> None:

@@ -293,19 +293,21 @@ def test_truncated_episodes_count_up_to_the_cut():
     assert rewards["truncated"][0].any(-1).tolist() == [False, True]
     assert group_returns[0].tolist() == [1 + 2, 1 + 2 + 3]
     returns = torch.tensor([[3.0, 2.0, 0.0], [6.0, 5.0, 3.0]])
-    valid = returns[returns > 0]
-    expected = torch.where(returns > 0, (returns - valid.mean()) / valid.std(), 0.0)
+    expected = torch.where(returns > 0, returns - returns[returns > 0].mean(), 0.0)
     torch.testing.assert_close(reinforce.advantage[0], expected)
 
 
-def test_reinforce_uses_normalized_returns():
-    """Advantages: discounted returns with mean 0 and standard deviation 1 over all worlds."""
-    policy, environment = RecordingREINFORCE(gamma=0.5, **FIXED), FixedLengths(lengths=(2, 3))
+@pytest.mark.parametrize("normalize", [False, True])
+def test_advantages_of_reinforce_are_returns_less_their_mean(normalize):
+    """Discounted returns with mean 0 over all worlds; with the option, standard deviation 1."""
+    policy = RecordingREINFORCE(gamma=0.5, normalize_advantage=normalize, **FIXED)
+    environment = FixedLengths(lengths=(2, 3))
     simulate_episodes(environment, {"actor": policy}, Worlds.grid(1, 2), 1, 100)
     # 1 + 2/2, 2; 1 + 2/2 + 3/4, 2 + 3/2, 3
     returns = torch.tensor([2.0, 2.0, 0.0, 2.75, 3.5, 3.0])
     valid = returns[[0, 1, 3, 4, 5]]
-    expected = ((returns - valid.mean()) / valid.std()).view(2, 3)
+    std = valid.std() if normalize else 1.0
+    expected = ((returns - valid.mean()) / std).view(2, 3)
     expected[0, 2] = 0.0
     ((batch,),) = RECORDED
     torch.testing.assert_close(batch.advantage[0], expected)

@@ -9,10 +9,10 @@ import pytest
 from mores.experiments.scenario.expansion import (
     build_and_verify,
     build_cells,
-    recorded_rounds,
     resolved_yaml,
 )
 from mores.experiments.scenario.loading import bundled_scenarios, load_scenario, validate_document
+from mores.experiments.scenario.recorded_rounds import recorded_rounds
 from mores.experiments.scenario.source_locations import SourceMap
 from mores.experiments.scenario.specification import Scenario
 from mores.experiments.scenario.strict_yaml import parse

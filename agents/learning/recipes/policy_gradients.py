@@ -1,8 +1,7 @@
 """Policy gradients on complete episodes: REINFORCE, RLOO, GRPO, GRAO.
 
 They differ in the baseline. REINFORCE (Williams 1992) compares the return after each action with
-the model's mean over all actions and, unlike the paper, divides the difference by the standard
-deviation over all actions. RLOO (arXiv 2402.14740) and GRPO (2402.03300) compare the score
+the model's mean over all actions. RLOO (arXiv 2402.14740) and GRPO (2402.03300) compare the score
 of a sample with its group. GRAO (2508.07750) adds a demonstration to the group.
 See `mores.agents.learning.transforms.group_advantages`.
 
@@ -33,6 +32,7 @@ from mores.agents.learning.on_policy import buffer_feedback, buffer_rewards
 from mores.agents.learning.train_state import OptimizerConfig
 from mores.agents.learning.transforms.advantages import (
     broadcast_to_steps,
+    center_advantages,
     discounted_returns,
     normalize_advantages,
 )
@@ -47,10 +47,16 @@ from mores.core.errors import ParameterError, UserError
 
 
 class REINFORCE(EpisodicLearner):
-    """REINFORCE: returns less their mean, divided by their deviation, as advantages of actions."""
+    """REINFORCE: returns less their mean as advantages of actions."""
 
     gamma: float = Field(default=0.99, ge=0, le=1, description="discount factor of a round")
     ent_coef: float = Field(default=0.01, ge=0, description="weight of the entropy bonus")
+    normalize_advantage: bool = Field(
+        default=False,
+        description="scale advantages to unit standard deviation. Where large losses are rare, an "
+        "update without one has small advantages, which this enlarges, and an update with one is "
+        "reduced: the model may learn to take a risk whose expectation is negative",
+    )
 
     def make_update_batch(
         self, batches: dict[str, FeedbackBatch], state: LearnerState
@@ -60,7 +66,8 @@ class REINFORCE(EpisodicLearner):
         mask = next(iter(batches.values())).mask
         ends = (rewards["terminated"], rewards["truncated"])
         returns = discounted_returns(rewards["reward"], *ends, mask, self.gamma)
-        advantage = normalize_advantages(returns, mask)
+        scaled = normalize_advantages if self.normalize_advantage else center_advantages
+        advantage = scaled(returns, mask)
         prepared = {phase: batch.replace(advantage=advantage) for phase, batch in batches.items()}
         return UpdateBatch(prepared, self.objective)
 

@@ -109,6 +109,15 @@ def discounted_returns(
     return estimate.advantage
 
 
+def center_advantages(
+    advantage: Float[Tensor, "model sample step"], mask: Bool[Tensor, "model sample step"]
+) -> Float[Tensor, "model sample step"]:
+    """Advantages with mean 0 over the valid steps of each model; 0 at invalid steps."""
+    values, valid = torch.where(mask, advantage, 0.0).flatten(1), mask.flatten(1)
+    mean = total(values, 1)[:, None] / valid.sum(1, keepdim=True).clamp(min=1)
+    return torch.where(valid, values - mean, 0.0).view_as(advantage)
+
+
 def normalize_advantages(
     advantage: Float[Tensor, "model sample step"],
     mask: Bool[Tensor, "model sample step"],
@@ -120,9 +129,8 @@ def normalize_advantages(
     with a single valid step is such a case.
     """
     values = torch.where(mask, advantage, 0.0).flatten(1)
-    valid = mask.flatten(1)
-    count = valid.sum(1, keepdim=True)
-    centered = torch.where(valid, values - total(values, 1)[:, None] / count.clamp(min=1), 0.0)
+    count = mask.flatten(1).sum(1, keepdim=True)
+    centered = center_advantages(advantage, mask).flatten(1)
     std = (total(centered.square(), 1)[:, None] / (count - 1).clamp(min=1)).sqrt()
     # Centering equal numbers leaves round-off, which its own std would scale to numbers around 1.
     rounding = 8 * torch.finfo(values.dtype).eps * values.abs().amax(1, keepdim=True)

@@ -140,3 +140,7 @@ TRACKERS: dict[str, str] = {
     "tensorboard": "mores.experiments.tracking.tensor_board:TensorBoardTracker",
     "wandb": "mores.experiments.tracking.weights_and_biases:WandbTracker",
 }
+FIGURES: dict[str, str] = {
+    "response": "mores.report.figures.response:Response",
+    "tradeoff": "mores.report.figures.tradeoff:Tradeoff",
+}

@@ -185,6 +185,7 @@ REGISTRIES: dict[str, Registry] = {
             adapter="mores.core.metric:metric_class",
         ),
         Registry("tracker", entries.TRACKERS, "mores.core.tracker:Tracker"),
+        Registry("figure", entries.FIGURES, "mores.report.figures.figure:Figure"),
         Registry(
             "scenario",
             {file.stem: file for file in sorted(SCENARIO_FOLDER.glob("*.yaml"))},

@@ -57,7 +57,8 @@ def write_report(
     figures = render_figures(data, sensitivity)
     (folder / "figures").mkdir(exist_ok=True)
     for figure in figures:
-        write_bytes(folder / "figures" / f"{figure.spec.name}.png", figure.png)
+        if figure.svgs:
+            write_bytes(folder / "figures" / f"{figure.spec.name}.png", figure.png)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("mores.report", ""),
         autoescape=True,
@@ -92,6 +93,9 @@ def _sections(
     sections = {}
     for figure in figures:
         kind = figure.spec.name.partition("_")[0]
+        if kind == "figure":  # of the scenario: a section each
+            sections[figure.spec.name] = figure.spec.heading, [figure]
+            continue
         by_episode = kind in ("learning", "episodes")
         stage = f" (stage {stages[-1].name})" if stages and not by_episode else ""
         _, members = sections.setdefault(kind, (SECTION_HEADINGS[kind] + stage, []))

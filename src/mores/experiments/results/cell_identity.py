@@ -16,7 +16,7 @@ from typing import Any
 
 from mores.core.errors import UserError, printable
 from mores.experiments.scenario.cell import Cell
-from mores.experiments.scenario.expansion import recorded_rounds
+from mores.experiments.scenario.recorded_rounds import recorded_rounds
 from mores.experiments.scenario.specification import Scenario
 
 Ranges = list[list[int]]  # [first, last, step] of each arithmetic sequence

@@ -170,7 +170,7 @@ class CellCheckpoint:
         system, task, cell = system_info(), self._task, self._task.cell
         fields = {
             "format": RUN_FORMAT,
-            "scenario": task.scenario.model_dump(mode="json"),
+            "scenario": task.scenario.model_dump(mode="json", exclude={"figures"}),
             "cell": [cell.id, cell.env, cell.population, cell.policies, cell.purpose],
             "draws": [draw.index for draw in cell.separate_draws],
             "stages": [stage.model_dump(mode="json") for stage in cell.stages],

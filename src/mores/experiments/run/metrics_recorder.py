@@ -18,7 +18,7 @@ from mores.core.random_streams import Worlds
 from mores.experiments.results.cell_result import AnalyticValue, StageResult
 from mores.experiments.results.trajectory import GROUPS, Trajectory
 from mores.experiments.scenario.cell import BuiltCell
-from mores.experiments.scenario.expansion import recorded_rounds
+from mores.experiments.scenario.recorded_rounds import recorded_rounds
 from mores.experiments.scenario.specification import Scenario
 from mores.sim.metric_tracker import ResolvedMetrics, resolve_metrics
 from mores.sim.round_recorder import RoundRecorder, StateRecording

@@ -1,8 +1,8 @@
 """What an extension may add to a scenario: replicates, rounds, arms, and claims about new arms.
 
-Nothing else may change: other metrics or another `record_every` would need the simulated states,
-which are not stored, and another environment, population or policy is another experiment. A claim
-about arms whose data are already known is not a test, and is an error.
+Figures may change too. Nothing else may: other metrics or another `record_every` would need the
+simulated states, which are not stored, and another environment, population or policy is another
+experiment. A claim about arms whose data are already known is not a test, and is an error.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ def check_additions(before: Scenario, after: Scenario) -> None:
         if None not in (stage["rounds"], other["rounds"]):
             _check_growth("rounds", stage, other, f"stages.{index}.")
     _check_arms(before, after)
+    new["figures"] = old["figures"]  # they may change: no recorded number depends on them
     new["arms"] = {name: arm for name, arm in new["arms"].items() if name in before.arms}
     num_claims = len(old["claims"])
     new["claims"] = new["claims"][:num_claims]

@@ -8,8 +8,8 @@ from typing import Any
 
 from mores.core.errors import UserError, did_you_mean
 from mores.core.names import resolve_value_names
-from mores.experiments.scenario.cell import BuiltCell, Cell, CellPurpose, Components, cell_id
-from mores.experiments.scenario.claim_inputs import arms_by_section, estimands
+from mores.experiments.scenario.cell import BuiltCell, Cell, Components, cell_id
+from mores.experiments.scenario.claim_inputs import arms_by_section
 from mores.experiments.scenario.conditions import (
     Condition,
     cell_for_condition,
@@ -26,8 +26,7 @@ from mores.experiments.scenario.source_locations import (
     printable,
     problems_into,
 )
-from mores.experiments.scenario.specification import Claim, Scenario
-from mores.experiments.scenario.stages import Stage
+from mores.experiments.scenario.specification import Scenario
 from mores.experiments.scenario.strict_yaml import dump
 from mores.registry import class_of
 
@@ -41,17 +40,19 @@ def build_and_verify(loaded_or_scenario: LoadedScenario | Scenario) -> tuple[Bui
         ScenarioError: all problems that can be found before a simulation.
     """
     from mores.experiments.scenario import verify, verify_training
+    from mores.experiments.scenario.figure_check import FigureCheck
     from mores.experiments.scenario.first_round_check import FirstRoundCheck
 
     scenario, source_map = _scenario_and_source_map(loaded_or_scenario)
     problems = verify.claim_problems(scenario, source_map)
-    first_rounds = FirstRoundCheck(scenario.seed)
+    first_rounds, figures = FirstRoundCheck(scenario.seed), FigureCheck(scenario, source_map)
+    problems += figures.problems
     built_cells: list[BuiltCell] = []
     with problems_into(problems):
         for built in build_cells(loaded_or_scenario):
             built_cells.append(built)
             if len(problems) < MAX_PROBLEMS:
-                problems += verify.cell_problems(scenario, built, first_rounds)
+                problems += verify.cell_problems(scenario, built, first_rounds, figures)
         problems += verify_training.training_problems(scenario, source_map, built_cells)
         if not problems:  # the ends of the ranges; all points between are equally possible
             ends = range_end_conditions(scenario, arms_by_section(scenario))
@@ -101,28 +102,10 @@ def build_cells(
         raise ScenarioError(problems)
 
 
-def recorded_rounds(
-    scenario: Scenario, stage: Stage, purpose: CellPurpose = "arm"
-) -> tuple[int, ...]:
-    """Rounds of a stage's episodes after which metrics are recorded.
-
-    The first, every `record_every`-th, the last, and those that claims and targets use. At samples
-    of uncertain parameters (`purpose` "draw") only the last and those.
-    """
-    last = scenario.rounds_per_episode(stage)
-    required = {
-        estimand.at_round
-        for _, estimand, used_in in estimands(scenario)
-        if estimand.at_round is not None
-        and (not isinstance(estimand, Claim) or used_in.name == stage.name)
-    }
-    regular = range(0, last + 1, scenario.record_every) if purpose == "arm" else ()
-    return tuple(sorted(number for number in {*regular, last, *required} if number <= last))
-
-
 def resolved_yaml(scenario: Scenario, built_cells: Iterable[BuiltCell]) -> str:
     """The scenario as YAML with every parameter, including those at their defaults."""
     by_cell = {"env", "population", "policies"}
+    by_cell |= set() if scenario.figures else {"figures"}
     document = scenario.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=by_cell)
     document["cells"] = {built.cell.id: _resolved_cell(built) for built in built_cells}
     return dump(document)

@@ -85,6 +85,7 @@ def metric_name(metric: str | MetricEntry) -> str:
 DEFAULT_ARM = "main"  # name of the arm in a scenario without arms
 DEFAULT_STAGE = "rollout"  # name of the stage in a scenario without stages
 MAX_ENTRIES = 1000  # metrics; stages: the time of a check grows with their number
+MAX_FIGURES = 50
 
 ClaimKind = Literal[
     "exact", "statistical", "learned", "reward_implied", "by_construction", "report"
@@ -273,6 +274,11 @@ class Scenario(StrictModel):
         default=None, description="parameters to fit to empirical targets"
     )
     claims: list[Claim] = Field(default_factory=list, description="findings to test")
+    figures: list[Annotated[ComponentSpec, kind_completion("figure")]] = Field(
+        default_factory=list,
+        max_length=MAX_FIGURES,
+        description="figures that open the report, in order: see `mores list`; not with a sweep",
+    )
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Scenario:
@@ -329,6 +335,9 @@ class Scenario(StrictModel):
                 raise ParameterError(*path, message=message, code="out_of_range")
         if self.uncertainty is not None and self.sweep:
             raise conflict("cannot be combined with a sweep", "uncertainty")
+        if self.figures and any(len(values) > 1 for values in self.sweep.values()):
+            message = "cannot be combined with a sweep: list its values as arms"
+            raise conflict(message, "figures")
         return self
 
     @property

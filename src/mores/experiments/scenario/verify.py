@@ -16,6 +16,7 @@ from mores.experiments.scenario.claim_inputs import (
     required_arms,
 )
 from mores.experiments.scenario.conditions import MAX_CELLS
+from mores.experiments.scenario.figure_check import FigureCheck
 from mores.experiments.scenario.first_round_check import FirstRoundCheck
 from mores.experiments.scenario.metric_check import StageMetrics, checked_metrics
 from mores.experiments.scenario.source_locations import KeyPath, Problem, SourceMap
@@ -126,7 +127,7 @@ def _cell_counts(scenario: Scenario) -> dict[KeyPath, int]:
 
 
 def cell_problems(
-    scenario: Scenario, built: BuiltCell, first_round_check: FirstRoundCheck
+    scenario: Scenario, built: BuiltCell, first_round_check: FirstRoundCheck, figures: FigureCheck
 ) -> list[Problem]:
     """Problems of a cell that its first rounds reveal: classes, metrics, analytic values."""
     problems: list[Problem] = []
@@ -152,6 +153,13 @@ def cell_problems(
         metrics = checked[key]
         if metrics is not None and built_stage.stage.loop != "fit_offline":
             problems += _metric_problems(scenario, built, built_stage, metrics)
+            arm, source_map, refused = built.cell.arm, built.cell.source_map, figures.refused
+            for path, reading in figures.of_stage(arm, built_stage.stage.name):
+                place = (*path, *reading.metric_path)
+                message = _component_error(reading.metric, metrics, arm)
+                if message and place not in refused:  # once, not in every arm
+                    refused.add(place)
+                    problems.append(source_map.problem(message, *place, code="unknown_name"))
     if not problems:
         problems += _trajectory_problems(scenario, built)
     return problems

@@ -1,5 +1,5 @@
-"""Figures of a run: the first claim, drift relative to the control, attribution, people, learning
-curves, sweeps, sensitivity, metrics.
+"""Figures of a run: those of the scenario, the first claim, drift relative to the control,
+attribution, people, learning curves, sweeps, sensitivity, metrics.
 
 Bands and whiskers are 95 % intervals of the mean over replicates (Student's t), pointwise in
 rounds.
@@ -11,6 +11,7 @@ from mores.analysis.sensitivity import SensitivityIndices
 from mores.report.figures.bar_charts import attribution_figures, sensitivity_figures
 from mores.report.figures.claim_lines import claim_figures
 from mores.report.figures.drift_plots import drift_figures
+from mores.report.figures.figure import Figure, scenario_figures
 from mores.report.figures.metric_lines import learning_figures, metric_figures
 from mores.report.figures.people_plots import people_figures
 from mores.report.figures.plot_data import ReportData
@@ -26,6 +27,7 @@ def render_figures(
         return render([*sweep_figures(data), *sensitivity_figures(data, sensitivity)])
     return render(
         [
+            *scenario_figures(data),
             *claim_figures(data),
             *drift_figures(data),
             *people_figures(data),
@@ -37,4 +39,4 @@ def render_figures(
     )
 
 
-__all__ = ["RenderedFigure", "ReportData", "render_figures"]
+__all__ = ["Figure", "RenderedFigure", "ReportData", "render_figures"]

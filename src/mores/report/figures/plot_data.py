@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from mores.analysis.intervals import IntervalEstimate
 from mores.core.component_names import split_component
-from mores.experiments.claims.claim_estimates import ClaimData
+from mores.experiments.claims.claim_estimates import ClaimData, estimate_claim
 from mores.experiments.claims.claim_evaluation import (
     cells_by_point,
     make_claim_data,
@@ -92,6 +92,43 @@ class ReportData:
     def claim_differences(self, claim: Claim) -> Float[np.ndarray, "point replicate"]:
         """Values of a claim minus those with which it compares, at every point."""
         return np.array([data.differences for data in self.claim_data(claim)])
+
+    def estimate(
+        self,
+        metric: str,
+        arm: str,
+        compare_to: str | None = None,
+        stage: str | None = None,
+        at_round: int | None = None,
+    ) -> IntervalEstimate:
+        """Mean of a metric over the replicates, with the interval of a claim.
+
+        Args:
+            metric: a metric or component, as in claims.
+            arm: its arm.
+            compare_to: an arm whose mean is subtracted, paired by replicate.
+            stage: averaged over its episodes; default: the last.
+            at_round: completed rounds; default: the end of the episode.
+        """
+        claim = self._quantity(metric, arm, compare_to, stage, at_round)
+        return estimate_claim(claim, self.claim_data(claim)[0])
+
+    def values(
+        self,
+        metric: str,
+        arm: str,
+        compare_to: str | None = None,
+        stage: str | None = None,
+        at_round: int | None = None,
+    ) -> Float[np.ndarray, " replicate"]:
+        """The values of which `estimate` is the mean."""
+        claim = self._quantity(metric, arm, compare_to, stage, at_round)
+        return self.claim_data(claim)[0].differences
+
+    def _quantity(self, *values: str | int | None) -> Claim:
+        names = ("metric", "arm", "compare_to", "stage", "at_round")
+        fields: dict[str, Any] = dict(zip(names, values, strict=True))
+        return Claim(statement="-", kind="report", **fields)
 
     def style(self, arm: str) -> PlotStyle:
         """Line style of an arm, the same in every figure. The control has the last one, gray."""

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from mores.report.figures.theme import LIGHT_COLORS, PlotStyle
 
 MAX_COLUMNS = 3  # of the PNG
+CHARACTERS_PER_INCH = 38 / 3.4  # of a panel's title
 SVG_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))  # none, for equal bytes
 
 
@@ -39,6 +40,9 @@ class FigureSpec:
     panels: Sequence[PanelSpec]  # row by row
     legend: Mapping[str, PlotStyle] = dataclasses.field(default_factory=dict)  # of all panels
     panel_size: tuple[float, float] = (3.4, 2.5)  # width and height, inches
+    heading: str = ""  # of its section; default: that of the kind of figure
+    columns: Sequence[str] = ()  # of the table of its numbers
+    rows: Sequence[Sequence[str]] = ()
 
 
 class RenderedFigure(NamedTuple):
@@ -64,6 +68,8 @@ def _render(figure: FigureSpec) -> RenderedFigure:
     from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.lines import Line2D
 
+    if not figure.panels:
+        return RenderedFigure(figure, [], b"")
     columns = min(MAX_COLUMNS, len(figure.panels))
     rows = -(-len(figure.panels) // columns)
     width, height = (figure.panel_size[0] * columns, figure.panel_size[1] * rows)
@@ -73,11 +79,14 @@ def _render(figure: FigureSpec) -> RenderedFigure:
     canvas = Figure(figsize=(width, height), layout=layout)
     subfigures = canvas.subfigures(rows, columns, squeeze=False).ravel()[: len(figure.panels)]
     for subfigure, panel in zip(subfigures, figure.panels, strict=True):
-        title = textwrap.fill(panel.title, 38, max_lines=2, placeholder="…")
-        subfigure.suptitle(title, x=0.01, ha="left")
+        if panel.title:
+            characters = round(CHARACTERS_PER_INCH * figure.panel_size[0])
+            title = textwrap.fill(panel.title, characters, max_lines=2, placeholder="…")
+            subfigure.suptitle(title, x=0.01, ha="left")
         panel.draw(subfigure.subplots())
     if figure.legend:
-        lines = [Line2D([], [], **style.line, label=text) for text, style in figure.legend.items()]
+        items = figure.legend.items()
+        lines = [Line2D([], [], **style.legend_line, label=text) for text, style in items]
         canvas.legend(
             handles=lines, loc="outside lower center", ncols=legend_columns, borderaxespad=0.1
         )
@@ -93,7 +102,8 @@ def _render(figure: FigureSpec) -> RenderedFigure:
         area = subfigure.bbox.transformed(canvas.dpi_scale_trans.inverted())
         svg = io.StringIO()
         canvas.savefig(svg, format="svg", bbox_inches=area, metadata=SVG_METADATA)
-        alt_text = f"{panel.title}. {panel.alt_text}"
+        title = panel.title or figure.heading
+        alt_text = f"{title}. {panel.alt_text}"
         svgs.append(inline_svg(svg.getvalue(), alt_text, f"{figure.name}-{index}"))
     return RenderedFigure(figure, svgs, png.getvalue())
 

@@ -1,0 +1,119 @@
+"""Figures that a scenario lists under `figures`: what they read, and how they are drawn."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+
+from pydantic import Field
+
+from mores import registry
+from mores.analysis.intervals import IntervalEstimate
+from mores.core.config import Config
+from mores.core.errors import describe_exception
+from mores.experiments.claims.claim_evaluation import stage_and_round
+from mores.experiments.scenario.figure_check import Reading
+from mores.experiments.scenario.specification import Claim, Scenario
+from mores.report.figures.plot_data import ReportData, metric_label
+from mores.report.figures.rendering import FigureSpec
+
+
+class Figure(Config, ABC):
+    """A figure of a scenario, with its parameters.
+
+    `mores check` refuses a figure whose `readings` the scenario does not record.
+    """
+
+    title: str = Field(default="", description="heading; default: names of the metrics")
+    note: str = Field(default="", description="text at the start of the caption")
+
+    @abstractmethod
+    def readings(self, scenario: Scenario) -> Iterable[Reading]:
+        """What the figure reads: metrics of arms."""
+
+    @abstractmethod
+    def draw(self, data: ReportData) -> Sequence[FigureSpec]:
+        """The figures of the report, from the recorded results.
+
+        The caption states sample size, interval method and units. Names of files and sections are
+        set by the caller.
+        """
+
+
+class MetricFigure(Figure):
+    """A figure of metrics at one round of a stage."""
+
+    stage: str | None = Field(
+        default=None, description="stage, averaged over its episodes; default: the last"
+    )
+    at_round: int | None = Field(
+        default=None, ge=0, description="completed rounds; default: the end of the episode"
+    )
+    x_label: str = Field(default="", description="label of the x axis; default: its name")
+    y_label: str = Field(default="", description="label of the y axis; default: its name")
+
+    def reading(
+        self, metric: str, arm: str, metric_path: tuple[str | int, ...], *arm_path: str | int
+    ) -> Reading:
+        """A metric of an arm in the stage and round of the figure."""
+        return Reading(metric, arm, self.stage, self.at_round, metric_path, arm_path)
+
+    def estimate(
+        self, data: ReportData, metric: str, arm: str, compare_to: str | None = None
+    ) -> IntervalEstimate:
+        """Mean with its interval, at the stage and round of the figure."""
+        return data.estimate(metric, arm, compare_to, self.stage, self.at_round)
+
+    def describe_time(self, data: ReportData) -> str:
+        """Text on round and stage: `after 10 rounds of stage “test”`."""
+        fields = {"stage": self.stage, "at_round": self.at_round}
+        claim = Claim.model_validate({"statement": "-", "kind": "report", "metric": "-", **fields})
+        stage, rounds = stage_and_round(data.scenario, claim)
+        text = f"after {rounds} round{'s' if rounds != 1 else ''}"
+        text += f" of stage “{stage.name}”" if data.scenario.stages else ""
+        return text + (f", mean over its {stage.episodes} episodes" if stage.episodes > 1 else "")
+
+
+def scenario_figures(data: ReportData) -> list[FigureSpec]:
+    """The figures that the scenario lists, in its order; they are named `figure_1` and so on.
+
+    A figure that cannot be drawn is a sentence with the reason: the results of the run are the same
+    without it.
+    """
+    specs: list[FigureSpec] = []
+    for index, entry in enumerate(data.scenario.figures, 1):
+        heading = str(entry.parameters.get("title") or f"Figure {index}")
+        try:
+            figure = registry.build("figure", entry.kind, entry.parameters, strict=True)
+            drawn = list(figure.draw(data))
+        except Exception as error:
+            message = f"The figure {entry.kind} could not be drawn: {describe_exception(error)}"
+            drawn = [FigureSpec("", message, [], heading=heading)]
+        for part, spec in enumerate(drawn, 1):
+            name = f"figure_{index}" if len(drawn) == 1 else f"figure_{index}_{part}"
+            heading = spec.heading or heading
+            specs.append(dataclasses.replace(spec, name=name, heading=heading))
+    return specs
+
+
+def axis_label(data: ReportData, metric: str, arm: str) -> str:
+    """Label of an axis from the name of a metric: `Mean value: care`."""
+    name = metric_label(metric, data.record(arm))
+    return name[:1].upper() + name[1:]
+
+
+def describe_sample(estimates: Iterable[IntervalEstimate], what: str) -> str:
+    """Sentence on sample size and interval methods for the caption.
+
+    Args:
+        estimates: everything that is shown.
+        what: what the intervals are drawn as: `whiskers`.
+    """
+    shown = list(estimates)
+    sizes = sorted({estimate.n for estimate in shown})
+    n = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+    if sizes == [1]:
+        return "One replicate: no intervals."
+    methods = list(dict.fromkeys(estimate.method for estimate in shown))
+    return f"Mean of n = {n} replicates; {what}: 95 % interval of that mean ({'; '.join(methods)})."

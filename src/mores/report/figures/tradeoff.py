@@ -1,0 +1,194 @@
+"""Trade-off of two metrics: every arm is a point with 95 % intervals in both directions."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from mores.analysis.intervals import IntervalEstimate
+from mores.core.errors import ParameterError
+from mores.experiments.scenario.base_models import check_distinct, unknown
+from mores.experiments.scenario.figure_check import Reading
+from mores.experiments.scenario.specification import Scenario
+from mores.report.figures.figure import MetricFigure, axis_label, describe_sample
+from mores.report.figures.label_placement import PointLabel
+from mores.report.figures.plot_data import ReportData, format_interval
+from mores.report.figures.rendering import FigureSpec, PanelSpec
+from mores.report.figures.theme import LIGHT_COLORS, MARKERS, PlotStyle
+
+ArmNames = Annotated[tuple[str, ...], Field(min_length=1)]
+SIZE = (8.2, 5.4)  # inches
+MARGIN = 0.09  # of the axes, for names
+
+
+class Point(NamedTuple):
+    """An arm with its two estimates."""
+
+    series: str
+    arm: str
+    x: IntervalEstimate
+    y: IntervalEstimate
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether it can be drawn."""
+        return bool(np.isfinite([self.x.value, self.y.value]).all())
+
+
+class Tradeoff(MetricFigure):
+    """Two metrics against each other, each arm a point: mean over replicates, with 95 % intervals.
+
+    Every series of arms has its own color and marker, and may be joined by a line in the order of
+    x. A group is joined by a thin gray line, in the order of its arms: such as one protocol under
+    three attack policies.
+    """
+
+    x: str = Field(description="metric on the x axis")
+    y: str = Field(description="metric on the y axis")
+    series: Annotated[dict[str, ArmNames], Field(min_length=1)] = Field(
+        description="arms by the name of their series"
+    )
+    lines: tuple[str, ...] = Field(
+        default=(), description="series whose points are joined, in the order of x"
+    )
+    groups: dict[str, ArmNames] = Field(
+        default_factory=dict,
+        description="arms that a thin gray line joins, by the name that labels it",
+    )
+    label: bool | None = Field(
+        default=None,
+        description="whether points have the names of their arms; default: those in no group",
+    )
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Tradeoff:
+        for index, name in enumerate(self.lines):
+            if name not in self.series:
+                raise unknown("series", name, self.series, "lines", index)
+        for name, arms in self.series.items():
+            check_distinct(arms, "{!r} is listed twice", "series", name)
+        shown = {arm for arms in self.series.values() for arm in arms}
+        for name, arms in self.groups.items():
+            for index, arm in enumerate(arms):
+                if arm not in shown:
+                    error = unknown("arm", arm, shown, "groups", name, index)
+                    message = str(error).replace("there is no arm", "no series has the arm", 1)
+                    raise ParameterError(*error.path, message=message, code=error.code)
+        return self
+
+    def readings(self, scenario: Scenario) -> Iterator[Reading]:
+        """Both metrics of every arm."""
+        for name, arms in self.series.items():
+            for index, arm in enumerate(arms):
+                for axis in ("x", "y"):
+                    metric = getattr(self, axis)
+                    yield self.reading(metric, arm, (axis,), "series", name, index)
+
+    def draw(self, data: ReportData) -> list[FigureSpec]:
+        """One panel with all points."""
+        points = [
+            Point(name, arm, self.estimate(data, self.x, arm), self.estimate(data, self.y, arm))
+            for name, arms in self.series.items()
+            for arm in arms
+        ]
+        first = points[0].arm
+        x_label = self.x_label or axis_label(data, self.x, first)
+        y_label = self.y_label or axis_label(data, self.y, first)
+        styles = {
+            name: PlotStyle(
+                f"line-{i % 8}",
+                marker=MARKERS[i % len(MARKERS)],
+                draws="both" if name in self.lines else "marker",
+            )
+            for i, name in enumerate(self.series)
+        }
+
+        def draw(axes: Any) -> None:
+            self._draw_on(axes, [p for p in points if p.is_finite], styles)
+            axes.set(xlabel=x_label, ylabel=y_label)
+
+        numbers = [(p.series, p.arm, format_interval(p.x), format_interval(p.y)) for p in points]
+        texts = (f"{arm} ({series}): {x}, {y}" for series, arm, x, y in numbers)
+        alt_text = f"{y_label} against {x_label}. {'; '.join(texts)}."
+        return [
+            FigureSpec(
+                "",
+                self._caption(data, points),
+                [PanelSpec("", alt_text, draw)],
+                styles,
+                SIZE,
+                heading=self.title or f"{y_label} against {x_label[:1].lower()}{x_label[1:]}",
+                columns=("arm", "series", x_label, y_label),
+                rows=[(arm, series, x, y) for series, arm, x, y in numbers],
+            )
+        ]
+
+    def _caption(self, data: ReportData, points: list[Point]) -> str:
+        sentences = [self.note.strip()] if self.note else []
+        sentences.append(
+            f"Each point is an arm: {self.x} (x) and {self.y} (y) {self.describe_time(data)}."
+        )
+        estimates = [estimate for p in points for estimate in (p.x, p.y)]
+        sentences.append(describe_sample(estimates, "whiskers"))
+        if self.lines:
+            sentences.append(f"Colored lines join the arms of {', '.join(self.lines)}.")
+        if self.groups:
+            sentences.append("Gray lines join the arms of a group, which has one label.")
+        if missing := [p.arm for p in points if not p.is_finite]:
+            sentences.append(f"Not finite, and not shown: {', '.join(missing)}.")
+        return " ".join(sentences)
+
+    def _draw_on(self, axes: Any, points: list[Point], styles: Mapping[str, PlotStyle]) -> None:
+        from mores.report.figures.point_labels import PointLabels
+
+        at = {p.arm: (p.x.value, p.y.value) for p in points}
+        segments: list[tuple[float, float, float, float]] = []
+
+        def join(path: list[tuple[float, float]], **style: Any) -> None:
+            if len(path) > 1:
+                axes.plot(*zip(*path, strict=True), **style)
+                segments.extend((*a, *b) for a, b in itertools.pairwise(path))
+
+        for arms in self.groups.values():
+            path = [at[arm] for arm in arms if arm in at]
+            join(path, color=LIGHT_COLORS["axis"], lw=0.9, zorder=2)
+        for name, style in styles.items():
+            members = [p for p in points if p.series == name]
+            path = sorted((p.x.value, p.y.value) for p in members)
+            if name in self.lines:
+                join(path, color=style.color, lw=1.5, zorder=3)
+            for p in members:
+                for low, high, is_x in ((p.x.low, p.x.high, True), (p.y.low, p.y.high, False)):
+                    if not np.isfinite([low, high]).all() or low == high:
+                        continue
+                    x, y = p.x.value, p.y.value
+                    ends = (low, y, high, y) if is_x else (x, low, x, high)
+                    axes.plot(ends[::2], ends[1::2], color=style.color, lw=1.1, alpha=0.6, zorder=3)
+                    segments.append(ends)
+            if path:
+                xs, ys = zip(*path, strict=True)
+                axes.plot(xs, ys, style.marker, color=style.color, ms=6.5, mew=0, zorder=4)
+        axes.margins(MARGIN)
+        axes.locator_params(nbins=6)
+        axes.add_artist(
+            PointLabels(axes, self._labels(points, styles), list(at.values()), segments)
+        )
+
+    def _labels(self, points: list[Point], styles: Mapping[str, PlotStyle]) -> list[PointLabel]:
+        """Names of groups, and of the arms that have their own."""
+        grouped = {arm for arms in self.groups.values() for arm in arms}
+        labels = []
+        for name, arms in self.groups.items():
+            members = [p for arm in arms for p in points if p.arm == arm]
+            if members:
+                last = members[len(members) // 2]
+                labels.append(PointLabel(name, last.x.value, last.y.value))
+        for p in points:
+            if self.label or (self.label is None and p.arm not in grouped):
+                color_name = styles[p.series].color_name
+                labels.append(PointLabel(p.arm, p.x.value, p.y.value, color_name))
+        return labels
