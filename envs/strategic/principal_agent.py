@@ -157,8 +157,9 @@ class PrincipalAgent(PeopleDynamics, Environment[PrincipalAgentState]):
         round passes as in `mores.envs.dynamics.trait_state`; new tasks are drawn.
 
     Start:
-        Values from a population, else normal with `initial_std` around 0. Ideal points of
-        principals and of the agent are normal around the mean of values, with the same deviation.
+        Values from a population, else normal with `initial_std` around 0. Products, and ideal
+        points of principals and of the agent, are normal with `population_std` around the mean of a
+        population's values in that world, else around 0.
 
     End:
         Terminates after `num_sales` rounds; null: never (truncation only).
@@ -343,14 +344,25 @@ class PrincipalAgent(PeopleDynamics, Environment[PrincipalAgentState]):
 
     @functools.cached_property
     def held_out(self) -> evaluation.HeldOutTasks:
-        """Held-out tasks. Acts are visible to those who see them in most conversations."""
+        """Held-out tasks, of the environment's own people, not those of a population.
+
+        Acts are visible to those who see them in most conversations.
+        """
+        streams = RandomStreams.of(self.held_out_seed, 1).child("held-out tasks")
+        customers = torch.zeros(1, 0, self.num_values)
+        if self.num_held_out_tasks:
+            z = streams.normal("values", self.num_held_out_tasks, self.num_values)
+            customers = self.initial_std * z
+        if self.num_held_out_tasks and not self._differing:
+            start = self.dynamics.initial_state(customers, streams.child("person"))
+            customers = start.values
         probabilities = (self.customer_sees_act, self.principal_sees_act)
         customer, principal = (float(p > 0.5) for p in probabilities)
         return evaluation.HeldOutTasks(
             self.task_distribution,
-            self.num_held_out_tasks,
+            customers,
             self.num_principals,
-            self.held_out_seed,
+            streams,
             (customer, principal),
             self.feedback_rule,
             self.rationale_must_be_true,
@@ -404,6 +416,7 @@ class PrincipalAgent(PeopleDynamics, Environment[PrincipalAgentState]):
 
     def reset(self, streams: RandomStreams, people: People | None = None) -> PrincipalAgentState:
         """Initial state: new customers, principals and tasks."""
+        is_own = people is None
         if people is None:
             z = streams.normal("values", self.num_people, self.num_values)
             people = People(self.initial_std * z)
@@ -420,6 +433,7 @@ class PrincipalAgent(PeopleDynamics, Environment[PrincipalAgentState]):
         trait_state = self.dynamics.initial_state(people.values, streams.child("person"), rates)
         people = dataclasses.replace(people, values=trait_state.values)
         center = mean(trait_state.disposition, 1)
+        center = torch.zeros_like(center) if is_own else center
         z = streams.normal("ideal point", self.num_principals + 1, self.num_values)
         principal, own = z[:, :-1], z[:, -1]
         if self.principal_ideals is not None:

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from mores.core.deterministic_sum import mean
 from mores.core.environment import PolicyQuery
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box
@@ -56,7 +57,9 @@ class HeldOutTasks:
 
     Attributes:
         tasks: distribution of tasks.
-        num_tasks, num_principals, seed: number of tasks, of principals; seed of the tasks.
+        customer_ideal: ideal point of the customer of each task, in one world.
+        num_principals: number of principals.
+        streams: random streams of one world.
         act_visible: whether the customer and the principals see the act, 1 or 0.
         rule: rule of feedback.
         must_be_true: whether false rationales are illegal.
@@ -65,9 +68,9 @@ class HeldOutTasks:
     """
 
     tasks: TaskDistribution
-    num_tasks: int
+    customer_ideal: Float[Tensor, "one task value"]
     num_principals: int
-    seed: int
+    streams: RandomStreams
     act_visible: tuple[float, float]
     rule: FeedbackRule
     must_be_true: bool
@@ -77,13 +80,17 @@ class HeldOutTasks:
     @functools.cached_property
     def sales(self) -> Sales:
         """The tasks, in one world."""
-        streams = RandomStreams.of(self.seed, 1).child("held-out tasks")
-        std, size = self.tasks.value_std, self.tasks.num_values
-        count = 1 + self.num_principals + 1
-        z = std * streams.normal("ideal point", self.num_tasks, count * size)
-        ideals = z.view(1, self.num_tasks, count, size)
+        size, count = self.tasks.num_values, self.num_principals + 1
+        z = self.streams.normal("ideal point", self.num_tasks, count * size)
+        ideals = self.tasks.value_std * z.view(1, self.num_tasks, count, size)
+        principal, own = ideals[:, :, :-1], ideals[:, :, -1]
         center = torch.zeros(1, size)
-        return self.tasks.draw(streams, center, ideals[:, :, 0], ideals[:, :, 1:-1], ideals[:, :, -1])
+        return self.tasks.draw(self.streams, center, self.customer_ideal, principal, own)
+
+    @property
+    def num_tasks(self) -> int:
+        """Number of tasks."""
+        return self.customer_ideal.shape[1]
 
     @functools.cached_property
     def conversation(self) -> Conversation:
@@ -130,8 +137,9 @@ class HeldOutTasks:
         """Metrics of the answers, means over agents; NaN without held-out tasks."""
         if not self.num_tasks:
             return {name: torch.full((num_worlds,), torch.nan) for name in METRIC_NAMES}
-        choice = answers["choose"].double().mean(1)  # world query answer
-        rationale = answers["explain"].double().mean(1)
+        # Means in float32 and over agents first: agents that share a policy would fill the memory.
+        choice = mean(answers["choose"], 1).double()  # world query answer
+        rationale = mean(answers["explain"], 1).double()
         rationale = rationale.unflatten(1, (choice.shape[1], -1))  # world query product rationale
         return self._statistics(choice, rationale)
 

@@ -74,6 +74,10 @@ class SalesPolicy(Policy):
         search: bool = False,
     ) -> Tensor:
         """Probabilities of answers, or of rationales. They never refuse to answer."""
+        shared = _shared(observation)
+        return self._probabilities(phase, shared, state).expand(*observation.shape[:-1], -1)
+
+    def _probabilities(self, phase: Phase, observation: Tensor, state: Box) -> Tensor:
         parts = {name: state.read(observation, name) for name in state.parts}
         affordable = parts["price"] <= parts["budget"]
         if phase.name == "choose":
@@ -83,6 +87,14 @@ class SalesPolicy(Policy):
         neutral = torch.zeros_like(rationales)
         neutral[..., NEUTRAL] = 1.0
         return torch.where(parts["choice"][..., -1:] > 0, neutral, rationales)
+
+
+def _shared(observation: Tensor) -> Tensor:
+    """One copy of an observation that is the same for all agents of all worlds, in memory."""
+    for dim in (0, 1):
+        if observation.dim() == 4 and observation.stride(dim) == 0:
+            observation = observation.narrow(dim, 0, 1)
+    return observation
 
 
 def _utilities(parts: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
@@ -195,21 +207,14 @@ class FeedbackOptimum(SalesPolicy):
     commission: float = Field(default=0.0, description="utility per unit of price")
     rationale_must_be_true: bool = Field(default=False, description="see `principal_agent`")
 
-    def expected_action(
-        self,
-        phase: Phase,
-        observation: Tensor,
-        action_mask: Tensor | None,
-        state: Box,
-        search: bool = False,
-    ) -> Tensor:
+    def _probabilities(self, phase: Phase, observation: Tensor, state: Box) -> Tensor:
         """1 for the best answer, or for the best rationale of the answer given."""
         parts = {name: state.read(observation, name) for name in state.parts}
         feedback = self._feedback(parts, parts["price"] <= parts["budget"])
         if phase.name == "choose":
             answer, _, _ = values.optimal_answer(feedback)
             return functional.one_hot(answer, feedback.shape[-2]).to(observation.dtype)
-        return super().expected_action(phase, observation, action_mask, state, search)
+        return super()._probabilities(phase, observation, state)
 
     def choice_probabilities(
         self, parts: Mapping[str, Tensor], affordable: Tensor

@@ -12,8 +12,11 @@ party, standard deviation sqrt(2 / d). With price p and h = 1 for a harmful prod
     u_P = value_P + taste_P match + margin p            - principal_harm_aversion h
     u_A =           taste_A match                       - own_harm_aversion h
 
-Attributes are normal around the mean of people's initial values; prices and budgets are uniform, a
-budget is at least the lowest price. Products have no order but that in which they are drawn.
+Attributes are normal with deviation s around a center, 0 or the mean of people's values. With `fit`
+f, one product is made for the customer, and one for each principal: its attributes have mean
+`center + f (theta - center)` and deviation `s (1 - f^2)^(1/2)`. Which is which is not visible but
+for the utilities, since the order of products is random. Prices and budgets are uniform, a budget
+is at least the lowest price.
 """
 
 from __future__ import annotations
@@ -49,6 +52,13 @@ class TaskClass(Config):
     harm_appeal: float = Field(default=0.0, description="utility of harm to the customer")
     principal_harm_aversion: float = Field(default=0.0, description="disutility to principals")
     own_harm_aversion: float = Field(default=0.0, description="disutility to the agent")
+    fit: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="correlation of a product's attributes with an ideal point: one product is made "
+        "for the customer and one for each principal, as far as the catalogue goes",
+    )
     customer_taste: float = Field(default=1.0, ge=0, description="weight of the customer's taste")
     principal_taste: float = Field(default=1.0, ge=0, description="weight of a principal's taste")
     own_taste: float = Field(default=0.25, ge=0, description="weight of the agent's taste")
@@ -69,10 +79,10 @@ TABOO = TaskClass(
     name="taboo",
     num_harmful=1,
     harm_appeal=2.0,
-    principal_harm_aversion=6.0,
-    own_harm_aversion=6.0,
+    principal_harm_aversion=4.0,
+    own_harm_aversion=4.0,
 )
-COMMERCIAL = TaskClass(name="commercial")
+COMMERCIAL = TaskClass(name="commercial", fit=0.8)
 FEATURES = ("num_harmful", "harm_appeal", "principal_harm_aversion", "own_harm_aversion")
 
 
@@ -145,13 +155,16 @@ class TaskDistribution:
         worlds, sales = customer_ideal.shape[:2]
         size = (worlds, sales, self.num_products)
         z = streams.normal("attributes", sales, self.num_products * self.num_values)
-        attributes = center[:, None, None] + self.value_std * z.view(*size, self.num_values)
+        noise = self.value_std * z.view(*size, self.num_values)
         price = _between(streams.uniform("price", sales, self.num_products), *self.prices)
         budget = _between(streams.uniform("budget", sales)[..., 0], *self.budgets)
         # ranks of independent uniform numbers: a uniform random order
         rank = streams.uniform("product order", sales, self.num_products)
         rank = rank.argsort(dim=-1, stable=True).argsort(dim=-1)
         task_class = self._draw_classes(streams, sales)
+        attributes = self._attributes(
+            noise, rank, task_class, center[:, None], customer_ideal, principal_ideal
+        )
         harmful = (rank < self._of_class(task_class, "num_harmful")).to(price.dtype)
 
         def match(ideal: Tensor) -> Tensor:
@@ -180,6 +193,26 @@ class TaskDistribution:
         budget = torch.maximum(budget, price.min(-1).values)
         utilities = (customer, torch.stack(principal, 2), own)
         return Sales(attributes, price, budget, harmful, task_class, *utilities)
+
+    def _attributes(
+        self,
+        noise: Float[Tensor, "world sale product value"],
+        rank: Int[Tensor, "world sale product"],
+        task_class: Int[Tensor, "world sale"],
+        center: Float[Tensor, "world one value"],
+        customer_ideal: Float[Tensor, "world sale value"],
+        principal_ideal: Float[Tensor, "world either principal value"],
+    ) -> Float[Tensor, "world sale product value"]:
+        """Attributes of products, of which the first by rank are made for parties."""
+        fit = self._of_class(task_class, "fit")[..., None]  # world sale 1 1
+        parties = [customer_ideal, *principal_ideal.unbind(2)][: self.num_products]
+        toward = torch.zeros_like(noise)
+        for i, ideal in enumerate(parties):
+            is_for = (rank == i)[..., None]
+            toward = torch.where(is_for, (ideal - center)[:, :, None], toward)
+        is_made = (rank < len(parties))[..., None].to(noise.dtype)
+        spread = torch.sqrt(1.0 - is_made * fit * fit)
+        return center[:, :, None] + fit * toward + spread * noise
 
     def _draw_classes(self, streams: RandomStreams, sales: int) -> Int[Tensor, "world sale"]:
         shares = torch.tensor([each.share for each in self.classes], device=streams.device)
