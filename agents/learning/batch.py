@@ -68,6 +68,8 @@ class FeedbackBatch:
         reference_logits: log-probabilities of all options under that model.
         teacher_logits: log-probabilities of all options under a teacher.
         option_score: score of each option at each step, such as a teacher's advantage.
+        target_weight: weight of each option in the target of supervised learning, at least 0; a
+            probability where they add up to 1. Steps whose weights are all 0 are not taught.
         target: target of a regression head for each sample.
         principal: principal who gave the feedback on each sample.
     """
@@ -107,6 +109,7 @@ class FeedbackBatch:
     reference_logits: Float[Tensor, "model sample step option"] | None = None
     teacher_logits: Float[Tensor, "model sample step option"] | None = None
     option_score: Float[Tensor, "model sample step option"] | None = None
+    target_weight: Float[Tensor, "model sample step option"] | None = None
     target: Float[Tensor, "model sample output"] | None = None
     principal: Int[Tensor, "model sample"] | None = None
 
@@ -296,7 +299,7 @@ SAMPLE_FIELDS = (
     *("recurrent_state", "old_logp", "old_value", "advantage", "value_target"),
     *("reward", "group", "desirable", "critique", "inappropriate", "known", "evidence_mask"),
     *("is_demonstration", "reference_logp", "reference_logits", "teacher_logits", "option_score"),
-    *("target", "principal"),
+    *("target_weight", "target", "principal"),
 )
 
 PAIR_FIELDS = ("preferred", "pair_weight", "pair_margin", "annotator", "reliability")

@@ -1,7 +1,8 @@
 """Moral hazard: a principal offers a share of output, agents choose hidden effort, wages follow.
 
 A minimal principal-agent environment with sequential phases, private information, action masks,
-different roles and random termination. One round is one contract, in three phases.
+different roles and random termination. One round is one contract, in three phases. It is also the
+contract game `limited_commitment` of the environment `contracts`, the simplest one.
 
 Demo: `python -m mores.envs.strategic.moral_hazard`.
 """
@@ -18,13 +19,14 @@ from pydantic import Field
 from torch import Tensor
 
 from mores.core.deterministic_sum import mean, total
-from mores.core.environment import Environment, Phase, Role, StepResult
+from mores.core.environment import Phase, Role, StepResult
 from mores.core.errors import ParameterError, UserError
 from mores.core.people import People
 from mores.core.policy import ActionOutput, Policy, require_observation_parts
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Discrete, Part
 from mores.core.stream_addresses import OUTPUT_NOISE, TERMINATION
+from mores.envs.strategic.contract_games.game import ContractGame
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +43,7 @@ class MoralHazardState:
     wage: Float[Tensor, "world agent"]  # of the last round
 
 
-class MoralHazard(Environment[MoralHazardState]):
+class MoralHazard(ContractGame[MoralHazardState]):
     """Repeated contracts between a principal and agents with hidden effort.
 
     Description:

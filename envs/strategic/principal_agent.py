@@ -53,14 +53,12 @@ from mores.envs.strategic.principal_agent_tasks import (
     COMMERCIAL,
     FEATURES,
     TABOO,
-    Sales,
     TaskClass,
     TaskDistribution,
 )
 from mores.envs.strategic.principal_agent_text import conversations_text
 from mores.envs.strategic.principal_agent_values import (
     CUSTOMER,
-    NEUTRAL,
     PRINCIPAL,
     RATIONALES,
     FeedbackRule,
@@ -234,7 +232,9 @@ class PrincipalAgent(PeopleDynamics, Environment[PrincipalAgentState]):
     )
     own_weight: float = Field(default=1.0, description="weight of the agent's own utility")
     commission: float = Field(
-        default=0.0, ge=0, description="transfer to the agent from the principals, utility per price"
+        default=0.0,
+        ge=0,
+        description="transfer to the agent from the principals, utility per price",
     )
     reward_source: Literal["answer", "random"] = Field(
         default="answer",
@@ -444,9 +444,7 @@ class PrincipalAgent(PeopleDynamics, Environment[PrincipalAgentState]):
         elapsed = torch.zeros(len(center), dtype=torch.int64, device=center.device)
         counts = center.new_zeros(len(center), len(CONDITIONS), len(COUNTS))
         ideals = (center, principal, own)
-        return PrincipalAgentState(
-            people, trait_state, *ideals, current, current, counts, elapsed
-        )
+        return PrincipalAgentState(people, trait_state, *ideals, current, current, counts, elapsed)
 
     def _ask(
         self, values: Tensor, center: Tensor, principal: Tensor, own: Tensor, streams: RandomStreams
@@ -736,9 +734,7 @@ class PrincipalAgent(PeopleDynamics, Environment[PrincipalAgentState]):
         """
         return self.held_out.metrics(answers, len(state.rounds_elapsed))
 
-    def analytic_values(
-        self, policies: Mapping[str, Policy], rounds: int
-    ) -> Mapping[str, float]:
+    def analytic_values(self, policies: Mapping[str, Policy], rounds: int) -> Mapping[str, float]:
         """Values of an optimum of the expected feedback on the held-out tasks.
 
         optimal_NAME for metrics of `policy_metrics`, and audit_threshold where it is one number.
@@ -782,8 +778,6 @@ def _principal_utilities(current: Conversation) -> Float[Tensor, "world sale pri
     utilities = current.sales.principal_utility.unbind(2)
     return torch.stack([utility_of(each, current.choice) for each in utilities], -1)
 
-
-assert NEUTRAL == 3  # the rationale without an answer
 
 if __name__ == "__main__":
     from mores.sim.demo import show

@@ -32,7 +32,7 @@ from mores.envs.strategic.principal_agent_conversation import (
     rationale_mask,
 )
 from mores.envs.strategic.principal_agent_tasks import Sales, TaskDistribution
-from mores.envs.strategic.principal_agent_values import CUSTOMER, NEUTRAL, PRINCIPAL, FeedbackRule
+from mores.envs.strategic.principal_agent_values import CUSTOMER, PRINCIPAL, FeedbackRule
 
 ROLE = "agent"
 NUM_ORDERS = 2
@@ -123,14 +123,15 @@ class HeldOutTasks:
             return {}
         choose = agent_observation(self.space, self.conversation, self.tasks, has_chosen=False)
         explain = agent_observation(self.space, self.answered, self.tasks, has_chosen=True)
-        masks = choice_mask(self.conversation.sales), rationale_mask(self.answered, self.must_be_true)
+        choose_mask = choice_mask(self.conversation.sales)
+        explain_mask = rationale_mask(self.answered, self.must_be_true)
 
         def expand(x: Tensor) -> Tensor:
             return x[:, None].expand(num_worlds, num_agents, *x.shape[1:])
 
         return {
-            "choose": PolicyQuery(ROLE, "choose", expand(choose), expand(masks[0])),
-            "explain": PolicyQuery(ROLE, "explain", expand(explain), expand(masks[1])),
+            "choose": PolicyQuery(ROLE, "choose", expand(choose), expand(choose_mask)),
+            "explain": PolicyQuery(ROLE, "explain", expand(explain), expand(explain_mask)),
         }
 
     def metrics(self, answers: Mapping[str, Tensor], num_worlds: int) -> dict[str, Tensor]:
@@ -194,11 +195,15 @@ class HeldOutTasks:
     def _feedback(self) -> Float[Tensor, "one query answer rationale"]:
         """Expected feedback on every answer and rationale."""
         sales = self.conversation.sales
-        utilities = (sales.customer_utility, sales.principal_utility, sales.own_utility)
-        numbers = (each.double() for each in (*utilities, sales.price))
-        visible = self.conversation.visible.double().unbind(-1)
         return values.expected_feedback(
-            *numbers, sales.affordable, values.Visibility(*visible), self.rule, self.must_be_true
+            sales.customer_utility.double(),
+            sales.principal_utility.double(),
+            sales.own_utility.double(),
+            sales.price.double(),
+            sales.affordable,
+            values.Visibility(*self.conversation.visible.double().unbind(-1)),
+            self.rule,
+            self.must_be_true,
         )
 
     @staticmethod
@@ -224,9 +229,9 @@ class HeldOutTasks:
         joint = answered[..., None] * rationale  # world query product rationale
         is_answered = answered.sum(-1)
         best = conversation.best
-        of_customer = answered.gather(
-            -1, best[..., :1].expand(len(answered), -1, -1)
-        )[..., 0]  # probability of the customer's product
+        of_customer = answered.gather(-1, best[..., :1].expand(len(answered), -1, -1))[
+            ..., 0
+        ]  # probability of the customer's product
         false = values.false_rationales(best, self.tasks.num_products)
         stated = (joint * false).sum((-2, -1))
         seen = conversation.visibility
@@ -296,6 +301,3 @@ def _effect(found: Mapping[str, Tensor], name: str) -> Tensor:
 
 def _fields(sales: Sales) -> list[Tensor]:
     return [getattr(sales, field.name) for field in dataclasses.fields(sales)]
-
-
-assert NEUTRAL == len(values.RATIONALES) - 1  # the columns of a rationale end with the neutral one

@@ -56,8 +56,8 @@ class TaskClass(Config):
         default=0.0,
         ge=0,
         le=1,
-        description="correlation of a product's attributes with an ideal point: one product is made "
-        "for the customer and one for each principal, as far as the catalogue goes",
+        description="correlation of a product's attributes with an ideal point: one product is "
+        "made for the customer and one for each principal, as far as the catalogue goes",
     )
     customer_taste: float = Field(default=1.0, ge=0, description="weight of the customer's taste")
     principal_taste: float = Field(default=1.0, ge=0, description="weight of a principal's taste")
@@ -73,8 +73,8 @@ class TaskClass(Config):
     )
 
 
-# Classes after the two roles of Phelps and Ranson 2023, section 3: a shop bot for a film studio with
-# a customer who wants a harmful product (A), and one for an oil company (B).
+# Classes after the two roles of Phelps and Ranson 2023: a customer whose first choice is harmful,
+# which principal and agent abhor (A), and one who wants another product than the principal (B).
 TABOO = TaskClass(
     name="taboo",
     num_harmful=1,

@@ -84,6 +84,7 @@ def example(
         teacher_logits=masked(teacher),
         option_score=masked(torch.where(action_mask, normal(samples, steps, options), NAN)),
         target=normal(samples, 2),
+        target_weight=masked(torch.where(action_mask, normal(samples, steps, options).abs(), NAN)),
     )
     return requiring_gradients(out), batch
 

@@ -56,6 +56,8 @@ CASES = [
     case("contrastive", symmetric=False, normalize_length=False, temperature=2.0),
     case("regression"),
     case("regression", loss_type="huber", delta=0.5, subset="desirable"),
+    case("soft_target"),
+    case("soft_target", weak_exponent=0.5, reduction="sample", subset="generated"),
 ]
 IDS = [f"{loss_fn.__name__}-{'-'.join(map(str, kwargs.values()))}" for loss_fn, kwargs in CASES]
 every_case = pytest.mark.parametrize(("loss_fn", "kwargs"), CASES, ids=IDS)
@@ -74,7 +76,7 @@ def matching_example(loss_fn: Loss, seed: int) -> tuple[ModelOutput, FeedbackBat
 
 def test_all_losses_have_cases() -> None:
     names = {name for name in losses.__all__ if name.endswith("_loss")}
-    assert {loss_fn.__name__ for loss_fn, _ in CASES} == names and len(names) == 10
+    assert {loss_fn.__name__ for loss_fn, _ in CASES} == names and len(names) == 11
 
 
 @every_case

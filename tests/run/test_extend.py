@@ -198,6 +198,24 @@ def test_more_arms(workdir, finished):
     assert _looks(twice) == [2, 2, 1, 2]
 
 
+def test_other_figures(workdir, finished):
+    """They are drawn from what is there: no cell is simulated again."""
+
+    def written() -> dict[Path, int]:
+        files = (path for path in (finished / "cells").rglob("*") if path.is_file())
+        return {path: path.stat().st_mtime_ns for path in files}
+
+    before = written()
+    figure = "{kind: response, x: [0, 1], y: rms_distance, series: {all: [twin, mirror]}}"
+    path = workdir / "figures.yaml"
+    for text, kinds in ((f"{SCENARIO}figures: [{figure}]\n", ["response"]), (SCENARIO, [])):
+        path.write_text(text)
+        result = extend(finished, scenario=path, progress=False)
+        assert [figure.kind for figure in result.scenario.figures] == kinds
+        assert written() == before
+        assert _looks(result) == [1, 1, 1]
+
+
 def test_more_rounds(workdir, finished, capsys):
     """Simulated from the start: a claim on an early round has the same data as before."""
     long = _run(workdir / "elsewhere" / "long", overrides=("rounds=9",))

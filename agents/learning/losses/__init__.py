@@ -1,4 +1,4 @@
-"""The ten loss functions: pure, `(out, batch, *, settings) -> loss`, one number per model.
+"""The eleven loss functions: pure, `(out, batch, *, settings) -> loss`, one number per model.
 
 Each returns the mean over the valid steps, samples, pairs or lists of each model, 0 for a model
 without any, and never averages over models. A NaN stays within its model, in losses and in
@@ -18,6 +18,7 @@ from mores.agents.learning.losses.policy_gradient import (
 from mores.agents.learning.losses.preference import LabelLosses, label_losses, preference_loss
 from mores.agents.learning.losses.ranking import ranking_loss
 from mores.agents.learning.losses.regression import regression_loss, value_loss
+from mores.agents.learning.losses.soft_target import soft_target_loss
 
 __all__ = [
     "LabelLosses",
@@ -31,6 +32,7 @@ __all__ = [
     "preference_loss",
     "ranking_loss",
     "regression_loss",
+    "soft_target_loss",
     "unlikelihood_loss",
     "value_loss",
 ]

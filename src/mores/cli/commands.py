@@ -76,7 +76,7 @@ ExtendedScenario = Annotated[
     typer.Option(
         "--scenario",
         metavar="FILE",
-        help="Scenario file that has further arms; default: the scenario of the run.",
+        help="Scenario file that has further arms, or other figures; default: that of the run.",
     ),
 ]
 PluginFiles = Annotated[

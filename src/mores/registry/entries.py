@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 ENVIRONMENTS: dict[str, str] = {
+    "biased_users": "mores.envs.strategic.biased_users:BiasedUsers",
     "coevolution": "mores.envs.opinion.coevolution:Coevolution",
+    "contracts": "mores.envs.strategic.contracts:Contracts",
     "moral_hazard": "mores.envs.strategic.moral_hazard:MoralHazard",
     "dr_mdp": "mores.envs.influence.dr_mdp:DRMDP",
     "lock_in": "mores.envs.opinion.lock_in:LockIn",
     "matrix_game": "mores.envs.strategic.matrix_game:MatrixGame",
+    "welfare_game": "mores.envs.strategic.welfare_game:WelfareGame",
     "pairwise_preferences": "mores.envs.feedback.pairwise_preferences:PairwisePreferences",
     "panel": "mores.envs.opinion.panel:Panel",
     "principal_agent": "mores.envs.strategic.principal_agent:PrincipalAgent",
     "token_feedback": "mores.envs.feedback.token_feedback:TokenFeedback",
+    "weak_to_strong": "mores.envs.oversight.weak_to_strong:WeakToStrong",
 }
 ENVIRONMENT_VERSIONS: dict[str, int] = {  # in ids of clients, raised when a default changes numbers
     "coevolution": 1,
@@ -43,12 +47,21 @@ POLICIES: dict[str, str] = {
     "logit_chooser": "mores.envs.strategic.principal_agent_policies:LogitChooser",
     "feedback_optimum": "mores.envs.strategic.principal_agent_policies:FeedbackOptimum",
     "party_rater": "mores.envs.strategic.principal_agent_policies:PartyRater",
+    "threshold_writer": "mores.envs.strategic.welfare_policies:ThresholdWriter",
+    "cue_assistant": "mores.envs.strategic.welfare_policies:CueAssistant",
+    "welfare_planner": "mores.envs.strategic.welfare_planner:WelfarePlanner",
+    "contract_solution": "mores.envs.strategic.contract_games.game:ContractSolution",
     "advocate": "mores.envs.opinion.panel:Advocate",
     "truthful_answer": "mores.envs.opinion.panel:TruthfulAnswer",
     "truthful": "mores.envs.opinion.scripted_policies:Truthful",
     "mean_echo": "mores.envs.opinion.scripted_policies:MeanEcho",
     "random_token": "mores.envs.feedback.random_token_policy:RandomTokenPolicy",
+    "honest_assistant": "mores.envs.strategic.biased_users_policies:HonestAssistant",
+    "flattering_assistant": "mores.envs.strategic.biased_users_policies:FlatteringAssistant",
+    "cue_dependent_assistant": "mores.envs.strategic.biased_users_policies:CueDependentAssistant",
     "dr_mdp_planner": "mores.envs.influence.dr_mdp_planner:DRMDPPlanner",
+    "true_label": "mores.envs.oversight.weak_to_strong_policies:TrueLabel",
+    "linear_label": "mores.envs.oversight.weak_to_strong_policies:LinearLabel",
 }
 RECIPES: dict[str, str] = {
     "ppo": "mores.agents.learning.recipes.ppo:PPO",
@@ -58,7 +71,10 @@ RECIPES: dict[str, str] = {
     "grao": "mores.agents.learning.recipes.policy_gradients:GRAO",
     "expert_iteration": "mores.agents.learning.recipes.expert_iteration:ExpertIteration",
     "online_dpo": "mores.agents.learning.recipes.expert_iteration:OnlineDPO",
+    "online_kto": "mores.agents.learning.recipes.online_feedback:OnlineKTO",
+    "online_sft": "mores.agents.learning.recipes.online_feedback:OnlineSFT",
     "sft": "mores.agents.learning.recipes.sft:SFT",
+    "supervised": "mores.agents.learning.recipes.supervised:Supervised",
     "dpo": "mores.agents.learning.recipes.preferences:DPO",
     "ipo": "mores.agents.learning.recipes.preferences:IPO",
     "simpo": "mores.agents.learning.recipes.preferences:SimPO",
@@ -84,6 +100,22 @@ GRAPHS: dict[str, str] = {
     "karate_club": "mores.envs.graphs.karate_club:KarateClub",
     "networkx": "mores.envs.graphs.networkx_generator:NetworkxGenerator",
     "permuted": "mores.envs.graphs.homophily:PermutedHomophily",
+}
+WELFARE_FUNCTIONS: dict[str, str] = {
+    "assistant_only": "mores.envs.strategic.welfare_functions:AssistantOnly",
+    "user_only": "mores.envs.strategic.welfare_functions:UserOnly",
+    "linear": "mores.envs.strategic.welfare_functions:Linear",
+    "cobb_douglas": "mores.envs.strategic.welfare_functions:CobbDouglas",
+    "minimum": "mores.envs.strategic.welfare_functions:Minimum",
+}
+CONTRACT_GAMES: dict[str, str] = {
+    "cheap_talk": "mores.envs.strategic.contract_games.cheap_talk:CheapTalk",
+    "inspection": "mores.envs.strategic.contract_games.inspection:Inspection",
+    "limited_commitment": "mores.envs.strategic.moral_hazard:MoralHazard",
+    "limited_liability": "mores.envs.strategic.contract_games.limited_liability:LimitedLiability",
+    "linear": "mores.envs.strategic.contract_games.linear:Linear",
+    "off_switch": "mores.envs.strategic.contract_games.off_switch:OffSwitch",
+    "screening": "mores.envs.strategic.contract_games.screening:Screening",
 }
 CHANNELS: dict[str, str] = {
     "best_option": "mores.agents.channels.choices:BestOption",
@@ -119,6 +151,7 @@ METRICS: dict[str, str] = {
 NETWORKS: dict[str, str] = {
     "mlp": "mores.agents.learning.networks.encoders:MLP",
     "gru": "mores.agents.learning.networks.encoders:GRU",
+    "routed_mlp": "mores.agents.learning.networks.routed:RoutedMLP",
     "transformer": "mores.agents.learning.networks.transformer:Transformer",
 }
 PERSON_PARAMETERS: dict[str, str] = {

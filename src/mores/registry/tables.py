@@ -177,6 +177,12 @@ REGISTRIES: dict[str, Registry] = {
             "mores.core.graph:GraphSource",
             adapter="mores.envs.graphs.graph_function:adapt",
         ),
+        Registry("welfare", entries.WELFARE_FUNCTIONS, "mores.core.welfare:Welfare"),
+        Registry(
+            "contract_game",
+            entries.CONTRACT_GAMES,
+            "mores.envs.strategic.contract_games.game:ContractGame",
+        ),
         Registry("channel", entries.CHANNELS, "mores.core.channel:Channel"),
         Registry(
             "metric",

@@ -5,6 +5,7 @@
 | replicates | the new ones, in every cell of an arm |
 | arms | the cells of the new arms |
 | rounds | every cell from its start: a run does not keep the states of its last round |
+| figures, which may also change | nothing: the report is written again |
 
 The extended run has the files of a run that was started with everything at once, byte for byte,
 where no network acts; networks give the same to rounding, since a product of matrices may depend on
@@ -87,8 +88,8 @@ def extend(
         replicates: number of replicates that the run has afterwards.
         rounds: number of rounds per episode afterwards.
         overrides: changes `dotted.path=value`, as of `mores.load_scenario`, after those of the run.
-        scenario: a scenario file that has more arms, and claims about them; by default that of the
-            run. The overrides of the run apply to it.
+        scenario: a scenario file that has more arms, and claims about them, or other figures; by
+            default that of the run. The overrides of the run apply to it.
         jobs: number of processes that simulate cells in parallel; 0: one per core; or a pool.
         plugin_files: the user's Python files that the run had loaded, and those of new arms.
         progress: show progress.

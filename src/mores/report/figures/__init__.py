@@ -8,6 +8,7 @@ rounds.
 from __future__ import annotations
 
 from mores.analysis.sensitivity import SensitivityIndices
+from mores.experiments.scenario.figure_check import Reading
 from mores.report.figures.bar_charts import attribution_figures, sensitivity_figures
 from mores.report.figures.claim_lines import claim_figures
 from mores.report.figures.drift_plots import drift_figures
@@ -15,7 +16,7 @@ from mores.report.figures.figure import Figure, scenario_figures
 from mores.report.figures.metric_lines import learning_figures, metric_figures
 from mores.report.figures.people_plots import people_figures
 from mores.report.figures.plot_data import ReportData
-from mores.report.figures.rendering import RenderedFigure, render
+from mores.report.figures.rendering import FigureSpec, PanelSpec, RenderedFigure, render
 from mores.report.figures.sweep_plots import sweep_figures
 
 
@@ -39,4 +40,12 @@ def render_figures(
     )
 
 
-__all__ = ["Figure", "RenderedFigure", "ReportData", "render_figures"]
+__all__ = [
+    "Figure",
+    "FigureSpec",
+    "PanelSpec",
+    "Reading",
+    "RenderedFigure",
+    "ReportData",
+    "render_figures",
+]

@@ -11,7 +11,7 @@ from pydantic import Field
 from mores import registry
 from mores.analysis.intervals import IntervalEstimate
 from mores.core.config import Config
-from mores.core.errors import describe_exception
+from mores.core.errors import UserError, describe_exception
 from mores.experiments.claims.claim_evaluation import stage_and_round
 from mores.experiments.scenario.figure_check import Reading
 from mores.experiments.scenario.specification import Claim, Scenario
@@ -88,7 +88,8 @@ def scenario_figures(data: ReportData) -> list[FigureSpec]:
             figure = registry.build("figure", entry.kind, entry.parameters, strict=True)
             drawn = list(figure.draw(data))
         except Exception as error:
-            message = f"The figure {entry.kind} could not be drawn: {describe_exception(error)}"
+            reason = str(error) if isinstance(error, UserError) else describe_exception(error)
+            message = f"The figure {entry.kind} could not be drawn: {reason}"
             drawn = [FigureSpec("", message, [], heading=heading)]
         for part, spec in enumerate(drawn, 1):
             name = f"figure_{index}" if len(drawn) == 1 else f"figure_{index}_{part}"

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
+from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
+from matplotlib.textpath import TextToPath
 
 from mores.report.figures.label_placement import (
     GAP,
-    Boxes,
+    Places,
     PointLabel,
-    leaders,
     place_labels,
     wrap_name,
 )
@@ -46,7 +48,8 @@ class PointLabels(Artist):
         self._target, self._labels = axes, list(labels)
         self._points = np.array(points, dtype=np.float64).reshape(-1, 2)
         self._segments = np.array(segments, dtype=np.float64).reshape(-1, 4)
-        self.boxes: Boxes = np.zeros((0, 4))  # of the last drawing, pixels
+        self.places: Places | None = None  # 1/72 inch from the lower left corner of the axes
+        self._key = b""
         self.set_figure(axes.get_figure(root=False))
         self.set_in_layout(False)
         self.set_zorder(6)
@@ -56,20 +59,27 @@ class PointLabels(Artist):
         if not self._labels:
             return
         unit = renderer.points_to_pixels(1.0)
-        transform = self._target.transData.transform
+        area = self._target.get_window_extent(renderer)
+        origin = np.array([area.x0, area.y0])
+
+        def in_points(coordinates: Any) -> np.ndarray:
+            return (self._target.transData.transform(coordinates) - origin) / unit
+
         texts = [wrap_name(label.text).split("\n") for label in self._labels]
-        sizes = np.array([self._size(lines, renderer, unit) for lines in texts])
-        anchors = transform([(label.x, label.y) for label in self._labels])
-        segments = transform(self._segments.reshape(-1, 2)).reshape(-1, 4)
-        area = self._target.get_window_extent(renderer).extents
-        markers = transform(self._points)
-        boxes = place_labels(sizes, anchors, markers, segments, tuple(area), unit)
-        self.boxes = boxes
-        lines_to_points = leaders(boxes, anchors)
-        for label, lines, box, leader in zip(
-            self._labels, texts, boxes, lines_to_points, strict=True
-        ):
-            self._draw_one(renderer, label, lines, box, leader, unit)
+        sizes = np.array([_size(lines) for lines in texts])
+        named = [in_points(label.points) for label in self._labels]
+        lines = in_points(self._segments.reshape(-1, 2)).reshape(-1, 4)
+        corner = (area.width / unit, area.height / unit)
+        key = np.concatenate([corner, *map(np.ravel, named)]).round(1).tobytes()
+        if key != self._key:  # each figure is drawn several times, as PNG and SVG
+            markers = in_points(self._points)
+            self.places = place_labels(sizes, named, markers, lines, (0.0, 0.0, *corner))
+            self._key = key
+        assert self.places is not None
+        boxes = self.places.boxes * unit + np.tile(origin, 2)
+        leaders = self.places.leaders * unit + np.tile(origin, 2)
+        for label, text, box, leader in zip(self._labels, texts, boxes, leaders, strict=True):
+            self._draw_one(renderer, label, text, box, leader, unit)
 
     def _draw_one(
         self,
@@ -98,11 +108,14 @@ class PointLabels(Artist):
         child.set_figure(self._target.get_figure(root=False))
         child.draw(renderer)
 
-    def _size(self, lines: Sequence[str], renderer: Any, unit: float) -> tuple[float, float]:
-        """Width and height in pixels."""
-        widths = []
-        for line in lines:
-            text = Text(0, 0, line, fontsize=FONT_SIZE)
-            text.set_figure(self._target.get_figure(root=False))
-            widths.append(text.get_window_extent(renderer).width)
-        return max(widths), len(lines) * FONT_SIZE * LINE_HEIGHT * unit
+
+@functools.cache
+def _width(line: str) -> float:
+    """Width of a text, without the rounding of a renderer to its pixels."""
+    font = FontProperties(size=FONT_SIZE)
+    return TextToPath().get_text_width_height_descent(line, font, ismath=False)[0]
+
+
+def _size(lines: Sequence[str]) -> tuple[float, float]:
+    """Width and height of lines, points."""
+    return max(map(_width, lines)), len(lines) * FONT_SIZE * LINE_HEIGHT

@@ -14,6 +14,7 @@ from mores.experiments.scenario.base_models import unknown
 from mores.experiments.scenario.figure_check import Reading
 from mores.experiments.scenario.specification import Scenario
 from mores.report.figures.figure import MetricFigure, axis_label, describe_sample
+from mores.report.figures.label_placement import wrap_name
 from mores.report.figures.plot_data import ReportData, format_interval, format_number
 from mores.report.figures.rendering import FigureSpec, PanelSpec
 from mores.report.figures.theme import LIGHT_COLORS, MARKERS, PlotStyle
@@ -21,9 +22,9 @@ from mores.report.figures.theme import LIGHT_COLORS, MARKERS, PlotStyle
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
 Estimates = Mapping[str, Sequence[IntervalEstimate]]  # by series, one for each x
 WIDE, NARROW = (6.2, 3.8), (4.0, 3.2)  # inches: one panel, several
-DODGE = 0.12  # between series at a text on the x axis
+SHIFTS = (4.0, 8.0)  # points between series: at numbers and at texts on the x axis
 MAX_TICKS = 9  # x values that are ticks themselves
-MAX_LABEL_LENGTH = 9  # of texts on the x axis that stand level
+TICK_CHARACTERS = 12  # of ticks, per inch
 
 
 class Response(MetricFigure):
@@ -138,7 +139,7 @@ class Response(MetricFigure):
                 self._caption(data, by_metric),
                 panels,
                 styles if len(styles) > 1 else {},
-                NARROW if several else WIDE,
+                self._panel_size,
                 heading=self.title or " and ".join(labels.values()),
                 columns=("series", x_label, *labels.values()),
                 rows=rows,
@@ -168,6 +169,8 @@ class Response(MetricFigure):
         sentences.append(f"{text}.")
         everything = [e for by_name in by_metric.values() for es in by_name.values() for e in es]
         sentences.append(describe_sample(everything, "whiskers"))
+        if len(self.series) > 1:
+            sentences.append("Series are shifted sideways so that none hides another.")
         if any(not np.isfinite(estimate.value) for estimate in everything):
             sentences.append("Values that are not finite are not shown.")
         return " ".join(sentences)
@@ -179,18 +182,22 @@ class Response(MetricFigure):
     def _panel(
         self, title: str, label: str, estimates: Estimates, styles: Mapping[str, PlotStyle]
     ) -> PanelSpec:
-        y_label = self.y_label or ("difference" if self.compare_to and title else label)
-        y_label += " (difference)" if self.compare_to and not (self.y_label or title) else ""
+        y_label = self.y_label or label
+        if isinstance(self.compare_to, str) and not self.y_label:
+            y_label += f" minus {self.compare_to}"
+        elif self.compare_to and not self.y_label:
+            y_label += " (difference)"
 
         def draw(axes: Any) -> None:
             if self.compare_to:
                 axes.axhline(0, color=LIGHT_COLORS["axis"], linewidth=0.8)
             for i, (name, style) in enumerate(styles.items()):
-                shift = 0.0 if self.is_numeric else DODGE * (i - (len(styles) - 1) / 2)
-                self._draw_series(axes, estimates[name], style, shift)
+                place = (i - (len(styles) - 1) / 2) * SHIFTS[not self.is_numeric]
+                self._draw_series(axes, estimates[name], style, place)
             axes.set(xlabel=self.x_label, ylabel=y_label)
-            axes.locator_params(axis="y", nbins=6)
             self._set_ticks(axes)
+            axes.autoscale_view()
+            axes.locator_params(axis="y", nbins=6)
 
         texts = [
             f"{name} at {self._x_text(i)}: {format_interval(estimate)}"
@@ -202,22 +209,45 @@ class Response(MetricFigure):
     def _draw_series(
         self, axes: Any, estimates: Sequence[IntervalEstimate], style: PlotStyle, shift: float
     ) -> None:
-        """Line, markers and whiskers of a series, in the order of x."""
+        """Line, markers and whiskers of a series in the order of x, shifted by some points."""
+        from matplotlib.transforms import ScaledTranslation
+
+        scale = axes.get_figure(root=False).dpi_scale_trans
+        transform = axes.transData + ScaledTranslation(shift / 72.0, 0.0, scale)
         pairs = sorted(zip(self.numbers, estimates, strict=True), key=lambda pair: pair[0])
-        shown = [(x + shift, e) for x, e in pairs if np.isfinite(e.value)]
-        axes.plot(
-            [x for x, _ in shown],
-            [e.value for _, e in shown],
-            **style.line,
-            marker=style.marker,
-            ms=5.5,
-            mew=0,
-            zorder=3,
-        )
-        bounded = [(x, e) for x, e in shown if np.isfinite([e.low, e.high]).all()]
-        if bounded:
-            xs, lows, highs = zip(*((x, e.low, e.high) for x, e in bounded), strict=True)
-            axes.vlines(xs, lows, highs, color=style.color, lw=1.3, zorder=2)
+        shown = [(x, e) for x, e in pairs if np.isfinite(e.value)]
+        xs, ys = [x for x, _ in shown], [e.value for _, e in shown]
+        marker = {"marker": style.marker, "ms": 5.5, "mew": 0}
+        axes.plot(xs, ys, **style.line, **marker, zorder=3, transform=transform)
+        axes.update_datalim(list(zip(xs, ys, strict=True)))  # a transform of its own is left out
+        for x, e in shown:
+            if np.isfinite([e.low, e.high]).all():
+                axes.update_datalim([(x, e.low), (x, e.high)])
+                ends = [e.low, e.high]
+                axes.plot([x, x], ends, color=style.color, lw=1.3, zorder=2, transform=transform)
+
+    @property
+    def _tick_length(self) -> int:
+        """Characters that a line of a tick can have without touching the next tick."""
+        width = (NARROW if len(self.metrics) > 1 else WIDE)[0] - 0.9  # without the y axis
+        return max(1, int(TICK_CHARACTERS * width / len(self.x)))
+
+    @property
+    def _has_tilted_ticks(self) -> bool:
+        """Whether texts on the x axis are too long to stand level, in several lines."""
+        lines = [
+            line
+            for i in range(len(self.x))
+            for line in wrap_name(self._x_text(i), self._tick_length).split("\n")
+        ]
+        return max(map(len, lines)) > self._tick_length
+
+    @property
+    def _panel_size(self) -> tuple[float, float]:
+        """Width and height in inches, with space for tilted texts."""
+        width, height = NARROW if len(self.metrics) > 1 else WIDE
+        longest = max(len(self._x_text(i)) for i in range(len(self.x)))
+        return width, height + (0.03 * longest if self._has_tilted_ticks else 0.0)
 
     def _set_ticks(self, axes: Any) -> None:
         axes.set_xmargin(0.06)
@@ -229,8 +259,10 @@ class Response(MetricFigure):
             return
         if self.is_numeric and not self.log_x and not _are_apart(self.numbers):
             return
-        tilt = {"rotation": 25, "ha": "right"} if max(map(len, texts)) > MAX_LABEL_LENGTH else {}
-        axes.set_xticks(self.numbers, texts, **tilt)
+        if self._has_tilted_ticks:
+            axes.set_xticks(self.numbers, texts, rotation=25, ha="right")
+        else:
+            axes.set_xticks(self.numbers, [wrap_name(text, self._tick_length) for text in texts])
 
 
 def _are_apart(numbers: Sequence[float]) -> bool:

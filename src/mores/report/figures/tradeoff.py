@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -23,6 +23,8 @@ from mores.report.figures.theme import LIGHT_COLORS, MARKERS, PlotStyle
 ArmNames = Annotated[tuple[str, ...], Field(min_length=1)]
 SIZE = (8.2, 5.4)  # inches
 MARGIN = 0.09  # of the axes, for names
+MARKER_SIZE, RING_STEP = 6.5, 5.0  # points
+SAME_PLACE = 0.008  # of the range of the points, in both directions
 
 
 class Point(NamedTuple):
@@ -119,7 +121,7 @@ class Tradeoff(MetricFigure):
                 "",
                 self._caption(data, points),
                 [PanelSpec("", alt_text, draw)],
-                styles,
+                styles if len(styles) > 1 else {},
                 SIZE,
                 heading=self.title or f"{y_label} against {x_label[:1].lower()}{x_label[1:]}",
                 columns=("arm", "series", x_label, y_label),
@@ -138,6 +140,8 @@ class Tradeoff(MetricFigure):
             sentences.append(f"Colored lines join the arms of {', '.join(self.lines)}.")
         if self.groups:
             sentences.append("Gray lines join the arms of a group, which has one label.")
+        if any(ranks([p for p in points if p.is_finite])):
+            sentences.append("Points at the same place are rings around each other.")
         if missing := [p.arm for p in points if not p.is_finite]:
             sentences.append(f"Not finite, and not shown: {', '.join(missing)}.")
         return " ".join(sentences)
@@ -169,9 +173,11 @@ class Tradeoff(MetricFigure):
                     ends = (low, y, high, y) if is_x else (x, low, x, high)
                     axes.plot(ends[::2], ends[1::2], color=style.color, lw=1.1, alpha=0.6, zorder=3)
                     segments.append(ends)
-            if path:
-                xs, ys = zip(*path, strict=True)
-                axes.plot(xs, ys, style.marker, color=style.color, ms=6.5, mew=0, zorder=4)
+        for p, rank in zip(points, ranks(points), strict=True):
+            ring = {"mew": 0} if not rank else {"mfc": "none", "mew": 1.5}
+            size = MARKER_SIZE + rank * RING_STEP
+            marker, color = styles[p.series].marker, styles[p.series].color
+            axes.plot(p.x.value, p.y.value, marker, color=color, ms=size, zorder=4, **ring)
         axes.margins(MARGIN)
         axes.locator_params(nbins=6)
         axes.add_artist(
@@ -183,12 +189,19 @@ class Tradeoff(MetricFigure):
         grouped = {arm for arms in self.groups.values() for arm in arms}
         labels = []
         for name, arms in self.groups.items():
-            members = [p for arm in arms for p in points if p.arm == arm]
+            members = tuple((p.x.value, p.y.value) for p in points if p.arm in arms)
             if members:
-                last = members[len(members) // 2]
-                labels.append(PointLabel(name, last.x.value, last.y.value))
+                labels.append(PointLabel(name, members))
         for p in points:
             if self.label or (self.label is None and p.arm not in grouped):
                 color_name = styles[p.series].color_name
-                labels.append(PointLabel(p.arm, p.x.value, p.y.value, color_name))
+                labels.append(PointLabel(p.arm, ((p.x.value, p.y.value),), color_name))
         return labels
+
+
+def ranks(points: Sequence[Point]) -> list[int]:
+    """Number of earlier points at the place of each one."""
+    at = np.array([(p.x.value, p.y.value) for p in points]).reshape(-1, 2)
+    span = np.ptp(at, axis=0) if len(at) else np.ones(2)
+    near = (np.abs(at[:, None] - at[None]) <= SAME_PLACE * span).all(-1)
+    return np.tril(near, -1).sum(1).tolist()

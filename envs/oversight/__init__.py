@@ -1,0 +1,1 @@
+"""Environments of oversight: AI control, and weak supervisors of stronger students."""

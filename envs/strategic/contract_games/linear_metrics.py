@@ -1,0 +1,209 @@
+"""Values of policies in linear contract games, without sampling.
+
+Principals are evaluated by the contracts that they offer on the present types, their mean action,
+against an agent who responds optimally. Agents are evaluated by what they would do with the
+equilibrium contract: the loss of certainty equivalent by another effort than the best one is the
+violation of incentive compatibility, that by accepting a contract worse than the outside option the
+violation of the participation constraint, averaged over outside options.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mores.core.deterministic_sum import mean, total
+from mores.core.environment import PolicyQuery
+from mores.core.spaces import Box
+from mores.envs.strategic.contract_games.linear_batch import (
+    AgentTypes,
+    LinearBatch,
+    acceptance,
+    best_profit,
+    dot,
+)
+
+POLICY_METRICS = (
+    "policy_slopes",  # sum over principals, mean over agents, by task
+    "policy_salary",  # sum over principals, mean over agents
+    "slope_error",  # |T - T*| / |T*|, mean over agents
+    "slope_ratio",  # T' T* / T*' T*, mean over agents
+    "participation",  # probability that a rational agent accepts
+    "principal_surplus",  # expected profits, sum over principals and agents
+    "agent_surplus",  # expected gain over the outside option, sum over agents
+    "total_surplus",  # their sum
+    "surplus_ratio",  # principal_surplus relative to the equilibrium
+    "exploitability",  # what a principal gains by its best response, mean over principals
+    "policy_effort",  # effort of the agents with the equilibrium contract, by task
+    "intrinsic_effort",  # effort of the agents with piece rates of 0, by task
+    "ic_violation",  # certainty equivalent lost by that effort
+    "pc_violation",  # certainty equivalent lost by accepting too much
+    "refusal_loss",  # certainty equivalent lost by refusing too much
+)
+NUM_OUTSIDE_OPTIONS = 16  # at which the agents' decisions are evaluated
+
+
+@dataclasses.dataclass(frozen=True)
+class LinearValues:
+    """Static data of a linear game, from which values follow.
+
+    Attributes:
+        batch: matrices.
+        benefits: of the principals.
+        outside_option: range.
+        agent_space: layout of an agent's observation.
+    """
+
+    batch: LinearBatch
+    benefits: Float[Tensor, "principal task"]
+    outside_option: tuple[float, float]
+    agent_space: Box
+
+    @property
+    def num_principals(self) -> int:
+        """Number of principals."""
+        return len(self.benefits)
+
+    def equilibrium(self, types: AgentTypes) -> tuple[Tensor, Tensor, Tensor]:
+        """Slopes `[..., task]`, salary and joint surplus in equilibrium, sums over principals."""
+        everyone, count = total(self.benefits, 0), self.num_principals
+        slopes = self.batch.slope_sum(everyone, count, types.risk_cost)
+        effort = self.batch.best_effort(slopes, types)
+        surplus = self.joint_surplus(slopes, types)
+        low, high = self.outside_option
+        utility = (low + (surplus - low).clamp(min=0.0) / (count + 1)).clamp(max=high)
+        zero = torch.zeros_like(surplus)
+        salary = utility - self.batch.certainty_equivalent(slopes, zero, effort, types)
+        return slopes, salary, surplus
+
+    def joint_surplus(self, slopes: Tensor, types: AgentTypes) -> Tensor:
+        """Benefits of all principals less effort cost and risk premium, with the best effort."""
+        effort = self.batch.best_effort(slopes, types)
+        value = dot(total(self.benefits, 0), effort)
+        cost = self.batch.effort_loss(effort, types)
+        return value - cost - self.batch.risk_premium(slopes, types)
+
+    def profits(self, slopes: Tensor, salary: Tensor, types: AgentTypes) -> Tensor:
+        """Expected profit of each offer, `[world, principal, agent]`.
+
+        Args:
+            slopes: `[world, principal, agent, task]`.
+            salary: `[world, principal, agent]`.
+            types: of the agents, `[world, agent]`.
+        """
+        together = total(slopes, 1)
+        effort = self.batch.best_effort(together, types)
+        utility = self.batch.certainty_equivalent(together, total(salary, 1), effort, types)
+        accepted = acceptance(utility, *self.outside_option)
+        return accepted[:, None] * (dot(self.benefits[:, None] - slopes, effort[:, None]) - salary)
+
+    def best_response_profits(self, slopes: Tensor, salary: Tensor, types: AgentTypes) -> Tensor:
+        """Profit of each principal's best offer, given those of the others; shapes as `profits`."""
+        others = total(slopes, 1)[:, None] - slopes
+        others_salary = total(salary, 1)[:, None] - salary
+        benefits = self.benefits[:, None].expand_as(slopes)
+        wide = AgentTypes(
+            *(x[:, None] for x in (types.risk_aversion, types.effort_cost, types.noise_variance))
+        )
+        own = self.batch.best_response_slopes(benefits, others, wide.risk_cost.expand_as(salary))
+        effort = self.batch.best_effort(own + others, wide)
+        utility = self.batch.certainty_equivalent(own + others, others_salary, effort, wide)
+        joint = utility + dot(benefits - own, effort)  # of this principal and the agent
+        return best_profit(joint, *self.outside_option)
+
+    def queries(
+        self, principal_observation: Float[Tensor, "world principal size"], types: AgentTypes
+    ) -> Mapping[str, PolicyQuery]:
+        """Observations of principals as they are; agents with equilibrium contracts and without."""
+        slopes, salary, _ = self.equilibrium(types)
+        low, high = self.outside_option
+        steps = torch.arange(NUM_OUTSIDE_OPTIONS, device=slopes.device)
+        options = low + (high - low) * (steps + 0.5) / NUM_OUTSIDE_OPTIONS
+        nothing = torch.zeros_like(slopes)
+        contracts = torch.stack([slopes, nothing], 2)  # world, agent, query, task
+        work = self._observations(types, contracts, salary[..., None], low + nothing[..., :1])
+        accept = self._observations(types, slopes[:, :, None], salary[..., None], options)
+        return {
+            "offer": PolicyQuery("principal", "offer", principal_observation[:, :, None]),
+            "accept": PolicyQuery("agent", "work", accept),
+            "work": PolicyQuery("agent", "work", work),
+        }
+
+    def _observations(
+        self, types: AgentTypes, slopes: Tensor, salary: Tensor, outside_option: Tensor
+    ) -> Float[Tensor, "world agent query size"]:
+        """Agents' observations; the query dimensions broadcast."""
+        salary, outside_option = torch.broadcast_tensors(salary, outside_option)
+        salary, outside_option = salary[..., None], outside_option[..., None]
+        return self.agent_space.join(
+            risk_aversion=types.risk_aversion[..., None, None],
+            effort_cost=types.effort_cost[..., None, None],
+            noise_variance=types.noise_variance[..., None, None],
+            slopes=slopes,
+            salary=salary,
+            outside_option=outside_option,
+        )
+
+    def metrics(
+        self, slopes: Tensor, salary: Tensor, answers: Mapping[str, Tensor], types: AgentTypes
+    ) -> Mapping[str, Tensor]:
+        """The metrics of `POLICY_METRICS`; slopes and salaries as in `profits`."""
+        best_slopes, best_salary, joint = self.equilibrium(types)
+        return {
+            **self._offers(slopes, salary, best_slopes, joint, types),
+            **self._responses(answers, best_slopes, best_salary, types),
+        }
+
+    def _offers(
+        self, slopes: Tensor, salary: Tensor, best: Tensor, joint: Tensor, types: AgentTypes
+    ) -> Mapping[str, Tensor]:
+        together = total(slopes, 1)
+        utility = self.batch.best_certainty_equivalent(together, total(salary, 1), types)
+        low, high = self.outside_option
+        accepted = acceptance(utility, low, high)
+        profits = self.profits(slopes, salary, types)
+        gained = self.best_response_profits(slopes, salary, types) - profits
+        principal = total(total(profits, 1), 1)
+        # accepted outside options are uniform on [low, min(utility, high)]
+        mean_option = 0.5 * (low + utility.clamp(low, high))
+        agent = total(accepted * (utility - mean_option), 1)
+        count = self.num_principals
+        target = (low + (joint - low).clamp(min=0.0) / (count + 1)).clamp(max=high)
+        reference = total(acceptance(target, low, high) * (joint - target), 1)
+        size = dot(best, best)
+        return {
+            "policy_slopes": mean(together, 1),
+            "policy_salary": mean(total(salary, 1), 1),
+            "slope_error": mean((dot(together - best, together - best) / size).sqrt(), 1),
+            "slope_ratio": mean(dot(together, best) / size, 1),
+            "participation": mean(accepted, 1),
+            "principal_surplus": principal,
+            "agent_surplus": agent,
+            "total_surplus": principal + agent,
+            "surplus_ratio": principal / reference,
+            "exploitability": mean(total(gained, 2), 1),
+        }
+
+    def _responses(
+        self, answers: Mapping[str, Tensor], slopes: Tensor, salary: Tensor, types: AgentTypes
+    ) -> Mapping[str, Tensor]:
+        effort, idle = answers["work"][..., 1:].unbind(2)
+        best = self.batch.best_effort(slopes, types)
+        utility = self.batch.certainty_equivalent(slopes, salary, best, types)
+        lost = utility - self.batch.certainty_equivalent(slopes, salary, effort, types)
+        low, high = self.outside_option
+        options = torch.arange(NUM_OUTSIDE_OPTIONS, device=slopes.device)
+        options = low + (high - low) * (options + 0.5) / NUM_OUTSIDE_OPTIONS
+        gain = utility[..., None] - options  # world, agent, query
+        accepted = (answers["accept"][..., 0] > 0).to(gain.dtype)
+        return {
+            "policy_effort": mean(effort, 1),
+            "intrinsic_effort": mean(idle, 1),
+            "ic_violation": mean(lost, 1),
+            "pc_violation": mean(mean((-gain).clamp(min=0.0) * accepted, 2), 1),
+            "refusal_loss": mean(mean(gain.clamp(min=0.0) * (1.0 - accepted), 2), 1),
+        }
