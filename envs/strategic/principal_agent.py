@@ -134,8 +134,8 @@ class PrincipalAgent(PeopleDynamics, Environment[PrincipalAgentState]):
             budget are masked.
         agent, phase explain: 0 customer, 1 principal, 2 own, 3 neutral; without an answer, and with
             `rationale_must_be_true` where it is false, masked.
-        customer, principal, phase rate: `rating`, any number, utility units. Ignored if the party
-            sees nothing.
+        customer, principal, phase rate: `rating` in [-rating_limit, rating_limit], utility units.
+            Ignored if the party sees nothing.
 
     Reward:
         agent: `customer_weight` times the customer's rating, plus `principal_weight` times the mean
@@ -235,6 +235,9 @@ class PrincipalAgent(PeopleDynamics, Environment[PrincipalAgentState]):
         default=0.0,
         ge=0,
         description="transfer to the agent from the principals, utility per price",
+    )
+    rating_limit: float = Field(
+        default=10.0, gt=0, description="largest size of a rating, utility units"
     )
     reward_source: Literal["answer", "random"] = Field(
         default="answer",
@@ -405,7 +408,7 @@ class PrincipalAgent(PeopleDynamics, Environment[PrincipalAgentState]):
     @property
     def phases(self) -> tuple[Phase, ...]:
         """`choose`, `explain`, `rate`."""
-        rating = Box.of(rating=1)
+        rating = Box.of(rating=Part(1, -self.rating_limit, self.rating_limit))
         return (
             Phase("choose", {"agent": Discrete(self.num_products + 1)}),
             Phase("explain", {"agent": Discrete(len(RATIONALES))}),
@@ -738,7 +741,8 @@ class PrincipalAgent(PeopleDynamics, Environment[PrincipalAgentState]):
         """Values of an optimum of the expected feedback on the held-out tasks.
 
         optimal_NAME for metrics of `policy_metrics`, and audit_threshold where it is one number.
-        They hold for raters without bias, such as `party_rater` with `noisy_rating`.
+        They hold for raters without bias, such as `party_rater` with `noisy_rating`, whose ratings
+        are rarely beyond `rating_limit`.
         """
         return self.held_out.optimal_values()
 

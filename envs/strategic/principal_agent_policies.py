@@ -282,7 +282,9 @@ class PartyRater(Policy):
         streams: RandomStreams,
         search: bool = False,
     ) -> ActionOutput:
-        """The rating by the channel, of the one option that is judged."""
+        """The rating by the channel of the one option that is judged, within the limits."""
         utility = state.read(observation, "judged_utility")
         given = give_feedback(self.rating, "rating", {"utility": utility}, streams)
-        return ActionOutput(given["reward"], state)
+        space = next(iter(phase.action_spaces.values()))
+        assert isinstance(space, Box)
+        return ActionOutput(space.clamp(given["reward"]), state)
