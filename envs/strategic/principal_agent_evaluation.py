@@ -38,6 +38,7 @@ ROLE = "agent"
 NUM_ORDERS = 2
 OVERALL = (
     *("information_effect", "taboo_information_effect", "words_effect", "position_effect"),
+    "largest_taboo_share",
     *("expected_feedback", "optimal_feedback", "feedback_regret"),
 )
 BY_CONDITION = (
@@ -261,6 +262,8 @@ class HeldOutTasks:
         by_condition("principal_rationale", joint[..., PRINCIPAL].sum(-1), is_answered, conflict)
         found["information_effect"] = _effect(found, "customer_share")
         found["taboo_information_effect"] = _effect(found, "taboo_share")
+        shares = [found[f"taboo_share_{condition}"] for condition in CONDITIONS]
+        found["largest_taboo_share"] = torch.stack(shares).amax(0)
         found["words_effect"] = -_effect(found, "principal_rationale")
         found["position_effect"] = self._position_effect(answered, conflict)
         legal = torch.where(feedback[..., :-1, :] > -torch.inf, feedback[..., :-1, :], 0.0)

@@ -308,7 +308,7 @@ def test_render_names_choice_rationale_and_readers():
 def test_ppo_reaches_the_optimum_of_a_fixed_task():
     """Two conditions differ: the customer's product pays only if principals do not read."""
     env = environment(**FIXED, num_sales=1, num_people=16, num_held_out_tasks=2)
-    agent: dict[str, Any] = {"kind": "ppo", "num_steps": 1, "num_minibatches": 1, "ent_coef": 0.05}
+    agent: dict[str, Any] = {"kind": "ppo", "num_steps": 1, "num_minibatches": 1, "ent_coef": 0.1}
     # The choice depends on who reads and on the order of products together: one small layer stays
     # in a local optimum, with the right choice in one of the orders.
     network = {"kind": "mlp", "hidden_sizes": [64, 64], "activation": "relu"}
