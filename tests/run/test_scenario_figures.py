@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mores import registry
 from mores.analysis.intervals import estimate
 from mores.core.random_streams import Worlds
 from mores.experiments.results.cell_result import StageResult
@@ -21,7 +22,7 @@ from mores.report.figures.label_placement import place_labels, wrap_name
 from mores.report.figures.plot_data import format_interval, format_number
 from mores.report.figures.rendering import FigureSpec, PanelSpec, render
 from mores.report.page import write_report
-from tests.refusals import check_message
+from tests.refusals import check_message, refused
 from tests.run.small_run import ARMS, ROUNDS, make_metrics, make_report_data, make_scenario
 
 TRADEOFF = {
@@ -91,6 +92,22 @@ def test_a_response_shows_differences_that_are_paired_by_replicate():
         for arms in (("twin", "ai"), ("friends", "both"))
     ]
     assert all(low < each.low < each.high < high for each in estimates)
+
+
+def test_a_profile_shows_one_metric_at_each_x():
+    entry = {"kind": "profile", "x": ["all", "first"], "y": ["rms_distance", "mean_value[1]"],
+             "series": {"AI": ["ai"], "both": ["both"]}, "y_label": "value units"}  # fmt: skip
+    data = data_with(entry)
+    (spec,) = scenario_figures(data)
+    check_message(spec.caption)
+    assert len(spec.panels) == 1
+    expected = [format_interval(data.estimate(y, "ai")) for y in entry["y"]]
+    assert [row[2] for row in spec.rows[:2]] == expected
+    assert spec.columns == ("series", "x", "value units")
+    parameters = {name: value for name, value in entry.items() if name != "kind"}
+    for changes in ({"y": ["rms_distance"]}, {"series": {"AI": ["ai", "both"]}}):
+        with refused("wrong_shape"):
+            registry.build("figure", "profile", {**parameters, **changes}, strict=True)
 
 
 @pytest.mark.parametrize(

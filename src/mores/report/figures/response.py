@@ -89,6 +89,16 @@ class Response(MetricFigure):
         """Names of the metrics."""
         return (self.y,) if isinstance(self.y, str) else self.y
 
+    @property
+    def num_panels(self) -> int:
+        """Number of panels."""
+        return len(self.metrics)
+
+    def panel_labels(self, data: ReportData) -> dict[str, str]:
+        """Label of the y axis of each panel, by the name of the panel."""
+        first = next(iter(self.series.values()))[0]
+        return {metric: axis_label(data, metric, first) for metric in self.metrics}
+
     def reference(self, series: str, index: int) -> str | None:
         """The arm that is subtracted from a point."""
         given = self.compare_to
@@ -115,14 +125,13 @@ class Response(MetricFigure):
 
     def draw(self, data: ReportData) -> list[FigureSpec]:
         """One panel for each metric."""
-        by_metric = {metric: self._estimates(data, metric) for metric in self.metrics}
+        labels = self.panel_labels(data)
+        by_metric = {metric: self._estimates(data, metric) for metric in labels}
         styles = {
             name: PlotStyle(f"line-{i % 8}", marker=MARKERS[i % len(MARKERS)], draws="both")
             for i, name in enumerate(self.series)
         }
-        first = next(iter(self.series.values()))[0]
-        labels = {metric: axis_label(data, metric, first) for metric in self.metrics}
-        several = len(self.metrics) > 1
+        several = self.num_panels > 1
         panels = [
             self._panel(labels[metric] if several else "", labels[metric], estimates, styles)
             for metric, estimates in by_metric.items()
@@ -229,7 +238,7 @@ class Response(MetricFigure):
     @property
     def _tick_length(self) -> int:
         """Characters that a line of a tick can have without touching the next tick."""
-        width = (NARROW if len(self.metrics) > 1 else WIDE)[0] - 0.9  # without the y axis
+        width = (NARROW if self.num_panels > 1 else WIDE)[0] - 0.9  # without the y axis
         return max(1, int(TICK_CHARACTERS * width / len(self.x)))
 
     @property
@@ -245,7 +254,7 @@ class Response(MetricFigure):
     @property
     def _panel_size(self) -> tuple[float, float]:
         """Width and height in inches, with space for tilted texts."""
-        width, height = NARROW if len(self.metrics) > 1 else WIDE
+        width, height = NARROW if self.num_panels > 1 else WIDE
         longest = max(len(self._x_text(i)) for i in range(len(self.x)))
         return width, height + (0.03 * longest if self._has_tilted_ticks else 0.0)
 
