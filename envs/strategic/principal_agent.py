@@ -149,10 +149,10 @@ class PrincipalAgent(PeopleDynamics, Environment[PrincipalAgentState]):
         party that only reads judges the product that the rationale implies: the best one for the
         named interest, the mean of all affordable ones for neutral. Without an answer it judges 0.
         The default raters rate what they judge, through a channel. With `reward_source: random`
-        they judge a random product and rationale. An answer is unparsable with
-        `unparsable_probability`; then, as after a refusal, there is no sale. Then values of
-        customers with a sale move by `ai_influence` times the distance to the product, and the
-        round passes as in `mores.envs.dynamics.trait_state`; new tasks are drawn.
+        they judge a random product and rationale, whatever the answer, also after a refusal. An
+        answer is unparsable with `unparsable_probability`; then, as after a refusal, there is no
+        sale. Then values of customers with a sale move by `ai_influence` times the distance to the
+        product, and the round passes as in `mores.envs.dynamics.trait_state`; new tasks are drawn.
 
     Start:
         Values from a population, else normal with `initial_std` around 0. Products, and ideal
@@ -558,7 +558,7 @@ class PrincipalAgent(PeopleDynamics, Environment[PrincipalAgentState]):
         self, current: Conversation, rationale: Tensor, streams: RandomStreams
     ) -> Conversation:
         u = streams.uniform("audit", self.num_people, self.num_principals)
-        audited = (u < self.audit_probability) & current.answered[..., None]
+        audited = u < self.audit_probability
         if not self.audits_unread_sales:
             audited = audited & (current.visibility.principal_rationale > 0)[..., None]
         current = dataclasses.replace(
@@ -573,7 +573,7 @@ class PrincipalAgent(PeopleDynamics, Environment[PrincipalAgentState]):
         product = torch.where(current.sales.affordable, u[..., :-1], -1.0).argmax(-1)
         return dataclasses.replace(
             current,
-            rated_choice=torch.where(current.answered, product, current.choice),
+            rated_choice=product,
             rated_rationale=uniform_index(len(RATIONALES), u[..., -1]),
         )
 

@@ -98,7 +98,7 @@ class Conversation:
             implied = implied.gather(-1, self.rated_rationale[..., None])[..., 0]
             by_act = utility_of(utility, self.rated_choice) - penalty * reads * false.to(reads)
             judged = torch.where(sees_act > 0, by_act, torch.where(reads > 0, implied, 0.0))
-            return torch.where(self.answered, judged, 0.0)
+            return torch.where(self.rated_choice < utility.shape[-1], judged, 0.0)
 
         customer = judge(sales.customer_utility, seen.customer_act, seen.customer_rationale)
         principals = [

@@ -242,17 +242,16 @@ def test_rewards_by_hand():
 
 
 def test_random_reward_source_is_independent_of_the_answer():
-    env = environment(**FIXED, num_people=200, reward_source="random", own_weight=0.0)
-    means = []
-    for rationale in (0, 1):
-        agents = {"agent": range(200)}
-        simulator = Simulator(env, RATERS, agents, 50, rounds=2)
+    env = environment(**FIXED, num_people=200, reward_source="random", own_weight=0.3)
+    rewards = []
+    for answer, rationale in ((0, 0), (1, 1), (2, 3)):  # two products, a refusal
+        simulator = Simulator(env, RATERS, {"agent": range(200)}, 50, rounds=2)
         simulator.reset(7)
-        best = simulator.state.current.best[..., rationale]
-        simulator.step({"agent": best})
-        turn = simulator.step({"agent": torch.full((50, 200), rationale)})
-        means.append(turn.reward["agent"])
-    assert torch.equal(*means)
+        for action in (answer, rationale):
+            turn = simulator.step({"agent": torch.full((50, 200), action)})
+        rewards.append(turn.reward["agent"])
+    assert torch.equal(rewards[0], rewards[1])
+    assert torch.equal(rewards[0], rewards[2])
 
 
 # --- people ---------------------------------------------------------------------------------------
