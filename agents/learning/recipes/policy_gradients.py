@@ -33,6 +33,7 @@ from mores.agents.learning.train_state import OptimizerConfig
 from mores.agents.learning.transforms.advantages import (
     broadcast_to_steps,
     center_advantages,
+    center_by_step,
     discounted_returns,
     normalize_advantages,
 )
@@ -51,6 +52,11 @@ class REINFORCE(EpisodicLearner):
 
     gamma: float = Field(default=0.99, ge=0, le=1, description="discount factor of a round")
     ent_coef: float = Field(default=0.01, ge=0, description="weight of the entropy bonus")
+    baseline: Literal["model", "round"] = Field(
+        default="model",
+        description="mean that is subtracted from returns: of all actions of the model, or of its "
+        "actions in the same round, where returns depend on the time that is left",
+    )
     normalize_advantage: bool = Field(
         default=False,
         description="scale advantages to unit standard deviation. Where large losses are rare, an "
@@ -66,6 +72,8 @@ class REINFORCE(EpisodicLearner):
         mask = next(iter(batches.values())).mask
         ends = (rewards["terminated"], rewards["truncated"])
         returns = discounted_returns(rewards["reward"], *ends, mask, self.gamma)
+        if self.baseline == "round":
+            returns = center_by_step(returns, mask)
         scaled = normalize_advantages if self.normalize_advantage else center_advantages
         advantage = scaled(returns, mask)
         prepared = {phase: batch.replace(advantage=advantage) for phase, batch in batches.items()}

@@ -118,6 +118,19 @@ def center_advantages(
     return torch.where(valid, values - mean, 0.0).view_as(advantage)
 
 
+def center_by_step(
+    advantage: Float[Tensor, "model sample step"], mask: Bool[Tensor, "model sample step"]
+) -> Float[Tensor, "model sample step"]:
+    """Advantages with mean 0 over the valid samples of each step of each model; 0 elsewhere.
+
+    Of complete episodes that begin together, a step is a round: the mean is a baseline that depends
+    on time.
+    """
+    values = torch.where(mask, advantage, 0.0)
+    mean = total(values, 1) / mask.sum(1).clamp(min=1)
+    return torch.where(mask, values - mean[:, None], 0.0)
+
+
 def normalize_advantages(
     advantage: Float[Tensor, "model sample step"],
     mask: Bool[Tensor, "model sample step"],

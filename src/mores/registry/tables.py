@@ -185,6 +185,11 @@ REGISTRIES: dict[str, Registry] = {
         ),
         Registry("channel", entries.CHANNELS, "mores.core.channel:Channel"),
         Registry(
+            "protocol",
+            entries.PROTOCOLS,
+            "mores.envs.oversight.protocols.protocol:ControlProtocol",
+        ),
+        Registry(
             "metric",
             entries.METRICS,
             "mores.core.metric:Metric",

@@ -100,7 +100,8 @@ class _FirstRounds(NamedTuple):
     ) -> Mapping[str, Tensor]:
         """Simulate batches of replicates side by side; the initial metrics of the first batch.
 
-        `on_round` is called with the checks of all batches, at the start and after every round.
+        `on_round` is called with the checks of all batches, at the start and after every round, as
+        long as every batch has a world that has not finished.
         """
         rounds = NUM_COMPARED_ROUNDS if len(batches) > 1 else NUM_ROUNDS
         simulators = [
@@ -117,6 +118,8 @@ class _FirstRounds(NamedTuple):
         ]
         initial: Mapping[str, Tensor] = {}
         for completed in range(rounds + 1):
+            # A batch whose worlds have all finished makes no calls to compare with.
+            comparable = not completed or not any(each.all_finished for each in simulators)
             for simulator in simulators:
                 checks = simulator.checks
                 assert isinstance(checks, ValueChecks)
@@ -131,7 +134,8 @@ class _FirstRounds(NamedTuple):
                 if simulator is simulators[0]:
                     initial = initial if completed else metrics
                     _check_equal_shapes(initial, metrics, completed)
-            on_round(*(simulator.checks for simulator in simulators))
+            if comparable:
+                on_round(*(simulator.checks for simulator in simulators))
         return initial
 
     def first_difference(

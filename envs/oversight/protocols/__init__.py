@@ -1,0 +1,1 @@
+"""Control protocols: rules that decide on each task of an untrusted policy."""

@@ -1,0 +1,69 @@
+"""Attackers of `control` that learn, evaluated exactly: rare catches, baselines of rounds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import mores
+from mores.agents.learning.transforms.advantages import center_by_step
+from tests.cases import FULL
+from tests.learners.small_environments import unchecked
+
+SMALL = {"kind": "mlp", "hidden_sizes": [16]}
+
+
+def attacker(**parameters) -> dict:
+    """REINFORCE with a small network, no entropy bonus and no discount."""
+    settings = {"gamma": 1.0, "ent_coef": 0.0, "learning_rate": 0.01, "network": SMALL}
+    return {"untrusted": {"kind": "reinforce", **settings, **parameters}}
+
+
+@unchecked()
+@pytest.mark.parametrize("normalizes", [True, False])
+def test_rare_catches(normalizes: bool) -> None:
+    """An attack gains .2475 and costs 100 with probability .01: never to attack is optimal.
+
+    Advantages that are divided by the deviation of the batch make most trainings attack: without a
+    catch the deviation is small. Differences alone do not.
+    """
+    replicates, updates = (20, 300) if FULL else (8, 120)
+    result = mores.train(
+        {
+            "kind": "control",
+            "protocol": {"kind": "random_audit", "audit_budget": 0.01},
+            "setting": {"detectability": [1.0], "success_chance": [0.25]},
+            "objective": "success_count",
+            "catch_penalty": 100.0,
+        },
+        attacker(normalize_advantage=normalizes),
+        episodes=updates,
+        rounds=10,
+        replicates=replicates,
+        worlds=32,
+        seed=4,
+        metrics=["exact_attack_rate", "exact_return"],
+    )
+    last = result.curves.isel(episode=-1)
+    rate = last["exact_attack_rate"].values.reshape(replicates, -1).mean(1)
+    attacks = int((rate > 0.5).sum())
+    assert attacks >= 0.6 * replicates if normalizes else attacks == 0
+    if not normalizes:
+        assert np.abs(last["exact_return"].values).max() < 1.0
+
+
+def test_baseline_of_rounds() -> None:
+    """Mean 0 in every round over the valid samples, whatever the other rounds are."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 5, 4, generator=generator)
+    mask = torch.rand(2, 5, 4, generator=generator) < 0.7
+    mask[0, :, 3] = False
+    centered = center_by_step(x, mask)
+    assert (centered[~mask] == 0).all()
+    for model in range(2):
+        for step in range(4):
+            valid = mask[model, :, step]
+            if valid.any():
+                expected = x[model, valid, step] - x[model, valid, step].mean()
+                torch.testing.assert_close(centered[model, valid, step], expected)
