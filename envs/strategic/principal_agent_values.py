@@ -188,7 +188,7 @@ def best_of_interests(
     """Best affordable product for the customer, for the principals on average, for the agent."""
     principals = mean(principal_utility, -2)
     utilities = torch.stack([customer_utility, principals, own_utility], -2)
-    return best_products(utilities, affordable[..., None, :])
+    return best_products(utilities, affordable[..., None, :].expand_as(utilities))
 
 
 def optimal_answer(
