@@ -323,7 +323,8 @@ SHIPPED = [
     for kind in REGISTRIES["environment"]
     if class_of("environment", kind).__module__[:6] == "mores."
 ]
-STOCHASTIC = {  # parameters without which an environment is deterministic
+STOCHASTIC = {  # parameters without which an environment is deterministic, or ends early
+    "control": {"protocol": "auditor", "objective": "success_count"},
     "dr_mdp": {"susceptibility": 0.5},
     "matrix_game": {"tremble_probability": 0.3},
 }

@@ -470,7 +470,7 @@ def test_bad_policies_and_protocols() -> None:
     with refused("out_of_range", "fixed_attack.level"):
         simulate(Control(), {"untrusted": {"kind": "fixed_attack", "level": 4}}, 1, 1)
     with refused("unsupported", "policies.untrusted"):
-        simulate(Control(protocol="auditor"), {}, 1, 1)
+        simulate(Control(protocol="auditor"), {"untrusted": "best_response_attacker"}, 1, 1)
     with refused("unsupported", "policies.untrusted"):
         simulate(Control(num_audits=1, informed=False), {}, 1, 1)
     with refused("conflict", "num_audits"):
