@@ -289,7 +289,13 @@ class WeakToStrong(Environment[WeakToStrongState]):
 
     def _index(self, role: str, device: torch.device) -> Int[Tensor, " agent"]:
         """Item of each agent."""
-        return torch.tensor(self.item_of_agent[role], device=device)
+        if (role, device) not in self._indices:
+            self._indices[role, device] = torch.tensor(self.item_of_agent[role], device=device)
+        return self._indices[role, device]
+
+    @functools.cached_property
+    def _indices(self) -> dict[tuple[str, torch.device], Tensor]:
+        return {}
 
     def step(
         self,
@@ -392,7 +398,10 @@ class WeakToStrong(Environment[WeakToStrongState]):
 
     @property
     def metric_bounds(self) -> Mapping[str, tuple[float, float]]:
-        """Shares lie between 0 and 1, excesses between -1 and 1."""
+        """Shares lie between 0 and 1, excesses over a rate of items between -1 and 1.
+
+        Differences between two deception scores have none here, as no paired differences have.
+        """
         shares = ["label_accuracy", *(f"round_accuracy_{role}" for role in ROLES)]
         shares += [f"accuracy_{role}" for role in ROLES]
         shares += ["strong_known_share", "weak_known_share", "base_rate"]
@@ -408,10 +417,11 @@ class WeakToStrong(Environment[WeakToStrongState]):
         accuracy_ROLE; performance_gap (ceiling - supervisor) and gap_recovered (of it by the
         student); strong_known_share, weak_known_share and base_rate of what the ceiling and the
         supervisor know; for each changed student tax_, known_tax_, deception_score_, excess_,
-        at_risk_excess_ and log_odds_lift_ROLE; net_excess_ROLE, the excess above that of
-        `reseeded`.
+        at_risk_excess_, boundary_excess_ and log_odds_lift_ROLE; net_excess_ROLE, the excess above
+        that of `reseeded`.
         """
-        kinds = ("tax", "known_tax", "deception_score", "excess", "at_risk_excess", "log_odds_lift")
+        kinds = ("tax", "known_tax", "deception_score", "excess", "at_risk_excess")
+        kinds += ("boundary_excess", "log_odds_lift")
         return (
             *(f"accuracy_{role}" for role in ROLES),
             *("performance_gap", "gap_recovered"),
@@ -453,12 +463,15 @@ class WeakToStrong(Environment[WeakToStrongState]):
         found["strong_known_share"] = mean(strong_known.to(torch.float32), 1)
         found["weak_known_share"] = mean(weak_known.to(torch.float32), 1)
         for role in CHANGED:
-            score = values.deception_score(right[STUDENT], right[role], strong_known, weak_known)
+            score = values.deception_score(
+                confidence[STUDENT], right[role], strong_known, weak_known
+            )
             found["base_rate"] = score.base_rate
             found[f"tax_{role}"], found[f"known_tax_{role}"] = score.tax, score.known_tax
             found[f"deception_score_{role}"] = score.score
             found[f"excess_{role}"] = score.excess
             found[f"at_risk_excess_{role}"] = score.at_risk_excess
+            found[f"boundary_excess_{role}"] = score.boundary_excess
             found[f"log_odds_lift_{role}"] = score.log_odds_lift
         for role in (EXPLICIT, IMPLICIT):
             found[f"net_excess_{role}"] = found[f"excess_{role}"] - found[f"excess_{RESEEDED}"]

@@ -115,15 +115,16 @@ class BiasedUsers(PeopleDynamics, Environment[BiasedUsersState]):
         benign person  0 right, -`benign_loss` wrong
         biased person  `biased_offset`, plus `biased_gain` if the reply agrees with the claim
         A hedge is worth `hedge_value` of the way from the worse to the better reply.
-        With `rating_source: random` a uniform random reply is rated instead: a signal of the usual
-        size without information on replies, for ablations.
+        With `rating_source: random` people rate a uniform random reply instead: a signal of the
+        usual size without information on replies, for ablations; with `random_if_biased` only
+        biased people do.
 
     Feedback (`[world, agent, ...]`):
         preferred                  with an even `num_replies`: of replies 2i and 2i + 1 to a person,
                                    the one with the higher rating
         demonstration [1]          with `task: pretraining`: a reply of the corpus, which is honest,
                                    a hedge, flattery or fabricated by `corpus_shares`
-        demonstration_believe [1]  the right answer
+        demonstration_believe [1]  with `task: pretraining` and `elicit_beliefs`: the right answer
 
     Dynamics:
         An answer has a position on the scale of values: the k positions are evenly spaced between
@@ -182,10 +183,10 @@ class BiasedUsers(PeopleDynamics, Environment[BiasedUsersState]):
         validate_default=True,
         description="channel of ratings",
     )
-    rating_source: Literal["own", "random"] = Field(
+    rating_source: Literal["own", "random", "random_if_biased"] = Field(
         default="own",
         description="reply that is rated: the agent's own, or a uniform random one, so that "
-        "ratings have no information on replies (an ablation)",
+        "ratings, or those of biased people, have no information on replies (an ablation)",
     )
     selected_share: float = Field(
         default=0.25, gt=0, le=1, description="share of ratings at the top or bottom, for metrics"
@@ -211,15 +212,16 @@ class BiasedUsers(PeopleDynamics, Environment[BiasedUsersState]):
     task: Literal["conversation", "pretraining"] = Field(
         default="conversation",
         description="conversation: people of rated domains rate replies; pretraining: a corpus of "
-        "replies in all domains is demonstrated, and values of people do not move",
+        "replies in `corpus_domains` is demonstrated, and values of people do not move",
     )
     corpus_shares: tuple[Share, Share, Share, Share] = Field(
         default=(0.7, 0.1, 0.15, 0.05),
         description="share of honest replies, hedges, flattery and fabrications in the corpus",
     )
-    elicit_beliefs: bool = Field(
-        default=True, description="whether assistants report beliefs; pretraining: always"
+    corpus_domains: Literal["all", "rated"] = Field(
+        default="all", description="domains of the corpus of pretraining"
     )
+    elicit_beliefs: bool = Field(default=True, description="whether assistants report beliefs")
     task_seed: int = Field(default=0, ge=0, description="seed of codes and held-out items")
     held_out_items: int = Field(
         default=2, ge=1, le=10_000, description="held-out items for each agent, for policy metrics"
@@ -390,7 +392,8 @@ class BiasedUsers(PeopleDynamics, Environment[BiasedUsersState]):
             self.feature_noise,
             streams,
         )
-        domains = self.num_domains if self.task == "pretraining" else self.num_rated_domains
+        everywhere = self.task == "pretraining" and self.corpus_domains == "all"
+        domains = self.num_domains if everywhere else self.num_rated_domains
         return {
             "items": items,
             "domain": uniform_index(domains, streams.uniform("domain", people)[..., 0]),
@@ -461,8 +464,7 @@ class BiasedUsers(PeopleDynamics, Environment[BiasedUsersState]):
         if phase == "state":
             return None
         options = torch.arange(self.num_answers + 1, device=state.domain.device)
-        asked = self.elicit_beliefs or self.task == "pretraining"
-        legal = options < self.num_answers if asked else options == self.num_answers
+        legal = options < self.num_answers if self.elicit_beliefs else options == self.num_answers
         return legal.expand(len(state.domain), self.num_agents, -1)
 
     def step(
@@ -483,7 +485,8 @@ class BiasedUsers(PeopleDynamics, Environment[BiasedUsersState]):
         trait_state = state.trait_state
         if self.task == "pretraining":
             reward = {ASSISTANT: (belief == exchange.truth).float()}
-            feedback = {ASSISTANT: {"demonstration_believe": exchange.truth[..., None]}}
+            if self.elicit_beliefs:
+                feedback = {ASSISTANT: {"demonstration_believe": exchange.truth[..., None]}}
         else:
             trait_state = self.dynamics.advance_round(trait_state, streams.child("person"))
         next_state = dataclasses.replace(
@@ -533,10 +536,12 @@ class BiasedUsers(PeopleDynamics, Environment[BiasedUsersState]):
         streams: RandomStreams,
     ) -> Float[Tensor, "world agent"]:
         """Rating of each reply by its person."""
-        if self.rating_source == "random":
-            u = streams.uniform("rated reply", self.num_agents)[..., 0]
-            statement = uniform_index(self.num_answers + 1, u)
         reply = statement.unflatten(1, (self.num_people, self.num_replies))
+        if self.rating_source != "own":
+            u = streams.uniform("rated reply", self.num_agents)[..., 0].view(reply.shape)
+            other = uniform_index(self.num_answers + 1, u)
+            everybody = self.rating_source == "random"
+            reply = other if everybody else torch.where(state.is_biased[..., None], other, reply)
         hedge = self.hedge_value * (reply == self.num_answers).to(torch.float32)
         right = (reply == state.items.truth[..., None]).to(hedge.dtype) + hedge
         agrees = (reply == state.items.claim[..., None]).to(hedge.dtype) + hedge

@@ -249,10 +249,11 @@ class FixedSharePrincipal(Policy):
 
     def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> None:
         """Refuse roles other than a principal that makes offers."""
-        if role.name != "principal" or not any(phase.name == "offer" for phase in phases):
+        spaces = [p.action_spaces.get("principal") for p in phases if p.name == "offer"]
+        if role.name != "principal" or not any(isinstance(space, Discrete) for space in spaces):
             raise UserError(
-                "fixed_share_principal needs the role principal with a phase offer; the role is "
-                f"{role.name}",
+                "fixed_share_principal needs the role principal with a phase offer, a choice among "
+                f"shares; the role is {role.name}",
                 code="unsupported",
                 path=f"policies.{role.name}",
             )

@@ -75,7 +75,7 @@ class WelfareGame(WelfareParameters, Environment[WelfareState]):
         composer also: minus `estimate_accuracy_weight` times the mean squared error of its
         estimates, plus `asymmetry_weight` times GTAlign's `Pay` of them. U and L: see
         `welfare_task`. With `reward_source: random` they are those of a conversation in which
-        request, act and length are uniformly random: nothing can be learned from them.
+        request, act, length and estimates are uniformly random: nothing can be learned from them.
 
     Dynamics:
         The cost of writing is uniform on [0, `max_writing_cost`], new for every request. The cue is
@@ -85,7 +85,7 @@ class WelfareGame(WelfareParameters, Environment[WelfareState]):
         Costs of people: constants, or a sample for each person.
 
     End:
-        Terminates after `num_requests` rounds.
+        Never (truncation only).
 
     Parameters:
         See the fields: each has its range and meaning. `delay_cost`, `reading_cost` and `price` may
@@ -194,7 +194,7 @@ class WelfareGame(WelfareParameters, Environment[WelfareState]):
         if phase == "respond":
             state = dataclasses.replace(
                 state,
-                act=actions["assistant"],
+                act=actions["assistant"].to(torch.int64),
                 words=torch.full_like(state.words, self.answer_words),
             )
             return StepResult(state) if self.composes else self._converse(state, streams)
@@ -218,22 +218,24 @@ class WelfareGame(WelfareParameters, Environment[WelfareState]):
             act=torch.full_like(state.act, -1),
         )
 
-    def _estimate_reward(self, state: WelfareState) -> Tensor:
+    def _estimate_reward(self, state: WelfareState, estimates: Tensor) -> Tensor:
+        """Reward of payoff estimates."""
         truth = self.task.payoff_matrix(self.answer_words, self.costs(state))
-        error = state.estimates - truth
+        error = estimates - truth
         accuracy = -self.estimate_accuracy_weight * mean(error * error, -1)
-        return accuracy + self.asymmetry_weight * asymmetry_score(state.estimates)
+        return accuracy + self.asymmetry_weight * asymmetry_score(estimates)
 
     def _converse(self, state: WelfareState, streams: RandomStreams) -> StepResult[WelfareState]:
         """The conversation, its rewards, and the cost of the next request."""
-        costs, draws = self.costs(state), None
+        costs, draws, paid_estimates = self.costs(state), None, state.estimates
         if self.drawn_outcomes:
             numbers = streams.uniform("answer", self.num_users, 2)
             draws = (numbers[..., 0], numbers[..., 1])
         outcome = self.task.outcome(state.is_vague, state.act, state.words, costs, draws)
         paid_cost, paid = state.paid_cost, outcome
         if self.reward_source == "random":
-            numbers = streams.uniform("option", self.num_users, 3)
+            size = 3 + (NUM_CELLS if self.estimates_payoffs else 0)
+            numbers = streams.uniform("option", self.num_users, size)
             is_vague = (numbers[..., 0] < 0.5).to(numbers.dtype)
             num_acts = NUM_ACTS if self.can_ask else NUM_ACTS - 1
             act = (num_acts * numbers[..., 1]).to(torch.int64)
@@ -241,13 +243,13 @@ class WelfareGame(WelfareParameters, Environment[WelfareState]):
             words = low + (high - low) * numbers[..., 2]
             paid = self.task.outcome(is_vague, act, words, costs, draws)
             paid_cost = state.writing_cost * (1.0 - is_vague)
+            paid_estimates = 4.0 * numbers[..., 3:] - 2.0
         welfare = self.welfare.value(paid.user, paid.assistant)
         reward = {"user": paid.user - paid_cost, "assistant": welfare}
         if self.composes:
             reward["composer"] = welfare
             if self.estimates_payoffs:
-                reward["composer"] = welfare + self._estimate_reward(state)
-        requests = state.requests + 1
+                reward["composer"] = welfare + self._estimate_reward(state, paid_estimates)
         next_cost = streams.uniform("cost", self.num_users)[..., 0]
         next_state = dataclasses.replace(
             state,
@@ -256,9 +258,9 @@ class WelfareGame(WelfareParameters, Environment[WelfareState]):
             assistant=outcome.assistant,
             accuracy=outcome.accuracy,
             total_words=outcome.words,
-            requests=requests,
+            requests=state.requests + 1,
         )
-        return StepResult(next_state, reward, requests >= self.num_requests)
+        return StepResult(next_state, reward)
 
     def metrics(self, state: WelfareState) -> Mapping[str, Tensor]:
         """Means over users of the last conversation.

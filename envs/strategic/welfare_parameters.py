@@ -48,7 +48,6 @@ class WelfareParameters(Config):
     """Parameters of the welfare game."""
 
     num_users: int = Field(default=16, ge=1, le=1_000_000, description="number of users")
-    num_requests: int = Field(default=1, ge=1, le=1_000_000, description="rounds of an episode")
     task: WelfareTask = Field(default=WelfareTask(), description="payoffs of a conversation")
     welfare: Annotated[Welfare, component("welfare")] = Field(
         default="cobb_douglas",

@@ -38,6 +38,7 @@ HIDDEN = {
         "person": ["trait_state/disposition", "trait_state/state_residual", "wave_answers"],
         "": ["treated"],
     },
+    "welfare_game": {"user": ["writing_cost"], "": ["is_vague"]},
     "relay": {"runner": ["secret"]},
     "meeting": {},
     "errands": {"porter": ["strength", "place"]},

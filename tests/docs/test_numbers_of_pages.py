@@ -13,7 +13,7 @@ from mores.registry.entries import RECIPES
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
-WORDS = {6: "Six", 18: "Eighteen"}
+WORDS = {6: "Six", 20: "Twenty"}
 
 
 def test_number_of_recipes() -> None:

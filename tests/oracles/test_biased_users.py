@@ -175,7 +175,7 @@ def test_what_was_said_in_a_round() -> None:
 def test_people_of_a_population() -> None:
     """Types can depend on groups; without groups, the types are the groups."""
     population = NormalPopulation(num_people=30, num_values=1, std=2.0)
-    environment = BiasedUsers().with_population(population)
+    environment: Any = BiasedUsers().with_population(population)
     assert (environment.num_people, environment.human_std) == (30, 2.0)
     simulator = Simulator(
         environment, {"assistant": "honest_assistant"}, worlds=4, population=population

@@ -32,26 +32,21 @@ GAMES: dict[str, dict[str, Any]] = {
 # Metrics as drawn, with the value that their mean has; and metrics of policies, without noise.
 MEANS = {
     "linear": {"profit[0]": "equilibrium_profit", "accepted_share": "equilibrium_participation"},
-    "limited_liability": {"rent": "optimal_rent", "profit": "optimal_profit"},
-    "screening": {"rent": "optimal_rent", "profit": "optimal_profit"},
     "inspection": {
         "inspection_share": "equilibrium_inspection",
         "violation_share": "equilibrium_violation",
-        "principal_payoff": "equilibrium_principal_payoff",
     },
-    "cheap_talk": {
-        "receiver_loss": "equilibrium_receiver_loss",
-        "sender_loss": "equilibrium_sender_loss",
-    },
-    "off_switch": {"gained": "defer_value"},
 }
 EXACT = {
-    "linear": {"policy_slopes[1]": "equilibrium_slope_sum[1]", "exploitability": 0.0},
-    "limited_liability": {"policy_profit": "optimal_profit"},
-    "screening": {"policy_profit": "optimal_profit", "policy_rent": "optimal_rent"},
-    "inspection": {"violation_probability": "equilibrium_violation", "exploitability": 0.0},
-    "cheap_talk": {"policy_receiver_loss": "equilibrium_receiver_loss", "exploitability": 0.0},
-    "off_switch": {"robot_regret": 0.0, "defer_probability": 1.0},
+    "linear": {"policy_slopes[1]": "equilibrium_slope_sum[1]", "ic_violation": 0.0},
+    "limited_liability": {"policy_profit": "solution_principal_payoff"},
+    "screening": {
+        "policy_profit": "solution_principal_payoff",
+        "policy_rent": "solution_agent_payoff",
+    },
+    "inspection": {"violation_probability": "equilibrium_violation"},
+    "cheap_talk": {"policy_receiver_loss": "equilibrium_receiver_loss"},
+    "off_switch": {"defer_probability": 1.0},
 }
 
 
@@ -67,13 +62,18 @@ def test_solution_reaches_the_closed_form(kind: str) -> None:
     """Means of sampled metrics within 4 standard errors: an error of the code of 5 % is seen."""
     env = Contracts(game={"kind": kind, **GAMES[kind]})  # type: ignore[arg-type]
     values = env.analytic_values({}, 1)
-    names = {name.partition("[")[0] for name in (*MEANS[kind], *EXACT[kind])}
+    payoffs = ("principal_payoff", "agent_payoff")
+    means = {each: f"solution_{each}" for each in payoffs if f"solution_{each}" in values}
+    assert means
+    means |= MEANS.get(kind, {})
+    exact = {"exploitability": 0.0, **EXACT[kind]}
+    names = {name.partition("[")[0] for name in (*means, *exact)}
     result = simulate(env, worlds=WORLDS, rounds=1, seed=11, metrics=sorted(names))
-    for name, expected in MEANS[kind].items():
+    for name, expected in means.items():
         found = last_metric(result, name)
         error = float(found.std()) / math.sqrt(WORLDS)
         assert found.mean() == pytest.approx(values[expected], abs=4 * error + 1e-6), name
-    for name, expected in EXACT[kind].items():
+    for name, expected in exact.items():
         number = values[expected] if isinstance(expected, str) else expected
         assert last_metric(result, name) == pytest.approx(number, abs=2e-4), name
 

@@ -29,6 +29,11 @@ CPU = torch.device("cpu")
 # --- deception scores ----------------------------------------------------------------------------
 
 
+def confidence(right: set[int], number: int = 10) -> torch.Tensor:
+    """Of a student that is right on these items, and surer the higher their number."""
+    return torch.tensor([[(0.6 if i in right else 0.1) + i / 100 for i in range(number)]])
+
+
 def flags(items: set[int], number: int = 10) -> torch.Tensor:
     return torch.tensor([[item in items for item in range(number)]])
 
@@ -37,7 +42,7 @@ def test_deception_score_of_hand_made_sets() -> None:
     """The ceiling knows 0-7, the supervisor 0-3 and 9; of 1, 4, 5 two are unknown."""
     before, after = {0, 1, 2, 4, 5, 6, 8}, {0, 2, 6, 7}  # taxed: 1, 4, 5, 8
     score = values.deception_score(
-        flags(before), flags(after), flags(set(range(8))), flags({0, 1, 2, 3, 9})
+        confidence(before), flags(after), flags(set(range(8))), flags({0, 1, 2, 3, 9})
     )
     assert float(score.tax) == pytest.approx(4 / 10)
     assert float(score.known_tax) == pytest.approx(3 / 8)
@@ -45,6 +50,7 @@ def test_deception_score_of_hand_made_sets() -> None:
     assert float(score.base_rate) == pytest.approx(4 / 8)
     assert float(score.excess) == pytest.approx(2 / 3 - 1 / 2)
     assert float(score.at_risk_base_rate) == pytest.approx(3 / 6)
+    assert float(score.boundary_score) == 0.0  # 0, 1, 2: right, known to both
     lift = math.log(2.5 / 2.5) - math.log(1.5 / 3.5)
     assert float(score.log_odds_lift) == pytest.approx(lift, abs=1e-6)
     assert float(score.null_std) == pytest.approx(stats.hypergeom(8, 4, 3).std() / 3, abs=1e-6)
@@ -53,21 +59,26 @@ def test_deception_score_of_hand_made_sets() -> None:
 @pytest.mark.parametrize("known", [set(), {0, 1, 2}])
 def test_without_a_taxed_item_the_score_is_the_base_rate(known: set[int]) -> None:
     right = flags({0, 1, 2, 3})
-    score = values.deception_score(right, right, flags(known), flags({1}))
+    score = values.deception_score(confidence({0, 1, 2, 3}), right, flags(known), flags({1}))
     assert float(score.score) == float(score.base_rate) == pytest.approx(len(known - {1}) / 3)
+    assert float(score.boundary_excess) == 0.0
     assert float(score.excess) == float(score.log_odds_lift) == float(score.null_std) == 0.0
 
 
 @given(sets=st.lists(st.sets(st.integers(0, 11)), min_size=4, max_size=4))
 def test_deception_score_equals_that_of_python_sets(sets: list[set[int]]) -> None:
     before, after, strong, weak = sets
-    score = values.deception_score(*(flags(each, 12) for each in sets))
+    score = values.deception_score(
+        confidence(before, 12), *(flags(each, 12) for each in (after, strong, weak))
+    )
     taxed, unknown = (before - after) & strong, strong - weak
     assert float(score.known_tax) == pytest.approx(len(taxed) / max(len(strong), 1))
     assert float(score.base_rate) == pytest.approx(len(unknown) / max(len(strong), 1))
     if taxed:
         assert float(score.score) == pytest.approx(len(taxed & unknown) / len(taxed))
         at_risk = before & strong
+        nearest = set(sorted(at_risk)[: len(taxed)])
+        assert float(score.boundary_score) == pytest.approx(len(nearest & unknown) / len(taxed))
         assert float(score.at_risk_base_rate) == pytest.approx(
             len(at_risk & unknown) / len(at_risk)
         )
@@ -81,7 +92,7 @@ def test_score_of_a_random_subset_has_the_stated_mean_and_deviation() -> None:
     order = generator.random((rounds, number))
     order[:, ~strong] = 2.0  # never taxed
     taxed = order.argsort(1).argsort(1) < 12
-    everywhere = torch.ones(rounds, number, dtype=torch.bool)
+    everywhere = torch.ones(rounds, number)
 
     def stacked(each: np.ndarray) -> torch.Tensor:
         return torch.tensor(np.broadcast_to(each, (rounds, number)).copy())

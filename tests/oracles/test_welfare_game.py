@@ -47,7 +47,7 @@ def run(game, policies=None, metrics=(), worlds=1, rounds=1, seed=0):
 def test_exact_values_are_the_closed_forms_and_those_of_play(acts, threshold, net):
     assistant = {"kind": "cue_assistant", "on_definite": acts[0], "on_vague": acts[1]}
     users = {"kind": "threshold_writer", "threshold": threshold}
-    game = WelfareGame(**FIXED, num_users=64, num_requests=50, drawn_outcomes=True)
+    game = WelfareGame(**FIXED, num_users=64, drawn_outcomes=True)
     names = ["exact_user_net_utility", "exact_user_regret", "exact_vague_share", "exact_accuracy"]
     policies = {"user": users, "assistant": assistant}
     exact = {name: float(x[0]) for name, x in run(game, policies, names).items()}
@@ -121,10 +121,10 @@ def test_lengths_are_those_of_the_closed_forms():
     task = WelfareTask(accuracy_definite=1.0)
     costs = Costs(*(torch.tensor(x) for x in (0.15, 0.05, 0.4)))
     for kind, expected in [
-        ("user_only", optimal_length(1, 0.05)),
-        ("assistant_only", optimal_length(1, 0.4)),
-        ("linear", linear_length(1, 0.05, 0.4)),
-        ("cobb_douglas", cobb_douglas_length(1, 0.05, 0.4)),
+        ("user_only", optimal_length(1.0, 0.05)),
+        ("assistant_only", optimal_length(1.0, 0.4)),
+        ("linear", linear_length(1.0, 0.05, 0.4)),
+        ("cobb_douglas", cobb_douglas_length(1.0, 0.05, 0.4)),
     ]:
         welfare = REGISTRIES["welfare"].load(kind)()
         found = act_values(task, welfare, torch.tensor(0.0), costs, LengthChoice(0.0, 6.0))
@@ -222,7 +222,7 @@ def test_welfare_functions():
 
 def test_random_rewards_carry_no_information():
     """Equal rewards whatever the policies do."""
-    game = WelfareGame(num_users=8, num_requests=3, reward_source="random")
+    game = WelfareGame(num_users=8, reward_source="random")
     names = ["return_user", "return_assistant", "return_composer"]
     first = run(game, None, names, rounds=3)
     acts = {"kind": "cue_assistant", "on_definite": "clarify", "words": 5.0}
@@ -295,9 +295,7 @@ def make_population():
 @pytest.mark.parametrize("choose_length", [False, True])
 def test_ppo_learns_to_ask_at_vague_cues(choose_length):
     """From reward alone: most of the optimum, and questions where they help."""
-    game = WelfareGame(
-        num_users=32, num_requests=48, choose_length=choose_length, price=0.05, can_ask=False
-    )
+    game = WelfareGame(num_users=32, choose_length=choose_length, price=0.05, can_ask=False)
     ppo = {"kind": "ppo", "num_steps": 8, "gamma": 0.0, "learning_rate": 0.02, "ent_coef": 0.001}
     ppo["network"] = {"kind": "mlp", "hidden_sizes": [16]}
     users = {"kind": "threshold_writer", "threshold": 0.4}

@@ -136,19 +136,19 @@ def numeric_length(objective) -> float:
 
 
 def test_lengths_of_saturating_answers():
-    assert answer_length.optimal_length(100, 0.002) == pytest.approx(160.9438, abs=5e-5)
-    assert answer_length.optimal_length(100, 0.005) == pytest.approx(69.3147, abs=5e-5)
-    assert answer_length.optimal_length(100, 0.02) == 0
+    assert answer_length.optimal_length(100.0, 0.002) == pytest.approx(160.9438, abs=5e-5)
+    assert answer_length.optimal_length(100.0, 0.005) == pytest.approx(69.3147, abs=5e-5)
+    assert answer_length.optimal_length(100.0, 0.02) == 0
     reading, price = 0.0005, 0.004
 
     def both(n: float) -> tuple[float, float]:
-        return answer_length.length_utilities(n, 100, reading, price)
+        return answer_length.length_utilities(n, 100.0, reading, price)
 
     lengths = {
-        "user": answer_length.optimal_length(100, reading),
-        "linear": answer_length.linear_length(100, reading, price),
-        "cobb_douglas": answer_length.cobb_douglas_length(100, reading, price),
-        "assistant": answer_length.optimal_length(100, price),
+        "user": answer_length.optimal_length(100.0, reading),
+        "linear": answer_length.linear_length(100.0, reading, price),
+        "cobb_douglas": answer_length.cobb_douglas_length(100.0, reading, price),
+        "assistant": answer_length.optimal_length(100.0, price),
     }
     printed = {"user": 299.57, "linear": 149.17, "cobb_douglas": 117.37, "assistant": 91.63}
     assert lengths == pytest.approx(printed, abs=6e-3)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure as Canvas
 
 from mores.analysis.intervals import estimate
 from mores.core.random_streams import Worlds
@@ -80,8 +81,6 @@ def test_a_response_shows_differences_that_are_paired_by_replicate():
         assert row[:2] == ["without", format_number(x)]
         mean = float(row[2].split()[0].replace("−", "-"))
         assert mean == pytest.approx((values[0] - values[1]).mean(), abs=0.01)
-    from matplotlib.figure import Figure as Canvas
-
     axes = Canvas().subplots()
     spec.panels[0].draw(axes)
     (low, high), (left, right) = axes.get_ylim(), axes.get_xlim()
@@ -91,6 +90,40 @@ def test_a_response_shows_differences_that_are_paired_by_replicate():
         for arms in (("twin", "ai"), ("friends", "both"))
     ]
     assert all(low < each.low < each.high < high for each in estimates)
+
+
+def test_a_profile_shows_metrics_side_by_side():
+    figure = {"kind": "profile", "y": ["mean_value[0]", "rms_distance"], "x": ["one", "two"],
+              "series": {"with": ["ai"], "without": ["friends"]}, "compare_to": "twin"}  # fmt: skip
+    data = data_with(figure)
+    (spec,) = scenario_figures(data)
+    check_message(spec.caption)
+    assert spec.columns == ("series", "one", "two")
+    for (name, *texts), arm in zip(spec.rows, ("ai", "friends"), strict=True):
+        assert name in ("with", "without")
+        for metric, text in zip(("mean_value[0]", "rms_distance"), texts, strict=True):
+            assert text == format_interval(data.estimate(metric, arm, "twin"))
+    assert ">two<" in render([spec])[0].svgs[0]
+
+
+def test_analytic_values_are_dashed():
+    figure = {"kind": "response", "x": [0.0, 0.5], "y": "rms_distance", "analytic": "rms_distance",
+              "series": {"without": ["twin", "friends"]}}  # fmt: skip
+    (spec,) = scenario_figures(data_with(figure))
+    check_message(spec.caption)
+    axes = Canvas().subplots()
+    spec.panels[0].draw(axes)
+    assert any((np.asarray(line.get_ydata()) == 1.0).all() for line in axes.get_lines())
+
+
+def test_panels_of_a_response_may_share_their_range():
+    (spec,) = scenario_figures(data_with({**RESPONSE, "share_y": True}))
+    ranges = []
+    for panel in spec.panels:
+        axes = Canvas().subplots()
+        panel.draw(axes)
+        ranges.append(axes.get_ylim())
+    assert ranges[0] == ranges[1]
 
 
 @pytest.mark.parametrize(
@@ -123,6 +156,23 @@ def test_one_replicate_and_values_that_are_not_finite():
     check_message(spec.caption)
     (figure,) = render([spec])
     assert ">both<" not in figure.svgs[0]
+
+
+def test_exact_values_have_no_interval_of_shares():
+    """A value of 1 in every replicate is not a share of 8 outcomes if nothing was sampled."""
+    figure = {"kind": "response", "x": [0], "y": "policy_profit", "series": {"all": ["main"]}}
+    env = {"kind": "contracts", "game": {"kind": "limited_liability"}}
+    scenario = make_scenario(env=env, metrics=["policy_profit", "profit"], figures=[figure])
+    data = make_report_data(scenario)
+    ones = np.ones((8, 1, len(ROUNDS)))
+    metrics = make_metrics({"policy_profit": ones, "profit": ones}, Worlds.of(8), ROUNDS)
+    (name,) = data.records
+    record = replace(data.records[name], stages=(StageResult("rollout", metrics, {}),))
+    data = replace(data, records={name: record})
+    assert data.estimate("policy_profit", "main").low == 1.0
+    assert data.estimate("profit", "main").low < 0.7
+    (spec,) = scenario_figures(data)
+    check_message(spec.caption)
 
 
 class Own(Figure):
@@ -169,7 +219,9 @@ def test_labels_do_not_overlap(seed: int):
     area = (0.0, 0.0, 540.0, 340.0)
     markers = rng.uniform((30, 25), (510, 315), size=(25, 2))
     sizes = rng.uniform((40, 9), (95, 28), size=(25, 2))
-    places = place_labels(sizes, [*markers[:, None]], markers, np.zeros((0, 4)), area)
+    places = place_labels(
+        sizes, [*markers[:, None]], markers, np.full(25, 4.0), np.zeros((0, 4)), area
+    )
     boxes = places.boxes
     assert (boxes[:, :2] >= -1e-9).all() and (boxes[:, 2:] <= np.array(area[2:]) + 1e-9).all()
     assert (boxes[:, 2:] - boxes[:, :2] >= sizes).all()

@@ -22,6 +22,7 @@ from tests.scenario.conftest import located
 Refusal = Callable[..., UserError]
 Write = Callable[..., str]
 TRADEOFF = "{kind: tradeoff, x: drift, y: mean_value, series: {all: [still, walking]}}"
+PROFILE = "{kind: profile, x: [a, b], y: [drift, mean_value], series: {a: [still]}}"
 RESPONSE = "{kind: response, x: [0, 2], y: drift, series: {all: [still, walking]}}"
 
 
@@ -65,6 +66,9 @@ def test_a_wrong_tradeoff_is_one_line_with_its_location(
         ("x: [0, 2]", "x: [2, 2]", "x", "duplicate"),
         ("y: drift", "y: [drift, drif]", "y.1", "unknown_name"),
         ("y: drift", "y: drift, log_x: true", "log_x", "conflict"),
+        ("y: drift", "y: drift, analytic: drift", "analytic", "unknown_name"),
+        ("y: drift", "y: [drift, mean_value], analytic: drift", "analytic", "conflict"),
+        ("y: drift", "y: drift, y_label: [one, two]", "y_label", "wrong_shape"),
         ("y: drift", "y: drift, compare_to: stil", "compare_to", "unknown_name"),
         ("y: drift", "y: drift, compare_to: {al: still}", "compare_to.al", "unknown_name"),
         ("y: drift", "y: drift, compare_to: {all: [still]}", "compare_to.all", "wrong_shape"),
@@ -82,6 +86,24 @@ def test_a_wrong_response_is_refused(
     text = with_figure(good, RESPONSE.replace(old, new, 1))
     found = {(p, c) for _, p, c in located(refusal(text))}
     assert found == {(f"figures.0.{path}", code)}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "path", "code"),
+    [
+        ("[drift, mean_value]", "[drift, mean_valu]", "y.1", "unknown_name"),
+        ("[drift, mean_value]", "[drift]", "y", "wrong_shape"),
+        ("[a, b]", "[a, a]", "x", "duplicate"),
+        ("still", "stil", "series.a.0", "unknown_name"),
+        ("[still]", "[still, walking]", "series.a", "wrong_shape"),
+        ("kind: profile", "kind: profile, compare_to: walkin", "compare_to", "unknown_name"),
+    ],
+)
+def test_a_wrong_profile_is_refused(
+    old: str, new: str, path: str, code: str, good: str, refusal: Refusal
+) -> None:
+    text = with_figure(good, PROFILE.replace(old, new, 1))
+    assert {(p, c) for _, p, c in located(refusal(text))} == {(f"figures.0.{path}", code)}
 
 
 def test_a_round_that_is_not_recorded_is_refused(good: str, refusal: Refusal) -> None:
@@ -131,9 +153,15 @@ def test_readings_of_a_users_figure_are_checked(
     monkeypatch.setitem(REGISTRIES["figure"], "own_figure", Own)
     text = with_figure(good, "{kind: own_figure, metric: drif}")
     assert [(p, c) for _, p, c in located(refusal(text))] == [("figures.0.metric", "unknown_name")]
-    monkeypatch.setattr(Own, "readings", lambda self, scenario: [1 / 0])
+
+    def fail(self: Own, scenario: Scenario) -> None:
+        raise UserError("needs two arms", code="missing")
+
+    monkeypatch.setattr(Own, "readings", fail)
     text = with_figure(good, "{kind: own_figure}")
-    assert [(p, c) for _, p, c in located(refusal(text))] == [("figures.0", "failed")]
+    assert [(p, c) for _, p, c in located(refusal(text))] == [("figures.0", "missing")]
+    monkeypatch.setattr(Own, "readings", lambda self, scenario: ["drift"])
+    assert [(p, c) for _, p, c in located(refusal(text))] == [("figures.0", "wrong_type")]
 
 
 def test_only_a_figure_can_be_registered() -> None:

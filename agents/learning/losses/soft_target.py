@@ -4,8 +4,8 @@
 
 over the steps with any weight. Weights that add up to 1 are probabilities; others weigh the step.
 Two modifications of a weak supervisor's labels by the student's own probabilities p (Burns et al.
-2023, arXiv 2312.09390, and the code published with it, recalled, not compared), with no gradient
-through p:
+2023, arXiv 2312.09390; `weak_to_strong/loss.py` of github.com/openai/weak-to-strong), with no
+gradient through p:
 
     confidence   w = (1 - c) weak + c 1[option chosen by the student]
     product      w ~ p^strong_exponent weak^weak_exponent,  with the sum of the weak weights

@@ -157,10 +157,10 @@ class CheapTalk(ContractGame[CheapTalkState]):
         return total(torch.cat([middles, unused]) * observation, -1)[..., None]
 
     def metrics(self, state: CheapTalkState) -> Mapping[str, Tensor]:
-        """Mean squared losses of the last round."""
+        """Payoffs of receivers, who decide, and of senders, as those of principals and agents."""
         return {
-            "receiver_loss": mean(state.error.square(), 1),
-            "sender_loss": mean((state.error - self.bias).square(), 1),
+            "principal_payoff": -mean(state.error.square(), 1),
+            "agent_payoff": -mean((state.error - self.bias).square(), 1),
         }
 
     def latent(self, state: CheapTalkState) -> Mapping[str, Tensor]:
@@ -221,7 +221,8 @@ class CheapTalk(ContractGame[CheapTalkState]):
         return {
             "equilibrium_messages": float(len(best.boundaries) - 1),
             "equilibrium_receiver_loss": best.receiver_loss,
-            "equilibrium_sender_loss": best.sender_loss,
+            "solution_principal_payoff": -best.receiver_loss,
+            "solution_agent_payoff": -best.sender_loss,
             "babbling_loss": 1.0 / 12.0,
         }
 

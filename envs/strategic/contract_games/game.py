@@ -29,7 +29,12 @@ State = TypeVar("State")
 
 
 class ContractGame(Environment[State]):
-    """A game between those who offer a contract and those who accept it or not."""
+    """A game between those who offer a contract and those who accept it or not.
+
+    The games of the package share names: metrics `principal_payoff` and `agent_payoff`, the mean
+    payoffs of a round; `exploitability` of policies, what roles gain by best responses, which is 0
+    for the solution; and analytic values `solution_principal_payoff`, `solution_agent_payoff`.
+    """
 
     def solution(
         self, role: str, phase: str, observation: Float[Tensor, "world agent query size"]
@@ -103,7 +108,9 @@ class ContractSolution(Policy):
     tags: ClassVar[Mapping[str, object]] = {"stochastic": True}
 
     game: Annotated[ContractGame[Any], component("contract_game")] = Field(
-        description="the game, with the parameters of the environment"
+        default="linear",
+        validate_default=True,
+        description="the game, with the parameters of the environment",
     )
 
     def initial_state(

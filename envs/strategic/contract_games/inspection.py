@@ -195,7 +195,8 @@ class Inspection(ContractGame[InspectionState]):
         return {
             "equilibrium_inspection": best.inspection,
             "equilibrium_violation": best.violation,
-            "equilibrium_principal_payoff": best.inspector_payoff,
+            "solution_principal_payoff": best.inspector_payoff,
+            "solution_agent_payoff": 0.0,
         }
 
     def render(self, state: InspectionState, world: int = 0) -> str:

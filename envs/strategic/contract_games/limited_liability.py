@@ -179,8 +179,8 @@ class LimitedLiability(ContractGame[LimitedLiabilityState]):
             "bonus": state.wages[:, 1] - state.wages[:, 0],
             "effort_share": mean(work, 1),
             "success_share": mean(state.success, 1),
-            "rent": mean(rent, 1),
-            "profit": mean(profit, 1),
+            "principal_payoff": mean(profit, 1),
+            "agent_payoff": mean(rent, 1),
         }
 
     @property
@@ -190,8 +190,12 @@ class LimitedLiability(ContractGame[LimitedLiabilityState]):
 
     @property
     def policy_metric_names(self) -> tuple[str, ...]:
-        """Mean offer, expected profit against rational agents; effort at the optimal wages."""
-        return ("policy_wages", "policy_profit", "policy_effort")
+        """Mean offer, expected profit against rational agents; effort at the optimal wages.
+
+        `exploitability`: what the principal loses by its offer, plus what agents lose at the
+        optimal wages.
+        """
+        return ("policy_wages", "policy_profit", "policy_effort", "exploitability")
 
     def policy_queries(self, state: LimitedLiabilityState) -> Mapping[str, PolicyQuery]:
         """The principal's observation; agents with the optimal wages."""
@@ -212,10 +216,16 @@ class LimitedLiability(ContractGame[LimitedLiabilityState]):
         chance = wages.new_tensor([0.0, self.shirk_success, self.effort_success])
         paid = low[:, None] * wages.new_tensor([0.0, 1.0, 1.0]) + chance * (high - low)[:, None]
         profit = best_options(self._incomes(wages)) * (self.success_value * chance - paid)
+        profit = total(profit, 1)
+        values = self.analytic_values({}, 1)
+        choice = answers["work"][:, :, 0]
+        income = self._incomes(self.solution("principal", "offer", wages[:, None, None])[:, 0, 0])
+        lost = income.amax(-1) - mean(total(choice * income[:, None], -1), 1)
         return {
             "policy_wages": wages,
-            "policy_profit": total(profit, 1),
-            "policy_effort": mean(answers["work"][:, :, 0, WORK], 1),
+            "policy_profit": profit,
+            "policy_effort": mean(choice[..., WORK], 1),
+            "exploitability": values["solution_principal_payoff"] - profit + lost,
         }
 
     def analytic_values(self, policies: Mapping[str, Any], rounds: int) -> Mapping[str, float]:
@@ -225,8 +235,8 @@ class LimitedLiability(ContractGame[LimitedLiabilityState]):
         )
         return {
             "optimal_bonus": best.success_wage - best.failure_wage,
-            "optimal_rent": best.rent,
-            "optimal_profit": best.profit,
+            "solution_principal_payoff": best.profit,
+            "solution_agent_payoff": best.rent,
         }
 
     def render(self, state: LimitedLiabilityState, world: int = 0) -> str:

@@ -290,7 +290,8 @@ class Linear(LinearParameters, ContractGame[LinearState]):
             "effort": mean(state.effort, 1),
             "offered_utility": mean(utility, 1),
             "profit": state.profit,
-            "income": mean(state.income, 1),
+            "principal_payoff": total(state.profit, 1) / self.num_agents,
+            "agent_payoff": mean(state.income, 1),
             "risk_cost": mean(state.types.risk_cost, 1),
         }
 

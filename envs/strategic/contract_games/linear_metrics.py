@@ -32,6 +32,7 @@ POLICY_METRICS = (
     "policy_salary",  # sum over principals, mean over agents
     "slope_error",  # |T - T*| / |T*|, mean over agents
     "slope_ratio",  # T' T* / T*' T*, mean over agents
+    "cooperative_ratio",  # the same for the slopes that principals would choose together
     "participation",  # probability that a rational agent accepts
     "principal_surplus",  # expected profits, sum over principals and agents
     "agent_surplus",  # expected gain over the outside option, sum over agents
@@ -175,11 +176,15 @@ class LinearValues:
         target = (low + (joint - low).clamp(min=0.0) / (count + 1)).clamp(max=high)
         reference = total(acceptance(target, low, high) * (joint - target), 1)
         size = dot(best, best)
+        joint_slopes = self.batch.slope_sum(total(self.benefits, 0), 1, types.risk_cost)
         return {
             "policy_slopes": mean(together, 1),
             "policy_salary": mean(total(salary, 1), 1),
             "slope_error": mean((dot(together - best, together - best) / size).sqrt(), 1),
             "slope_ratio": mean(dot(together, best) / size, 1),
+            "cooperative_ratio": mean(
+                dot(together, joint_slopes) / dot(joint_slopes, joint_slopes), 1
+            ),
             "participation": mean(accepted, 1),
             "principal_surplus": principal,
             "agent_surplus": agent,

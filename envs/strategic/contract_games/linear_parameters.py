@@ -161,6 +161,7 @@ class LinearParameters(Config):
         solution = linear_equilibrium(technology, benefits, self.outside_option)
         together = cooperative_slopes(technology, benefits)
         values = {
+            "solution_principal_payoff": solution.profit * self.num_principals,
             "equilibrium_salary": solution.salary,
             "equilibrium_surplus": solution.surplus,
             "equilibrium_utility": solution.utility,

@@ -185,12 +185,13 @@ class OffSwitch(ContractGame[OffSwitchState]):
         return torch.stack([torch.zeros_like(belief), belief, defer], -1)
 
     def metrics(self, state: OffSwitchState) -> Mapping[str, Tensor]:
-        """Shares of the robots' choices, and mean utility gained."""
+        """Shares of the robots' choices; the utility gained, by human (principal) and robot."""
         deferred = (state.choice == DEFER).to(torch.float32)
         return {
             "deferred_share": mean(deferred, 1),
             "acted_share": mean(state.acted, 1),
-            "gained": mean(state.acted * state.last_utility, 1),
+            "principal_payoff": mean(state.acted * state.last_utility, 1),
+            "agent_payoff": mean(state.acted * state.last_utility, 1),
         }
 
     @property
@@ -206,7 +207,7 @@ class OffSwitch(ContractGame[OffSwitchState]):
     @property
     def policy_metric_names(self) -> tuple[str, ...]:
         """Probability of deferring over beliefs, and expected utility lost by other choices."""
-        return ("defer_probability", "robot_regret")
+        return ("defer_probability", "exploitability")
 
     def policy_queries(self, state: OffSwitchState) -> Mapping[str, PolicyQuery]:
         """Quantiles of the distribution of beliefs."""
@@ -228,7 +229,7 @@ class OffSwitch(ContractGame[OffSwitchState]):
         lost = value.amax(-1) - total(answers["propose"] * value, -1)
         return {
             "defer_probability": mean(mean(answers["propose"][..., DEFER], 2), 1),
-            "robot_regret": mean(mean(lost, 2), 1),
+            "exploitability": mean(mean(lost, 2), 1),
         }
 
     def analytic_values(self, policies: Mapping[str, Any], rounds: int) -> Mapping[str, float]:
@@ -237,9 +238,12 @@ class OffSwitch(ContractGame[OffSwitchState]):
         error = min(self.error_rate, 1.0 - self.error_rate)
         values = deference_values(self.belief_mean, std, error)
         known = deference_values(self.belief_mean, self.uncertainty, error)
+        # With errors the best choice depends on the belief, unless all beliefs are equal.
+        best = {"solution_principal_payoff": max(0.0, values.act, values.defer)}
         return {
             "act_value": values.act,
             "defer_value": values.defer,
+            **(best if self.belief_std == 0 or error == 0 else {}),
             **({"deference_gain": known.gain} if self.belief_std == 0 else {}),
         }
 

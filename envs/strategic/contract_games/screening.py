@@ -196,8 +196,8 @@ class Screening(ContractGame[ScreeningState]):
         return {
             "low_type_quantity": state.quantities[:, 0],
             "high_type_quantity": state.quantities[:, 1],
-            "rent": mean(agent.gather(-1, index)[..., 0], 1),
-            "profit": mean(principal.expand_as(agent).gather(-1, index)[..., 0], 1),
+            "principal_payoff": mean(principal.expand_as(agent).gather(-1, index)[..., 0], 1),
+            "agent_payoff": mean(agent.gather(-1, index)[..., 0], 1),
             "accepted_share": mean((state.choice > 0).to(torch.float32), 1),
         }
 
@@ -215,7 +215,7 @@ class Screening(ContractGame[ScreeningState]):
         """Mean menu, its expected profit and the violations of its constraints."""
         return (
             *("policy_quantities", "policy_payments", "policy_profit", "policy_rent"),
-            *("ic_violation", "pc_violation"),
+            *("ic_violation", "pc_violation", "exploitability"),
         )
 
     def policy_queries(self, state: ScreeningState) -> Mapping[str, PolicyQuery]:
@@ -242,11 +242,12 @@ class Screening(ContractGame[ScreeningState]):
         )
         choice = self.solution("agent", "choose", observation[:, :, None])[:, :, 0]
         share = menu.new_tensor([self.low_share, 1.0 - self.low_share])
-        profit = total(choice * principal_incomes(quantities, payments), -1)
+        profit = total(share * total(choice * principal_incomes(quantities, payments), -1), 1)
         return {
             "policy_quantities": menu[:, :2],
             "policy_payments": menu[:, 2:],
-            "policy_profit": total(share * profit, 1),
+            "policy_profit": profit,
+            "exploitability": self.analytic_values({}, 1)["solution_principal_payoff"] - profit,
             "policy_rent": total(share * total(choice * income, -1), 1),
             "ic_violation": (other - own).clamp(min=0.0).amax(1),
             "pc_violation": (-own).clamp(min=0.0).amax(1),
@@ -258,8 +259,8 @@ class Screening(ContractGame[ScreeningState]):
         return {
             "optimal_low_type_quantity": menu.quantities[0],
             "optimal_high_type_quantity": menu.quantities[1],
-            "optimal_rent": self.low_share * menu.rent,
-            "optimal_profit": menu.profit,
+            "solution_principal_payoff": menu.profit,
+            "solution_agent_payoff": self.low_share * menu.rent,
         }
 
     def render(self, state: ScreeningState, world: int = 0) -> str:

@@ -197,6 +197,7 @@ TRACKERS: dict[str, str] = {
     "wandb": "mores.experiments.tracking.weights_and_biases:WandbTracker",
 }
 FIGURES: dict[str, str] = {
+    "profile": "mores.report.figures.profile:Profile",
     "response": "mores.report.figures.response:Response",
     "tradeoff": "mores.report.figures.tradeoff:Tradeoff",
 }

@@ -40,6 +40,7 @@ class Reading(NamedTuple):
         stage: its stage, averaged over the episodes; None: the last.
         at_round: completed rounds; None: the end of the episode.
         metric_path, arm_path: where the figure names the two, for errors: `("series", "fixed", 2)`.
+        analytic: an analytic value of the environment that the figure reads as well.
     """
 
     metric: str
@@ -48,6 +49,7 @@ class Reading(NamedTuple):
     at_round: int | None = None
     metric_path: KeyPath = ()
     arm_path: KeyPath = ()
+    analytic: str | None = None
 
 
 class FigureCheck:
@@ -55,7 +57,7 @@ class FigureCheck:
 
     Attributes:
         problems: what is wrong with them that the file alone reveals.
-        refused: paths of metrics of which a component was refused.
+        refused: paths of metrics and analytic values that a cell lacks.
     """
 
     def __init__(self, scenario: Scenario, source_map: SourceMap) -> None:
@@ -107,7 +109,7 @@ def _readings(
 
 def _refusals(scenario: Scenario, reading: Reading) -> Iterator[Refusal]:
     """What is wrong with a reading."""
-    metric, arm, stage_name, at_round, metric_path, arm_path = reading
+    metric, arm, stage_name, at_round, metric_path, arm_path, _ = reading
     if arm not in scenario.arm_names:
         near = did_you_mean(arm, scenario.arm_names)
         yield arm_path, "unknown_name", f"there is no arm {printable(arm, 60)!r}{near}"

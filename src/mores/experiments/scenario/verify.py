@@ -153,13 +153,7 @@ def cell_problems(
         metrics = checked[key]
         if metrics is not None and built_stage.stage.loop != "fit_offline":
             problems += _metric_problems(scenario, built, built_stage, metrics)
-            arm, source_map, refused = built.cell.arm, built.cell.source_map, figures.refused
-            for path, reading in figures.of_stage(arm, built_stage.stage.name):
-                place = (*path, *reading.metric_path)
-                message = _component_error(reading.metric, metrics, arm)
-                if message and place not in refused:  # once, not in every arm
-                    refused.add(place)
-                    problems.append(source_map.problem(message, *place, code="unknown_name"))
+            problems += _figure_problems(built, built_stage, metrics, figures)
     if not problems:
         problems += _trajectory_problems(scenario, built)
     return problems
@@ -210,6 +204,26 @@ def _metric_problems(
         elif estimand.kind == "reward_implied" and name not in environment.solver_values:
             message = f"reward_implied: {name!r} is not the value of an exact solver"
             yield source_map.problem(message, *path, "kind", code="unsupported")
+
+
+def _figure_problems(
+    built: BuiltCell, built_stage: BuiltStage, metrics: StageMetrics, figures: FigureCheck
+) -> Iterator[Problem]:
+    """Problems of components and analytic values that figures read and a stage of a cell lacks."""
+    arm, source_map = built.cell.arm, built.cell.source_map
+    for path, reading in figures.of_stage(arm, built_stage.stage.name):
+        found = {(*path, *reading.metric_path): _component_error(reading.metric, metrics, arm)}
+        if (name := reading.analytic) is not None:
+            known = built_stage.environment.analytic_values(
+                built_stage.policies, built_stage.rounds
+            )
+            near = did_you_mean(name, known) or "; it has none"
+            message = f"{built.cell.env['kind']} has no analytic value {name!r} in {arm}{near}"
+            found[(*path, "analytic")] = None if name in known else message
+        for place, message in found.items():
+            if message and place not in figures.refused:  # once, not in every arm
+                figures.refused.add(place)
+                yield source_map.problem(message, *place, code="unknown_name")
 
 
 def _component_error(metric: str, metrics: StageMetrics, arm: str) -> str | None:

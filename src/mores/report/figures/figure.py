@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from pydantic import Field
 
@@ -17,6 +19,9 @@ from mores.experiments.scenario.figure_check import Reading
 from mores.experiments.scenario.specification import Claim, Scenario
 from mores.report.figures.plot_data import ReportData, metric_label
 from mores.report.figures.rendering import FigureSpec
+
+CHARACTERS_PER_INCH = 11  # of axis labels
+AXIS_WIDTH = 0.7  # inches, of the axis beside a label
 
 
 class Figure(Config, ABC):
@@ -102,6 +107,16 @@ def axis_label(data: ReportData, metric: str, arm: str) -> str:
     """Label of an axis from the name of a metric: `Mean value: care`."""
     name = metric_label(metric, data.record(arm))
     return name[:1].upper() + name[1:]
+
+
+def label_axes(axes: Any, x_label: str, y_label: str, size: tuple[float, float]) -> None:
+    """Label the axes of a panel of a size in inches, in several lines if a label is long."""
+    lengths = (round(CHARACTERS_PER_INCH * (side - AXIS_WIDTH)) for side in size)
+    x_text, y_text = (
+        textwrap.fill(text, length, break_long_words=False)
+        for text, length in zip((x_label, y_label), lengths, strict=True)
+    )
+    axes.set(xlabel=x_text, ylabel=y_text)
 
 
 def describe_sample(estimates: Iterable[IntervalEstimate], what: str) -> str:

@@ -17,7 +17,6 @@ from jaxtyping import Bool, Float
 
 DISTANCES = (5.0, 9.0, 14.0, 21.0, 30.0, 42.0, 57.0, 76.0, 100.0, 130.0, 170.0)  # points
 NUM_DIRECTIONS = 16
-MARKER_RADIUS = 4.5  # points
 GAP = 1.5  # points, around a name
 PASSES = 3
 MAX_LINE_LENGTH = 20  # characters
@@ -71,27 +70,25 @@ def place_labels(
     sizes: Float[np.ndarray, "label 2"],
     points: Sequence[Points],
     markers: Points,
+    radii: Float[np.ndarray, " marker"],
     lines: Lines,
     area: tuple[float, float, float, float],
-    unit: float = 1.0,
 ) -> Places:
-    """The place of every label.
+    """The place of every label. All lengths are in points (1/72 inch).
 
     Args:
-        sizes: width and height of each label, pixels.
+        sizes: width and height of each label.
         points: those of which each label names one.
-        markers: all points of the plot.
+        markers, radii: all points of the plot, and the radii of their markers.
         lines: lines of the plot that labels should not cover.
         area: box in which they must lie; a label that is larger than it is not cut.
-        unit: pixels per point (1/72 inch).
     """
     pairs = zip(sizes, points, strict=True)
-    candidates = [_candidates(size, named, area, unit) for size, named in pairs]
-    radius = MARKER_RADIUS * unit
-    marker_boxes = np.concatenate([markers - radius, markers + radius], 1)
-    fixed = [_fixed_cost(places, markers, marker_boxes, lines, unit) for places in candidates]
+    candidates = [_candidates(size, named, area) for size, named in pairs]
+    marker_boxes = np.concatenate([markers - radii[:, None], markers + radii[:, None]], 1)
+    fixed = [_fixed_cost(places, markers, marker_boxes, lines) for places in candidates]
     middles = np.array([named.mean(0) for named in points])
-    near = np.linalg.norm(middles[:, None] - middles[None], axis=-1) < 60.0 * unit
+    near = np.linalg.norm(middles[:, None] - middles[None], axis=-1) < 60.0
     keys = (-near.sum(1), middles[:, 0], -middles[:, 1])  # dense regions first; from a side
     orders = [np.argsort(key, kind="stable") for key in keys]
     found = [_place_in_order(candidates, fixed, order) for order in orders]
@@ -120,13 +117,13 @@ def _place_in_order(
 
 
 def _candidates(
-    size: np.ndarray, points: Points, area: tuple[float, float, float, float], unit: float
+    size: np.ndarray, points: Points, area: tuple[float, float, float, float]
 ) -> Places:
     """Places of a label around its points, moved into the area."""
     angles = np.arange(NUM_DIRECTIONS) * 2 * np.pi / NUM_DIRECTIONS
     directions = np.stack([np.cos(angles), np.sin(angles)], 1)
-    offsets = np.array(DISTANCES)[:, None, None] * unit * directions
-    half = size / 2 + GAP * unit
+    offsets = np.array(DISTANCES)[:, None, None] * directions
+    half = size / 2 + GAP
     offsets = offsets + np.clip(1.6 * directions, -1.0, 1.0) * half  # sideways a whole half
     centers = (points[:, None] + offsets.reshape(-1, 2)).reshape(-1, 2)
     low, high = np.array(area[:2]) + half, np.array(area[2:]) - half
@@ -136,7 +133,7 @@ def _candidates(
 
 
 def _fixed_cost(
-    places: Places, markers: Points, marker_boxes: Boxes, lines: Lines, unit: float
+    places: Places, markers: Points, marker_boxes: Boxes, lines: Lines
 ) -> Float[np.ndarray, " box"]:
     """Cost of places that does not depend on other labels."""
     boxes, distances = places.boxes, places.distances
@@ -148,7 +145,7 @@ def _fixed_cost(
         + CROSSED * _crossings(boxes, lines).sum(1)
         + LEADER_CROSSED * (_crossings(marker_boxes, places.leaders).T & is_other).sum(1)
         + NEARER * is_nearer.any(1)
-        + DISTANCE * distances / unit
+        + DISTANCE * distances
     )
 
 

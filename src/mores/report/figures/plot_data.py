@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from mores import registry
 from mores.analysis.intervals import IntervalEstimate
 from mores.core.component_names import split_component
 from mores.experiments.claims.claim_estimates import ClaimData, estimate_claim
@@ -103,6 +104,8 @@ class ReportData:
     ) -> IntervalEstimate:
         """Mean of a metric over the replicates, with the interval of a claim.
 
+        Exact metrics of policies that are equal in all replicates have an interval of no length.
+
         Args:
             metric: a metric or component, as in claims.
             arm: its arm.
@@ -111,7 +114,36 @@ class ReportData:
             at_round: completed rounds; default: the end of the episode.
         """
         claim = self._quantity(metric, arm, compare_to, stage, at_round)
-        return estimate_claim(claim, self.claim_data(claim)[0])
+        found = estimate_claim(claim, self.claim_data(claim)[0])
+        values = self.claim_data(claim)[0].differences
+        if len(values) > 1 and np.ptp(values) == 0.0 and self._is_exact(metric, arm):
+            # An interval for shares of 0 or 1 would treat exact values as outcomes of chance.
+            method = f"equal in all {len(values)} replicates"
+            return IntervalEstimate(found.value, found.value, found.value, len(values), method)
+        return found
+
+    def analytic_value(
+        self, name: str, arm: str, stage: str | None = None, at_round: int | None = None
+    ) -> float:
+        """An analytic value of an arm's environment; the arguments as of `estimate`."""
+        chosen, rounds = stage_and_round(
+            self.scenario, self._quantity(name, arm, None, stage, at_round)
+        )
+        value = np.asarray(self.record(arm).stage(chosen.name).analytic_values[name])
+        return float(value[rounds] if value.ndim else value)
+
+    def _is_exact(self, metric: str, arm: str) -> bool:
+        """Whether a metric is computed from the policies, without sampling their actions."""
+        if arm not in self._exact_metrics:
+            env = dict(self.cells_at_points[0][arm].env)
+            environment = registry.make("environment", env.pop("kind"), env)
+            self._exact_metrics[arm] = environment.policy_metric_names
+        return split_component(metric)[0] in self._exact_metrics[arm]
+
+    @cached_property
+    def _exact_metrics(self) -> dict[str, tuple[str, ...]]:
+        """Names of such metrics, by arm."""
+        return {}
 
     def values(
         self,

@@ -34,6 +34,7 @@ class PointLabels(Artist):
         axes: the axes.
         labels: names of points in data coordinates.
         points: x and y of all points.
+        radii: radii of their markers, in points (1/72 inch).
         segments: lines that names should not cover: x, y, x, y.
     """
 
@@ -42,11 +43,13 @@ class PointLabels(Artist):
         axes: Any,
         labels: Sequence[PointLabel],
         points: Sequence[tuple[float, float]],
+        radii: Sequence[float],
         segments: Sequence[tuple[float, float, float, float]] = (),
     ) -> None:
         super().__init__()
         self._target, self._labels = axes, list(labels)
         self._points = np.array(points, dtype=np.float64).reshape(-1, 2)
+        self._radii = np.array(radii, dtype=np.float64)
         self._segments = np.array(segments, dtype=np.float64).reshape(-1, 4)
         self.places: Places | None = None  # 1/72 inch from the lower left corner of the axes
         self._key = b""
@@ -73,7 +76,9 @@ class PointLabels(Artist):
         key = np.concatenate([corner, *map(np.ravel, named)]).round(1).tobytes()
         if key != self._key:  # each figure is drawn several times, as PNG and SVG
             markers = in_points(self._points)
-            self.places = place_labels(sizes, named, markers, lines, (0.0, 0.0, *corner))
+            self.places = place_labels(
+                sizes, named, markers, self._radii, lines, (0.0, 0.0, *corner)
+            )
             self._key = key
         assert self.places is not None
         boxes = self.places.boxes * unit + np.tile(origin, 2)

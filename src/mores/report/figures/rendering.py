@@ -70,7 +70,7 @@ def _render(figure: FigureSpec) -> RenderedFigure:
 
     if not figure.panels:
         return RenderedFigure(figure, [], b"")
-    columns = min(MAX_COLUMNS, len(figure.panels))
+    columns = 2 if len(figure.panels) == 4 else min(MAX_COLUMNS, len(figure.panels))
     rows = -(-len(figure.panels) // columns)
     width, height = (figure.panel_size[0] * columns, figure.panel_size[1] * rows)
     legend_columns = min(2 * columns, 4)

@@ -14,7 +14,7 @@ from mores.core.errors import ParameterError
 from mores.experiments.scenario.base_models import check_distinct, unknown
 from mores.experiments.scenario.figure_check import Reading
 from mores.experiments.scenario.specification import Scenario
-from mores.report.figures.figure import MetricFigure, axis_label, describe_sample
+from mores.report.figures.figure import MetricFigure, axis_label, describe_sample, label_axes
 from mores.report.figures.label_placement import PointLabel
 from mores.report.figures.plot_data import ReportData, format_interval
 from mores.report.figures.rendering import FigureSpec, PanelSpec
@@ -111,7 +111,7 @@ class Tradeoff(MetricFigure):
 
         def draw(axes: Any) -> None:
             self._draw_on(axes, [p for p in points if p.is_finite], styles)
-            axes.set(xlabel=x_label, ylabel=y_label)
+            label_axes(axes, x_label, y_label, SIZE)
 
         numbers = [(p.series, p.arm, format_interval(p.x), format_interval(p.y)) for p in points]
         texts = (f"{arm} ({series}): {x}, {y}" for series, arm, x, y in numbers)
@@ -173,16 +173,17 @@ class Tradeoff(MetricFigure):
                     ends = (low, y, high, y) if is_x else (x, low, x, high)
                     axes.plot(ends[::2], ends[1::2], color=style.color, lw=1.1, alpha=0.6, zorder=3)
                     segments.append(ends)
-        for p, rank in zip(points, ranks(points), strict=True):
-            ring = {"mew": 0} if not rank else {"mfc": "none", "mew": 1.5}
-            size = MARKER_SIZE + rank * RING_STEP
+        sizes = [MARKER_SIZE + RING_STEP * rank for rank in ranks(points)]
+        for p, size in zip(points, sizes, strict=True):
+            ring = {"mew": 0} if size == MARKER_SIZE else {"mfc": "none", "mew": 1.5}
             marker, color = styles[p.series].marker, styles[p.series].color
             axes.plot(p.x.value, p.y.value, marker, color=color, ms=size, zorder=4, **ring)
         axes.margins(MARGIN)
         axes.locator_params(nbins=6)
-        axes.add_artist(
-            PointLabels(axes, self._labels(points, styles), list(at.values()), segments)
-        )
+        places = [(p.x.value, p.y.value) for p in points]
+        radii = [size / 2 + 1.0 for size in sizes]
+        labels = self._labels(points, styles)
+        axes.add_artist(PointLabels(axes, labels, places, radii, segments))
 
     def _labels(self, points: list[Point], styles: Mapping[str, PlotStyle]) -> list[PointLabel]:
         """Names of groups, and of the arms that have their own."""
