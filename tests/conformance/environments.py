@@ -323,8 +323,8 @@ SHIPPED = [
     for kind in REGISTRIES["environment"]
     if class_of("environment", kind).__module__[:6] == "mores."
 ]
-STOCHASTIC: dict[str, dict[str, Any]] = {  # parameters without which episodes start alike, or
-    # with which they end early
+# Parameters without which episodes start alike, or end early.
+STOCHASTIC: dict[str, dict[str, Any]] = {
     "contracts": {"game": {"kind": "linear", "risk_aversion": [0.5, 1.5], "types_fixed": False}},
     "control": {"protocol": "auditor", "objective": "success_count"},
     "dr_mdp": {"susceptibility": 0.5},
