@@ -324,7 +324,14 @@ SHIPPED = [
     if class_of("environment", kind).__module__[:6] == "mores."
 ]
 STOCHASTIC: dict[str, dict[str, Any]] = {  # parameters without which episodes start alike
-    "contracts": {"game": {"kind": "linear", "risk_aversion": [0.5, 1.5], "types_fixed": False}},
+    "contracts": {
+        "game": {
+            "kind": "linear",
+            "num_agents": 2,
+            "risk_aversion": [0.5, 1.5],
+            "types_fixed": False,
+        }
+    },
     "dr_mdp": {"susceptibility": 0.5},
     "matrix_game": {"tremble_probability": 0.3},
 }
