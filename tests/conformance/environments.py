@@ -323,8 +323,17 @@ SHIPPED = [
     for kind in REGISTRIES["environment"]
     if class_of("environment", kind).__module__[:6] == "mores."
 ]
-STOCHASTIC: dict[str, dict[str, Any]] = {  # parameters without which episodes start alike
-    "contracts": {"game": {"kind": "linear", "risk_aversion": [0.5, 1.5], "types_fixed": False}},
+# Parameters without which episodes start alike, or end early.
+STOCHASTIC: dict[str, dict[str, Any]] = {
+    "contracts": {
+        "game": {
+            "kind": "linear",
+            "num_agents": 2,
+            "risk_aversion": [0.5, 1.5],
+            "types_fixed": False,
+        }
+    },
+    "control": {"protocol": "auditor", "objective": "success_count"},
     "dr_mdp": {"susceptibility": 0.5},
     "matrix_game": {"tremble_probability": 0.3},
 }
