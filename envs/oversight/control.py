@@ -567,8 +567,14 @@ class Control(PeopleDynamics, Environment[ControlState]):
         return control_tasks.describe(state, world, self.num_tasks)
 
     def default_policies(self) -> Mapping[str, Any]:
-        """Best response, log odds of the evidence, auditors with a rule, self-interested voters."""
-        policies: dict[str, Any] = {"untrusted": "best_response_attacker"}
+        """Attackers, monitors that report the evidence, auditors with a rule, voters.
+
+        The attacker is the best response to the protocol; a fixed attack where an auditor decides.
+        """
+        decides = self._auditor == "none"
+        policies: dict[str, Any] = {
+            "untrusted": "best_response_attacker" if decides else "fixed_attack"
+        }
         if self.monitor_acts:
             policies["monitor"] = "evidence_monitor"
         if self._auditor != "none":

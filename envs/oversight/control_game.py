@@ -281,9 +281,9 @@ class ControlGame:
         self,
         rates: AttackTables,
         reward: Float[Tensor, "*batch audits kind option"],
-        value: Float[Tensor, "*batch audits"],
-    ) -> Float[Tensor, "*batch audits kind option"]:
-        """Reward of a task and value of the following ones."""
+        value: Float[Tensor, "*values audits"],
+    ) -> Float[Tensor, "*both audits kind option"]:
+        """Reward of a task and value of the following ones; leading dimensions broadcast."""
         goes_on, spends = 1 - rates.caught, rates.spends
         if self.payoff.ends_at_success:
             goes_on, spends = goes_on - rates.succeeds, rates.spends_safely

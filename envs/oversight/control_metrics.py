@@ -133,7 +133,7 @@ class DistinctWorlds(NamedTuple):
     group: Int[Tensor, " world"]
 
 
-def distinct_worlds(tables: Sequence[Shaped[Tensor, "world *shape"]]) -> DistinctWorlds:
+def distinct_worlds(tables: Sequence[Shaped[Tensor, "world ..."]]) -> DistinctWorlds:
     """Groups of worlds with equal rows in all tables: worlds of a replicate share its policies."""
     rows = torch.cat([x.flatten(1).double() for x in tables], 1)
     weights = torch.arange(1, rows.shape[1] + 1, dtype=torch.float64).sqrt()

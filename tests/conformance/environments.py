@@ -323,7 +323,8 @@ SHIPPED = [
     for kind in REGISTRIES["environment"]
     if class_of("environment", kind).__module__[:6] == "mores."
 ]
-STOCHASTIC: dict[str, dict[str, Any]] = {  # parameters without which episodes start alike
+# Parameters without which episodes start alike, or end early.
+STOCHASTIC: dict[str, dict[str, Any]] = {
     "contracts": {
         "game": {
             "kind": "linear",
@@ -332,6 +333,7 @@ STOCHASTIC: dict[str, dict[str, Any]] = {  # parameters without which episodes s
             "types_fixed": False,
         }
     },
+    "control": {"protocol": "auditor", "objective": "success_count"},
     "dr_mdp": {"susceptibility": 0.5},
     "matrix_game": {"tremble_probability": 0.3},
 }

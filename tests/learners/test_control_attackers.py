@@ -28,7 +28,7 @@ def test_rare_catches(normalizes: bool) -> None:
     Advantages that are divided by the deviation of the batch make most trainings attack: without a
     catch the deviation is small. Differences alone do not.
     """
-    replicates, updates = (20, 300) if FULL else (8, 120)
+    replicates, updates = (20, 300) if FULL else (6, 120)
     result = mores.train(
         {
             "kind": "control",
@@ -67,3 +67,22 @@ def test_baseline_of_rounds() -> None:
             if valid.any():
                 expected = x[model, valid, step] - x[model, valid, step].mean()
                 torch.testing.assert_close(centered[model, valid, step], expected)
+
+
+@unchecked()
+def test_table_gradient_reaches_the_best_response_and_averages_its_policies() -> None:
+    """Against random audits; the average is that of all policies, from the first update on."""
+    environment = {"kind": "control", "num_tasks": 2, "protocol": "random_audit"}
+    metrics = ["best_response_gap", "exact_attack_rate"]
+    training = {"rounds": 2, "replicates": 3, "worlds": 64, "seed": 1, "metrics": metrics}
+    learner = {"kind": "table_gradient", "learning_rate": 8.0}
+    result = mores.train(environment, {"untrusted": learner}, episodes=60, **training)
+    gap = result.curves["best_response_gap"].transpose("episode", "world").values
+    assert gap[-1].max() < 0.05 and gap[0].min() > 0.1
+    tables = result.policy_states["untrusted"].tables
+    assert (tables.updates == 60).all()
+    torch.testing.assert_close(tables.average.sum(-1), torch.full(tables.average.shape[:2], 60.0))
+    mean_rate = 1 - (tables.average / 60)[..., 0]
+    rates = result.curves["exact_attack_rate"].transpose("episode", "world", ...).values
+    own = rates[:, ::64].mean(0)  # first world of each replicate; after every update
+    assert np.abs(own - mean_rate.numpy()).max() < 0.02

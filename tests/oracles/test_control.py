@@ -309,8 +309,8 @@ def test_calibrated_threshold_has_the_distribution_of_its_order_statistic() -> N
     assert abs(rates.mean() - law.mean()) < 4 * sampling / 20
     assert rates.std() == pytest.approx(sampling, rel=0.15)
     safety = [
-        Control(protocol={"kind": "trusted_monitoring", "audit_budget": float(rate)})
-        .analytic_values({}, 10)["best_response_safety"]
+        1 - Control(protocol={"kind": "trusted_monitoring", "audit_budget": float(rate)})
+        .game.worst_case.item()
         for rate in law.ppf((np.arange(60) + 0.5) / 60)
     ]  # fmt: skip
     exact = Control(protocol=protocol).analytic_values({}, 10)["best_response_safety"]
@@ -330,7 +330,7 @@ def test_people_bear_harm_by_exposure_and_vote_by_it() -> None:
     simulator.step()
     harm = [
         Control(protocol={"kind": "trusted_monitoring", "audit_budget": rate})
-        .analytic_values({}, 10)["best_response_harm"]
+        .game.best_response_value.harm.item()
         for rate in rates
     ]  # fmt: skip
     cost = exposure.numpy()[..., None] * np.array(harm) + 0.02 * 10 * np.array(rates) / 5
@@ -470,7 +470,7 @@ def test_bad_policies_and_protocols() -> None:
     with refused("out_of_range", "fixed_attack.level"):
         simulate(Control(), {"untrusted": {"kind": "fixed_attack", "level": 4}}, 1, 1)
     with refused("unsupported", "policies.untrusted"):
-        simulate(Control(protocol="auditor"), {}, 1, 1)
+        simulate(Control(protocol="auditor"), {"untrusted": "best_response_attacker"}, 1, 1)
     with refused("unsupported", "policies.untrusted"):
         simulate(Control(num_audits=1, informed=False), {}, 1, 1)
     with refused("conflict", "num_audits"):

@@ -55,6 +55,7 @@ POLICIES: dict[str, str] = {
     "fixed_attack": "mores.envs.oversight.control_policies:FixedAttack",
     "honest_policy": "mores.envs.oversight.control_policies:HonestPolicy",
     "least_cost_voter": "mores.envs.oversight.control_policies:LeastCostVoter",
+    "table_gradient": "mores.envs.oversight.table_learner:TableGradient",
     "scripted_auditor": "mores.envs.oversight.control_policies:ScriptedAuditor",
     "threshold_writer": "mores.envs.strategic.welfare_policies:ThresholdWriter",
     "cue_assistant": "mores.envs.strategic.welfare_policies:CueAssistant",
