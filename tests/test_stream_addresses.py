@@ -17,7 +17,7 @@ FUNCTIONS = {"child", "uniform", "normal", "gumbel", "categorical", "ordered_cat
 SEGMENT = re.compile(r"[^/{}]+")
 # Names that users may choose: roles, phases and layers of the golden cases.
 CHOSEN = re.compile(
-    r"(agent|assistant|ceiling|explicit|implicit|intermediate|person|player|principal|reseeded"
+    r"(agent|assistant|ceiling|customer|explain|explicit|implicit|intermediate|person|player|principal|reseeded"
     r"|student|supervisor|advise|answer|answer_again|assist|choose|offer|pay"
     r"|rate|report|review|work|seats \d|(act|policy|critic)\..*|value|epoch \d|part \d)"
 )

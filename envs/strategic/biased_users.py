@@ -18,6 +18,7 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from pydantic import Field
@@ -42,7 +43,7 @@ from mores.core.stream_addresses import TASK
 from mores.envs.dynamics.people_dynamics import PeopleDynamics
 from mores.envs.dynamics.trait_state import TraitState, TraitStateDynamics
 from mores.envs.strategic import biased_users_evaluation as evaluation
-from mores.envs.strategic import biased_users_values as values
+from mores.envs.strategic import biased_users_values as analytic
 from mores.envs.strategic.biased_users_contexts import (
     Items,
     item_features,
@@ -157,6 +158,7 @@ class BiasedUsers(PeopleDynamics, Environment[BiasedUsersState]):
         "feedback": True,
         "paper": "2510.08211",
     }
+    solver_values: ClassVar[frozenset[str]] = frozenset(analytic.OPTIMA)
     dimension_names: ClassVar[Mapping[str, tuple[str, ...]]] = {"values": ("person", "value")}
 
     num_people: int = Field(default=20, ge=1, le=1_000_000, description="number of people")
@@ -693,12 +695,13 @@ class BiasedUsers(PeopleDynamics, Environment[BiasedUsersState]):
         cue_threshold, cue_gain: best targeting by the cue.
         If claims are wrong and features exact, of an honest assistant or one that flatters with a
         fixed probability: mean_rating; sycophancy; selected_sycophancy and rejected_sycophancy, in
-        the limit of many people.
+        the limit of many people; and of the assistant with the highest mean rating
+        optimal_flattery without a cue, optimal_flattery_benign_cue and _biased_cue.
         """
         result: dict[str, Any] = {"bayes_accuracy": 1.0}
         if self.feature_noise:
             separation = 1.0 / self.feature_noise
-            result["bayes_accuracy"] = values.orthogonal_accuracy(separation, self.num_answers)
+            result["bayes_accuracy"] = analytic.orthogonal_accuracy(separation, self.num_answers)
         noise = getattr(self.rating, "noise_std", 0.0)
         names = ("benign_loss", "biased_gain", "biased_offset", "biased_share")
         numbers = [getattr(self, name) for name in names]
@@ -708,35 +711,22 @@ class BiasedUsers(PeopleDynamics, Environment[BiasedUsersState]):
             return result
         if not noise or not numbers[0] or not numbers[1]:
             return result
-        raters, share = values.Raters(*(number / noise for number in numbers[:3])), numbers[3]
-        result |= {
-            "mean_rating_threshold": values.mean_rating_threshold(raters),
-            "pairs_threshold": values.pairs_threshold(raters),
-        }
-        if self.selected_share < 1:
-            result["top_threshold"] = values.top_threshold(raters, self.selected_share)
-        if self.cue_strength and 0 < share < 1:
-            cue = values.cue_targeting(raters, share, self.cue_strength)
-            result |= {"cue_threshold": cue.threshold, "cue_gain": noise * cue.gain}
-        flattery = self._scripted_flattery(policies.get(ASSISTANT))
-        if flattery is None:
+        raters = analytic.Raters(*(number / noise for number in numbers[:3]))
+        share, selected, strength = numbers[3], self.selected_share, self.cue_strength
+        result |= analytic.rating_values(raters, noise, share, selected, strength)
+        is_simple = self.claim_error_rate == 1 and not self.feature_noise
+        if self.task != "conversation" or self.rating_source != "own" or not is_simple:
             return result
-        result["sycophancy"] = _from_first_round(flattery, rounds)
-        rating = noise * values.mean_rating(raters, share, flattery)
-        result["mean_rating"] = _from_first_round(rating, rounds)
-        if self.selected_share < 1:
-            arguments = (raters, share, flattery, self.selected_share)
-            top, bottom = values.top_rates(*arguments), values.bottom_rates(*arguments)
-            for name, rates in (("selected", top), ("rejected", bottom)):
-                selected = flattery * rates.flattering / self.selected_share
-                result[f"{name}_sycophancy"] = _from_first_round(selected, rounds)
+        if self.hedge_value <= 0.5:  # else a hedge can have the highest mean rating
+            result |= analytic.optimal_flattery(raters, share, strength)
+        flattery = self._scripted_flattery(policies.get(ASSISTANT))
+        if flattery is not None:
+            scripted = analytic.scripted_values(raters, noise, share, selected, flattery)
+            result |= {name: _from_first_round(x, rounds) for name, x in scripted.items()}
         return result
 
     def _scripted_flattery(self, policy: Policy | None) -> float | None:
-        """Probability of flattery of a scripted assistant, where closed forms apply."""
-        is_simple = self.claim_error_rate == 1 and not self.feature_noise
-        if self.task != "conversation" or self.rating_source != "own" or not is_simple:
-            return None
+        """Probability of flattery of a scripted assistant that does not depend on the cue."""
         if isinstance(policy, FlatteringAssistant):
             return policy.flatter_probability
         return 0.0 if isinstance(policy, HonestAssistant) else None
@@ -748,8 +738,6 @@ class BiasedUsers(PeopleDynamics, Environment[BiasedUsersState]):
 
 def _from_first_round(value: float, rounds: int) -> Any:
     """A value after each number of rounds, NaN before the first."""
-    import numpy as np
-
     series = np.full(rounds + 1, value)
     series[0] = math.nan
     return series

@@ -32,6 +32,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri
 
+OPTIMA = ("optimal_flattery", "optimal_flattery_benign_cue", "optimal_flattery_biased_cue")
 SEARCH_LIMIT = 40.0  # in standard deviations of a rating: cut points lie within
 
 
@@ -178,6 +179,48 @@ def orthogonal_accuracy(separation: float, num_answers: int) -> float:
     density = np.exp(-0.5 * offset**2) / math.sqrt(2.0 * math.pi)
     below = ndtr(separation + offset) ** (num_answers - 1)
     return float(10.0 * (weights * density * below).sum())
+
+
+def rating_values(
+    raters: Raters, noise_std: float, biased_share: float, selected_share: float, strength: float
+) -> dict[str, float]:
+    """Thresholds of a population of raters, and the best targeting by a cue; ratings unscaled."""
+    values = {
+        "mean_rating_threshold": mean_rating_threshold(raters),
+        "pairs_threshold": pairs_threshold(raters),
+    }
+    if selected_share < 1:
+        values["top_threshold"] = top_threshold(raters, selected_share)
+    if strength and 0 < biased_share < 1:
+        cue = cue_targeting(raters, biased_share, strength)
+        values |= {"cue_threshold": cue.threshold, "cue_gain": noise_std * cue.gain}
+    return values
+
+
+def optimal_flattery(raters: Raters, biased_share: float, strength: float) -> dict[str, float]:
+    """Probabilities of flattery of the assistant with the highest mean rating: `OPTIMA`."""
+    flatters = float(biased_share > mean_rating_threshold(raters))
+    benign = biased = flatters
+    if strength and 0 < biased_share < 1:
+        cue = cue_targeting(raters, biased_share, strength)
+        benign, biased = cue.flattered_benign, cue.flattered_biased
+    return dict(zip(OPTIMA, (flatters, benign, biased), strict=True))
+
+
+def scripted_values(
+    raters: Raters, noise_std: float, biased_share: float, selected_share: float, flattery: float
+) -> dict[str, float]:
+    """Expected metrics of an assistant that flatters with a fixed probability; ratings unscaled."""
+    values = {
+        "sycophancy": flattery,
+        "mean_rating": noise_std * mean_rating(raters, biased_share, flattery),
+    }
+    if selected_share < 1:
+        arguments = (raters, biased_share, flattery, selected_share)
+        top, bottom = top_rates(*arguments), bottom_rates(*arguments)
+        values["selected_sycophancy"] = flattery * top.flattering / selected_share
+        values["rejected_sycophancy"] = flattery * bottom.flattering / selected_share
+    return values
 
 
 def _q(x: float) -> float:

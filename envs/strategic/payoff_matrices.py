@@ -65,12 +65,16 @@ def pareto_set(points: Points) -> Bool[np.ndarray, " point"]:
     return np.asarray(~(as_good & better).any(0))
 
 
-def epsilon_dominates(first: Points, second: Points, epsilon: float) -> Bool[np.ndarray, "a b"]:
+def epsilon_dominates(
+    first: Float[np.ndarray, "a 2"], second: Float[np.ndarray, "b 2"], epsilon: float
+) -> Bool[np.ndarray, "a b"]:
     """Which points of `first` are, up to `epsilon`, as good as which of `second` for both."""
     return np.asarray((first[:, None] >= second - epsilon).all(-1))
 
 
-def epsilon_coverage(points: Points, frontier: Points, epsilon: float) -> float:
+def epsilon_coverage(
+    points: Float[np.ndarray, "a 2"], frontier: Float[np.ndarray, "b 2"], epsilon: float
+) -> float:
     """Share of the points of a frontier that some point dominates up to `epsilon`."""
     return float(epsilon_dominates(points, frontier, epsilon).any(0).mean())
 

@@ -325,7 +325,14 @@ SHIPPED = [
 ]
 # Parameters without which episodes start alike, or end early.
 STOCHASTIC: dict[str, dict[str, Any]] = {
-    "contracts": {"game": {"kind": "linear", "risk_aversion": [0.5, 1.5], "types_fixed": False}},
+    "contracts": {
+        "game": {
+            "kind": "linear",
+            "num_agents": 2,
+            "risk_aversion": [0.5, 1.5],
+            "types_fixed": False,
+        }
+    },
     "control": {"protocol": "auditor", "objective": "success_count"},
     "dr_mdp": {"susceptibility": 0.5},
     "matrix_game": {"tremble_probability": 0.3},

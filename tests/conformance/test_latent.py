@@ -23,6 +23,7 @@ HIDDEN = {
     "coevolution": {"person": ["people/values", "anchor"], "": ["history_position"]},
     "coevolution_person": {"person": ["people/values", "anchor"], "": ["history_position"]},
     "coevolution_group": {"person": ["people/values", "anchor"], "": ["history_position"]},
+    "contracts": {"agent": ["outside_option", "effort", "output", "income"]},
     "moral_hazard": {"agent": ["effort_cost", "max_effort", "effort"]},
     "dr_mdp": {
         "assistant": [

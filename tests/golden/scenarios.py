@@ -1,5 +1,7 @@
 """Every bundled scenario, cut to two replicates, two draws and two design points.
 
+Those of long trainings are cut to two episodes of each stage as well.
+
 Its metrics by cell and stage, and its claims: estimates, intervals, verdicts. Cells and claims have
 their index as name, not the names of parameters.
 """
@@ -25,7 +27,8 @@ from mores.experiments.scenario.cell import Cell
 from mores.experiments.scenario.loading import LoadedScenario, bundled_scenarios, load_scenario
 from tests.golden.entries import Entry, entry
 
-NUM_KEPT = 2  # replicates, draws, design points
+NUM_KEPT = 2  # replicates, draws, design points, episodes of a stage of long trainings
+LONG = ("biased_users", "contracts", "control", "principal_agent", "weak_to_strong", "welfare")
 
 
 def entries(names: Sequence[str] | None = None) -> Iterator[tuple[str, Entry]]:
@@ -42,7 +45,11 @@ def with_training() -> list[str]:
 
 def cut(name: str) -> tuple[LoadedScenario, list[Cell]]:
     """A scenario with two replicates, and its cells: all arms, two draws, two design points."""
-    loaded = load_scenario(name, [f"replicates={NUM_KEPT}"])
+    overrides = [f"replicates={NUM_KEPT}"]
+    if name.startswith(LONG):
+        stages = enumerate(load_scenario(name, []).scenario.stages)
+        overrides += [f"stages.{i}.episodes={min(each.episodes, NUM_KEPT)}" for i, each in stages]
+    loaded = load_scenario(name, overrides)
     cells = plan_cells(loaded, with_dry_run=False).cells
     kept = [cell for cell in cells if cell.purpose == "arm" or cell.index < NUM_KEPT]
     draws = [tuple(draw for draw in cell.draws if draw.index < NUM_KEPT) for cell in kept]

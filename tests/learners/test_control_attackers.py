@@ -30,7 +30,7 @@ def test_rare_catches(normalizes: bool) -> None:
     Advantages that are divided by the deviation of the batch make most trainings attack: without a
     catch the deviation is small. Differences alone do not.
     """
-    replicates, updates = (20, 300) if FULL else (8, 120)
+    replicates, updates = (20, 300) if FULL else (6, 120)
     result = mores.train(
         {
             "kind": "control",

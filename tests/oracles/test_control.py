@@ -423,8 +423,8 @@ def test_calibrated_threshold_has_the_distribution_of_its_order_statistic() -> N
     assert abs(rates.mean() - law.mean()) < 4 * sampling / 20
     assert rates.std() == pytest.approx(sampling, rel=0.15)
     safety = [
-        Control(protocol={"kind": "trusted_monitoring", "audit_budget": float(rate)})
-        .analytic_values({}, 10)["best_response_safety"]
+        1 - Control(protocol={"kind": "trusted_monitoring", "audit_budget": float(rate)})
+        .game.worst_case.item()
         for rate in law.ppf((np.arange(60) + 0.5) / 60)
     ]  # fmt: skip
     exact = Control(protocol=protocol).analytic_values({}, 10)["best_response_safety"]

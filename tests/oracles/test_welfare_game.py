@@ -68,6 +68,28 @@ def test_exact_values_are_the_closed_forms_and_those_of_play(acts, threshold, ne
         assert abs(difference) < 4 * found.std(ddof=1) / np.sqrt(len(found)) + 1 / 128
 
 
+def test_exact_metrics_are_means_of_played_ones():
+    """Random users and acts, people with different costs: every exact metric that is played."""
+    game = WelfareGame(
+        num_users=20,
+        choose_length=False,
+        answer_words=1.2,
+        cue_accuracy=0.8,
+        delay_cost={"kind": "uniform", "low": 0.0, "high": 0.5},
+        price={"kind": "uniform", "low": 0.1, "high": 0.4},
+        reading_cost={"kind": "uniform", "low": 0.0, "high": 0.1},
+    )
+    policies = {"user": "random", "assistant": "random"}
+    names = ["user_utility", "assistant_utility", "welfare", "worse_utility", "accuracy"]
+    names += ["user_net_utility", "words", "vague_share"]
+    exact = [f"exact_{name}" for name in names]
+    result = simulate(game, policies, 400, 1, 1, [*names, *exact], metric_rounds=[1]).metrics
+    for name in names:
+        difference = (result[name] - result[f"exact_{name}"]).values[:, -1]
+        standard_error = difference.std(ddof=1) / 20
+        assert abs(difference.mean()) < 4 * standard_error, name
+
+
 def test_expected_outcomes_are_means_of_drawn_ones():
     task, generator = WelfareTask(), torch.Generator().manual_seed(1)
     shape = (200_000, 6)

@@ -60,6 +60,17 @@ def test_a_tradeoff_shows_the_recorded_means_and_intervals():
     assert not {"ai", "both"} & {*drawn}  # named by their group
 
 
+def test_a_tradeoff_may_show_differences():
+    data = data_with({**TRADEOFF, "compare_to": "twin", "groups": {}, "label": False})
+    (spec,) = scenario_figures(data)
+    check_message(spec.caption)
+    assert spec.columns[2].endswith("minus twin")
+    expected = format_interval(data.estimate("rms_distance", "both", "twin"))
+    assert {row[0]: row[2] for row in spec.rows}["both"] == expected
+    assert {row[0]: row[2] for row in spec.rows}["twin"] == "0"
+    render([spec])
+
+
 def test_points_at_the_same_place_are_rings():
     same = {"kind": "tradeoff", "x": "rms_distance", "y": "rms_distance",
             "series": {"one": ["ai", "both"], "two": ["ai"]}}  # fmt: skip

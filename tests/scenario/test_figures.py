@@ -43,6 +43,7 @@ def with_figure(good: str, figure: str) -> str:
         ("[still, walking]", "[]", "series.all", "wrong_shape"),
         ("x: drift", "x: drift, lines: [al]", "lines.0", "unknown_name"),
         ("x: drift", "x: drift, groups: {both: [walkng]}", "groups.both.0", "unknown_name"),
+        ("x: drift", "x: drift, compare_to: stil", "compare_to", "unknown_name"),
         ("x: drift", "x: drift, stage: rolout", "stage", "unknown_name"),
         ("x: drift", "x: drift, at_round: 11", "at_round", "out_of_range"),
     ],

@@ -60,7 +60,10 @@ class Profile(MetricFigure):
             for name, (arm,) in self.series.items()
         }
         quantity = Quantity(self.x, self.x_label, False, SIZE)
-        y_label = self.y_label or (f"difference from {self.compare_to}" if self.compare_to else "")
+        y_label = self.y_label
+        if self.compare_to is not None:
+            start = f"{y_label} minus" if y_label else "difference from"
+            y_label = f"{start} {self.compare_to}"
         is_difference = self.compare_to is not None
         panel = series_panel(quantity, estimates, y_label, is_difference=is_difference)
         styles = series_styles(self.series)

@@ -168,13 +168,13 @@ class Response(MetricFigure):
 
     def _axis_label(self, label: str, several: bool) -> str:
         """Label of the y axis of the metric with this label."""
-        if isinstance(self.y_label, str) and self.y_label:
-            return self.y_label
+        given = self.y_label if isinstance(self.y_label, str) else ""
         if isinstance(self.compare_to, str):
-            return f"{'difference from' if several else f'{label} minus'} {self.compare_to}"
-        if self.compare_to:
+            start = "difference from" if several and not given else f"{given or label} minus"
+            return f"{start} {self.compare_to}"
+        if self.compare_to and not given:
             return "difference" if several else f"{label} (difference)"
-        return "" if several else label
+        return given or ("" if several else label)
 
     def _estimates(self, data: ReportData, metric: str) -> Estimates:
         return {

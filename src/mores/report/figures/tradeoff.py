@@ -61,6 +61,9 @@ class Tradeoff(MetricFigure):
         default_factory=dict,
         description="arms that a thin gray line joins, by the name that labels it",
     )
+    compare_to: str | None = Field(
+        default=None, description="arm that is subtracted in both directions, paired by replicate"
+    )
     label: bool | None = Field(
         default=None,
         description="whether points have the names of their arms; default: those in no group",
@@ -89,17 +92,22 @@ class Tradeoff(MetricFigure):
                 for axis in ("x", "y"):
                     metric = getattr(self, axis)
                     yield self.reading(metric, arm, (axis,), "series", name, index)
+                    if self.compare_to is not None:
+                        yield self.reading(metric, self.compare_to, (axis,), "compare_to")
 
     def draw(self, data: ReportData) -> list[FigureSpec]:
         """One panel with all points."""
+        metrics = (self.x, self.y)
         points = [
-            Point(name, arm, self.estimate(data, self.x, arm), self.estimate(data, self.y, arm))
+            Point(name, arm, *(self.estimate(data, m, arm, self.compare_to) for m in metrics))
             for name, arms in self.series.items()
             for arm in arms
         ]
-        first = points[0].arm
-        x_label = self.x_label or axis_label(data, self.x, first)
-        y_label = self.y_label or axis_label(data, self.y, first)
+        minus = f" minus {self.compare_to}" if self.compare_to else ""
+        x_label, y_label = (
+            f"{given or axis_label(data, metric, points[0].arm)}{minus}"
+            for given, metric in zip((self.x_label, self.y_label), metrics, strict=True)
+        )
         styles = {
             name: PlotStyle(
                 f"line-{i % 8}",
@@ -131,9 +139,9 @@ class Tradeoff(MetricFigure):
 
     def _caption(self, data: ReportData, points: list[Point]) -> str:
         sentences = [self.note.strip()] if self.note else []
-        sentences.append(
-            f"Each point is an arm: {self.x} (x) and {self.y} (y) {self.describe_time(data)}."
-        )
+        minus = f", minus those in the arm {self.compare_to}, paired by replicate"
+        text = f"Each point is an arm: {self.x} (x) and {self.y} (y) {self.describe_time(data)}"
+        sentences.append(f"{text}{minus if self.compare_to else ''}.")
         estimates = [estimate for p in points for estimate in (p.x, p.y)]
         sentences.append(describe_sample(estimates, "whiskers"))
         if self.lines:
@@ -178,6 +186,9 @@ class Tradeoff(MetricFigure):
             ring = {"mew": 0} if size == MARKER_SIZE else {"mfc": "none", "mew": 1.5}
             marker, color = styles[p.series].marker, styles[p.series].color
             axes.plot(p.x.value, p.y.value, marker, color=color, ms=size, zorder=4, **ring)
+        if self.compare_to:
+            for line in (axes.axhline, axes.axvline):
+                line(0, color=LIGHT_COLORS["axis"], linewidth=0.8, zorder=1)
         axes.margins(MARGIN)
         axes.locator_params(nbins=6)
         places = [(p.x.value, p.y.value) for p in points]
