@@ -256,7 +256,13 @@ class EvidenceMonitor(Policy):
     """Monitor whose score is the evidence."""
 
     def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> Box:
-        """Layout of the observation."""
+        """Layout of the observation; refuses other roles than a monitor."""
+        if role.name != "monitor":
+            raise UserError(
+                f"evidence_monitor needs the role monitor of control, not {role.name}",
+                code="unsupported",
+                path=f"policies.{role.name}",
+            )
         require_observation_parts("evidence_monitor", role, "evidence")
         return role.observation_space
 
