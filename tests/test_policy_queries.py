@@ -17,7 +17,6 @@ from mores.core.people import People
 from mores.core.policy import ActionOutput, Policy
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Discrete, MultiDiscrete, Part, Space
-from mores.envs.feedback.token_feedback import TokenFeedback
 from mores.sim.metric_tracker import MetricTracker
 from mores.sim.simulator import Simulator
 from tests.refusals import refused
@@ -202,12 +201,13 @@ def test_no_metric_hides_another_of_its_name() -> None:
 
 def test_flags_are_not_the_output_of_a_network() -> None:
     """CUT computes them from two evaluations of a completion."""
-    env = TokenFeedback(num_completions=2, critique="token_critique", review=True)
+    fields = {"num_completions": 2, "critique": "token_critique", "review": True}
+    env = mores.make_environment("token_feedback", **fields)
     role = env.roles[0].name
     simulator = Simulator(env, {role: {"kind": "cut"}}, worlds=1, rounds=1)
     simulator.reset(0)
     policy, state = simulator.acting_policies[role], simulator.policy_states[role]
-    observation = torch.zeros(1, 1, 1, env.roles[0].observation_space.size)
+    observation = torch.zeros(1, env.roles[0].num_agents, 1, env.roles[0].observation_space.size)
     completion, review = env.phases
     assert policy.expected_action(completion, observation, None, state).isfinite().all()
     with refused("unsupported", f"policies.{role}"):

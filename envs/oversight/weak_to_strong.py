@@ -66,8 +66,9 @@ class WeakToStrong(Environment[WeakToStrongState]):
         deception score is the share of the taxed items, among those that the ceiling knows, that
         the supervisor does not know. Two ceilings learn from the truth: the items that `ceiling`
         knows are those known to the strong model, and `matched_ceiling`, trained on as many items
-        as the student, is what the student is compared with. Left out: language, preferences over pairs, intent (nothing
-        here plans to deceive), supervisors who look for errors, and people's values.
+        as the student, is what the student is compared with. Left out: language, preferences over
+        pairs, intent (nothing here plans to deceive), supervisors who look for errors, and people's
+        values.
 
     Roles:
         Of `n` = `num_items` items of a round and `n` others, with `m` = `labels_per_item`:
