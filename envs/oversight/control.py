@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor
 
@@ -29,6 +29,7 @@ from mores.core.spaces import Box, Discrete, Part
 from mores.envs.dynamics.people_dynamics import PeopleDynamics
 from mores.envs.dynamics.trait_state import TraitStateDynamics
 from mores.envs.oversight import control_metrics, control_people, control_tasks
+from mores.envs.oversight.control_counts import RunCounts, expected_counts
 from mores.envs.oversight.control_game import ControlGame
 from mores.envs.oversight.control_metrics import POLICY_METRICS
 from mores.envs.oversight.control_observations import ControlObservations
@@ -65,7 +66,8 @@ class Control(PeopleDynamics, Environment[ControlState]):
     Roles:
         untrusted (R, number of draws of the protocol): does the task. R agents are R draws of the
             same policy, which cannot know which of them are used.
-        monitor (R; only with `monitor_acts`): scores each draw.
+        monitor (1 + H, H = `num_references`; only with `monitor_acts`): scores the work (agent 0)
+            and H pieces of work that are known to be honest, without knowing which is which.
         auditor (1; only with protocols `audit_rate` and `auditor`): chooses a rate or an action.
         person (`num_people`; only with `vote_rates`): votes on the audit budget at the start.
 
@@ -79,27 +81,36 @@ class Control(PeopleDynamics, Environment[ControlState]):
         untrusted  audits_left     1  [0, 1]    share of m; only if `informed`, with `num_audits`
         untrusted  protocol        p  any       numbers of the protocol; only if `informed`
         monitor    evidence        1  any       honest work N(0, 1), an attack N(d, 1)
-        monitor    attack          1  0 or 1    whether the draw attacks; untrusted monitor only
+        monitor    attack          1  0 or 1    whether the work attacks; untrusted monitor only
         auditor    tasks_elapsed, in_service, task_class, audits_left: as above
         auditor    score           1  any       only with protocol `auditor`
         person     exposure        1  [0, 1]    own share of the harm
-        person     expected_cost   v  [0, inf)  own cost of each option: harm by the best response,
-                                                and share of the audits
+        person     expected_cost   v  [0, inf)  of each option: `main_task_reward` n / N less the
+                                                own expected reward in the run, if the attacker
+                                                plays the best response, by `attack_prior`
 
     Action:
         untrusted, phase act: 0 honest work, k attack at level k. Only 0 is legal when retired or in
             honest runs.
         auditor: phase act: index of a rate; or phase route: 0 submit, 1 audit, 2 edit, 3 defer.
-        monitor, phase score: `score` in [-20, 20], log odds of an attack for its reward.
+        monitor, phase score: `score` in [-20, 20], log odds of an attack. The protocol uses its
+            rank among the references' (`ControlTasks.calibrated`), so that honest work is audited
+            at the rate of the protocol whatever the scale.
         person, phase vote: index of an audit budget; after the first task only 0 is legal.
 
     Reward:
         untrusted: attack runs `success_reward * v * success - catch_penalty * caught +
             service_reward` for each task begun in service; honest runs 1 for main-task success.
+            With `reward_source: random`, in attack runs, `success_reward` by a fair coin at the end
+            of the run instead: for ablations. A coin for each task would reward long runs, and
+            with a discount the end of the run carries information as well: use gamma 1.
         auditor: `main_task_reward * main success - harm_penalty * v * success
             - audit_cost * audit`.
-        monitor: log probability of the truth, `log sigmoid(+-score)`, on audited tasks; an
-            untrusted monitor has the reward of `untrusted`.
+        monitor: log probability of the truth, `log sigmoid(+-score)`, in a share `scored_share` of
+            the tasks in service, drawn independently of scores and audits; the references share
+            the weight of one honest task. A proper score of each task: with gamma 0 log odds are
+            optimal; with a longer horizon, to end the service early is. An untrusted monitor has
+            the reward of `untrusted`.
         person: equal share of main-task reward and audit cost, own `exposure` of the harm.
 
     Dynamics:
@@ -161,6 +172,10 @@ class Control(PeopleDynamics, Environment[ControlState]):
         default="first_success",
         description="whether the first success ends the episode, or successes are counted",
     )
+    reward_source: Literal["outcome", "random"] = Field(
+        default="outcome",
+        description="what the attacker is rewarded for; random: a coin, for ablations",
+    )
     success_reward: float = Field(
         default=1.0, ge=0, description="B: attacker's reward of a success with stakes 1"
     )
@@ -180,6 +195,15 @@ class Control(PeopleDynamics, Environment[ControlState]):
     monitor_acts: bool = Field(
         default=False,
         description="whether a role `monitor` gives the score; else it is the evidence",
+    )
+    num_references: int = Field(
+        default=99,
+        ge=1,
+        le=10_000,
+        description="H: pieces of honest work that a role `monitor` scores at each task",
+    )
+    scored_share: float = Field(
+        default=0.1, ge=0, le=1, description="share of tasks on which a role `monitor` is rewarded"
     )
     main_task_reward: float = Field(
         default=1.0, ge=0, description="reward of main-task success for auditor and people"
@@ -235,13 +259,28 @@ class Control(PeopleDynamics, Environment[ControlState]):
                 message="vote_rates: at least two increasing audit budgets, and people who vote",
                 code="conflict",
             )
-        if (self.num_audits is not None or self.monitor_acts) and self.protocol.num_draws > 1:
+        one_draw = self.num_audits is not None or self.monitor_acts or bool(rates)
+        if one_draw and self.protocol.num_draws > 1:
             raise ParameterError(
                 "protocol",
-                message="num_audits and monitor_acts need a protocol with one draw of each task",
+                message="num_audits, monitor_acts and vote_rates need a protocol with one draw of "
+                "each task",
                 code="unsupported",
             )
-        _ = self.game.outcomes  # a protocol that does not fit the setting is refused here
+        if self.monitor_acts and rates:
+            raise ParameterError(
+                "vote_rates",
+                message="vote_rates: expected costs of the votes need monitor_acts: false",
+                code="unsupported",
+            )
+        outcomes = self.game.outcomes  # a protocol that does not fit the setting is refused here
+        if self.monitor_acts and outcomes[0][0][-1][0].collusion > 0:
+            raise ParameterError(
+                "protocol",
+                message="collusion is a parameter of a monitor that does not act; with "
+                "monitor_acts the policy of the monitor decides",
+                code="conflict",
+            )
 
     # --- what follows from the parameters ------------------------------------------------------
 
@@ -312,7 +351,7 @@ class Control(PeopleDynamics, Environment[ControlState]):
         roles: list[Role] = [GameRole("untrusted", draws, spaces.untrusted_space, None, self.game)]
         if self.monitor_acts:
             seen = {"attack": Part(1, 0.0, 1.0)} if self.protocol.monitor == "untrusted" else {}
-            roles.append(Role("monitor", draws, Box.of(evidence=1, **seen)))
+            roles.append(Role("monitor", 1 + self.num_references, Box.of(evidence=1, **seen)))
         if self._auditor != "none":
             roles.append(GameRole("auditor", 1, spaces.auditor_space, None, self.game))
         if self.vote_rates:
@@ -355,7 +394,10 @@ class Control(PeopleDynamics, Environment[ControlState]):
         zero = torch.zeros(streams.num_worlds, device=streams.device)
         no, index = zero > 0, zero.to(torch.int64)
         draws = index[:, None].expand(-1, self.protocol.num_draws)
-        task = Task(index, draws, draws.to(zero.dtype), index, index, index, no, no, no)
+        score = draws.to(zero.dtype)
+        works = 1 + self.num_references if self.monitor_acts else 1
+        monitored = zero[:, None].expand(-1, works)
+        task = Task(index, draws, score, monitored, index, index, index, no, no, no)
         attack_mode = ~no
         if self.attack_prior < 1:
             attack_mode = streams.uniform("mode")[:, 0, 0] < self.attack_prior
@@ -397,25 +439,32 @@ class Control(PeopleDynamics, Environment[ControlState]):
         if role == "person":
             assert state.people is not None
             exposure = state.people.exposure[..., None]
-            audits = torch.as_tensor(self.vote_rates).to(exposure) * (
-                self.audit_cost * self.num_tasks / self.num_people
-            )
-            harm = torch.tensor(self._harm_of_options).to(exposure)
-            return torch.cat([exposure, exposure * harm + audits], -1)
+            harm, shared = (x.to(exposure) for x in self._cost_of_options)
+            return torch.cat([exposure, exposure * harm + shared / self.num_people], -1)
         if role == "monitor":
-            parts = [state.task.score]
+            parts = [state.task.monitored]
             if self.protocol.monitor == "untrusted":
-                parts.append((state.task.level > 0).to(torch.float32))
+                attack = torch.zeros_like(state.task.monitored)
+                attack[:, 0] = (state.task.level[:, 0] > 0).to(attack.dtype)
+                parts.append(attack)
             return torch.stack(parts, -1)
         if role == "auditor":
             return self.observations.of_auditor(state)
         return self.observations.of_untrusted(state, self.protocol.num_draws)
 
     @functools.cached_property
-    def _harm_of_options(self) -> list[float]:
-        """Expected harm under each option of a vote, by the best response in attack mode."""
-        harm = self.game.best_response_value.harm
-        return (self.attack_prior * self.harm_penalty * harm).tolist()
+    def _cost_of_options(self) -> tuple[Float[Tensor, " option"], Float[Tensor, " option"]]:
+        """Cost of each option of a vote: of the harm, and of audits and unsolved main tasks."""
+        game = self.game
+        attack = game.best_response.policy(game.num_options)
+        honest = torch.zeros_like(attack)
+        honest[..., 0] = 1.0
+        runs = (expected_counts(game, game.action_tables, each) for each in (attack, honest))
+        pi = self.attack_prior
+        counts = RunCounts(*(pi * x + (1 - pi) * y for x, y in zip(*runs, strict=True)))
+        unsolved = self.num_tasks - counts.main_successes
+        shared = self.main_task_reward * unsolved + self.audit_cost * counts.audits
+        return self.harm_penalty * counts.harm, shared
 
     def action_mask(self, state: ControlState, role: str, phase: str) -> Tensor | None:
         """Attacks in service and in attack runs; votes before the first task."""
@@ -452,8 +501,13 @@ class Control(PeopleDynamics, Environment[ControlState]):
             )
             score = self.tasks.score(task, self.monitor_acts, streams)
             task = dataclasses.replace(task, score=score)
+            if self.monitor_acts:
+                evidence = self.tasks.evidence(score, self.num_references, streams)
+                task = dataclasses.replace(task, monitored=evidence)
         elif phase == "score":
-            task = dataclasses.replace(task, score=actions["monitor"][..., 0])
+            odds = actions["monitor"][..., 0]
+            score = self.tasks.calibrated(odds)
+            task = dataclasses.replace(task, monitored=odds, score=score)
         action = actions["auditor"][:, 0] if phase == "route" else None
         state = dataclasses.replace(state, task=task)
         if phase != self.phases[-1].name:
@@ -475,10 +529,16 @@ class Control(PeopleDynamics, Environment[ControlState]):
         terminated = state.tasks_done >= self.num_tasks
         if self.objective == "first_success":
             terminated = terminated | success
-        return StepResult(state, self._rewards(before, state, harm), terminated)
+        rewards = self._rewards(before, state, harm, terminated, streams)
+        return StepResult(state, rewards, terminated)
 
     def _rewards(
-        self, before: ControlState, state: ControlState, harm: Float[Tensor, " world"]
+        self,
+        before: ControlState,
+        state: ControlState,
+        harm: Float[Tensor, " world"],
+        terminated: Bool[Tensor, " world"],
+        streams: RandomStreams,
     ) -> dict[str, Tensor]:
         """Rewards of the task that was completed."""
         task, main = state.task, state.task.main_success.to(harm.dtype)
@@ -487,6 +547,9 @@ class Control(PeopleDynamics, Environment[ControlState]):
             - self.catch_penalty * task.found.to(harm.dtype)
             + self.service_reward * before.in_service.to(harm.dtype)
         )
+        if self.reward_source == "random":
+            coin = streams.uniform("random reward")[:, 0, 0] < 0.5
+            attacker = self.success_reward * (coin & terminated).to(harm.dtype)
         own = torch.where(state.attack_mode, attacker, main)[:, None]
         rewards = {"untrusted": own.expand(-1, self.protocol.num_draws)}
         benefit = self.main_task_reward * main
@@ -494,9 +557,11 @@ class Control(PeopleDynamics, Environment[ControlState]):
         if self._auditor != "none":
             rewards["auditor"] = (benefit - self.harm_penalty * harm - audit)[:, None]
         if self.monitor_acts:
-            rewards["monitor"] = own
+            rewards["monitor"] = own.expand(-1, 1 + self.num_references)
             if self.protocol.monitor != "untrusted":
-                rewards["monitor"] = control_tasks.log_score(task)[:, None]
+                scored = streams.uniform("scored")[:, 0, 0] < self.scored_share
+                scored = scored & before.in_service
+                rewards["monitor"] = control_tasks.log_scores(task, scored)
         if self.vote_rates:
             assert state.people is not None
             shared = ((benefit - audit) / self.num_people)[:, None]
@@ -511,12 +576,19 @@ class Control(PeopleDynamics, Environment[ControlState]):
 
     @property
     def policy_metric_names(self) -> tuple[str, ...]:
-        """See `mores.envs.oversight.control_metrics.exact_metrics`."""
+        """See `exact_metrics` of `mores.envs.oversight.control_metrics`; none if a monitor acts.
+
+        The recursion needs the distribution of the scores, which a policy of the monitor changes.
+        """
+        if self.monitor_acts:
+            return ()
         auditor = control_metrics.AUDITOR_METRICS if self._auditor == "rate" else ()
         return (*POLICY_METRICS, *auditor)
 
     def policy_queries(self, state: ControlState) -> Mapping[str, PolicyQuery]:
         """Every observation of `untrusted` in service in an attack run, and of the auditor."""
+        if self.monitor_acts:
+            return {}
         worlds = len(state.tasks_done)
         queries = {
             "untrusted": PolicyQuery(
@@ -559,7 +631,9 @@ class Control(PeopleDynamics, Environment[ControlState]):
         return People(state.people.trait_state.values, traits)
 
     def analytic_values(self, policies: Mapping[str, Policy], rounds: int) -> Mapping[str, Any]:
-        """See `mores.envs.oversight.control_metrics.analytic_values`."""
+        """See `mores.envs.oversight.control_metrics.analytic_values`; none if a monitor acts."""
+        if self.monitor_acts:
+            return {}
         return control_metrics.analytic_values(self.game, self.setting, self._auditor)
 
     def render(self, state: ControlState, world: int = 0) -> str:
@@ -569,7 +643,8 @@ class Control(PeopleDynamics, Environment[ControlState]):
     def default_policies(self) -> Mapping[str, Any]:
         """Attackers, monitors that report the evidence, auditors with a rule, voters.
 
-        The attacker is the best response to the protocol; a fixed attack where an auditor decides.
+        The attacker is the best response to the protocol, with the evidence as its score; a fixed
+        attack where an auditor decides.
         """
         decides = self._auditor == "none"
         policies: dict[str, Any] = {

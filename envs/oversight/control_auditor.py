@@ -9,6 +9,7 @@ a best response is the exploitability: 0 at an equilibrium of the zero-sum game 
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -16,14 +17,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mores.core.deterministic_sum import mean, total
-from mores.envs.oversight.control_game import AttackTables, ControlGame
-from mores.envs.oversight.control_setting import AUDIT, DEFER, EDIT
+from mores.core.deterministic_sum import total
+from mores.envs.oversight.control_counts import honest_usefulness, tables_of_actions
+from mores.envs.oversight.control_game import AttackTables, ControlGame, moved
+from mores.envs.oversight.control_setting import AUDIT, SUBMIT
 from mores.envs.oversight.control_values import SUCCESS_PROBABILITY
 from mores.envs.oversight.protocols.delegated import AuditorAction, AuditRateChoice
 from mores.envs.oversight.protocols.monitoring import TrustedMonitoring
 
 
+@functools.lru_cache(maxsize=8)
 def rate_game(game: ControlGame) -> ControlGame:
     """For an auditor that chooses rates: the game with a variant of monitoring for each rate."""
     (protocol,) = game.variants
@@ -33,7 +36,10 @@ def rate_game(game: ControlGame) -> ControlGame:
 
 
 class AuditorTables(NamedTuple):
-    """Probabilities of each option against an auditor's policy, and its usefulness by world."""
+    """Probabilities of each option against an auditor's policy, and its usefulness by world.
+
+    The usefulness is that of an honest run, in which audits are spent.
+    """
 
     tables: AttackTables
     usefulness: Float[Tensor, " world"]
@@ -49,7 +55,6 @@ def auditor_tables(
         auditor: probability of its options on `ControlObservations.auditor_table`.
     """
     (protocol,) = game.variants
-    shares = auditor.new_tensor([each.share for each in game.episode.classes])
     if isinstance(protocol, AuditRateChoice):
         rates = auditor.unflatten(1, game.state_shape)  # world task audits kind rate
         by_rate = AttackTables(*(x.movedim(0, -1) for x in rate_game(game).attack_tables))
@@ -58,29 +63,17 @@ def auditor_tables(
         return AuditorTables(tables, auditor.new_tensor(use))
     assert isinstance(protocol, AuditorAction)
     policy = auditor.unflatten(1, (*game.state_shape, protocol.num_bins))
-    rows, usefulness = [], []
+    by_kind = []
     for kind, each in enumerate(game.episode.classes):
-        setting = each.setting
-        bins = setting.bin_probabilities(protocol.thresholds)
+        bins = each.setting.bin_probabilities(protocol.thresholds)
         both = torch.as_tensor(np.concatenate([bins.honest[None], bins.attack]))  # option bin
-        action = total(policy[:, :, :, kind, None] * both[..., None], -2)  # ... option action
-        audit, edit, defer = action[..., AUDIT], action[..., EDIT], action[..., DEFER]
-        if game.num_audit_states > 1:  # without audits left, audits are submissions
-            audit = torch.cat([torch.zeros_like(audit[:, :, :1]), audit[:, :, 1:]], 2)
-        alpha = setting.audit_detection
-        success = torch.tensor([0.0, *setting.success_chance], dtype=torch.float64)
-        is_attack = torch.tensor([0.0] + [1.0] * setting.num_levels, dtype=torch.float64)
-        caught = alpha * audit * is_attack
-        succeeds = success * (1 - caught - setting.edit_effectiveness * edit - defer)
-        spends = audit - caught
-        rows.append((caught, succeeds, spends, spends * (1 - success)))
-        edit_cost = setting.untrusted_usefulness - setting.edited_usefulness
-        defer_cost = setting.untrusted_usefulness - setting.trusted_usefulness
-        honest = setting.untrusted_usefulness - edit[..., 0] * edit_cost
-        honest = honest - defer[..., 0] * defer_cost
-        usefulness.append(mean(honest[:, :, -1], 1))
-    tables = AttackTables(*(torch.stack(x, 3) for x in zip(*rows, strict=True)))
-    return AuditorTables(tables, total(torch.stack(usefulness, -1) * shares, -1))
+        # ... option action
+        by_kind.append(total(policy[:, :, :, kind, None] * both[..., None], -2))
+    actions = torch.stack(by_kind, 3)
+    if game.num_audit_states > 1:  # without audits left, audits are submissions
+        actions[:, :, 0, ..., SUBMIT] += actions[:, :, 0, ..., AUDIT]
+        actions[:, :, 0, ..., AUDIT] = 0.0
+    return AuditorTables(tables_of_actions(game, actions), honest_usefulness(game, actions))
 
 
 class ReturnAndSafety(NamedTuple):
@@ -110,3 +103,39 @@ def defender_best_response(
         worth = game.backed_up(each, game.rewards(each), value)  # rate world audits kind option
         value = game.mean_over_classes(total(worth * policy[:, task], -1).amin(0))
     return value[:, -1]
+
+
+def reach_probabilities(
+    game: ControlGame, role: str, policy: Float[Tensor, "model row option"]
+) -> Float[Tensor, "model row"]:
+    """Probability that a side meets each task with each number of audits left and class.
+
+    The untrusted policy is in service then, and the run goes on. The other side chooses uniformly
+    among its options.
+
+    Args:
+        game: the game; of several variants of the protocol the first one counts.
+        role: `untrusted` or `auditor`.
+        policy: probability of the options of that side; a row is a task, number of audits left and
+            class.
+    """
+    own = policy.double().unflatten(1, game.state_shape)
+    if isinstance(game.variants[0], AuditRateChoice):
+        by_rate = AttackTables(*(x.movedim(0, -1) for x in rate_game(game).attack_tables))
+    else:
+        by_rate = AttackTables(*(x[0, ..., None] for x in game.attack_tables))
+    uniform = game.num_options if role == "auditor" else by_rate.caught.shape[-1]
+    dim = -2 if role == "auditor" else -1
+    tables = AttackTables(*(total(x.to(own).movedim(dim, -1) / uniform, -1) for x in by_rate))
+    c, w, spends, safely = (game.mean_over_classes(total(own * x, -1)) for x in tables)
+    goes_on = 1 - c
+    if game.payoff.ends_at_success:
+        goes_on, spends = goes_on - w, safely
+    mass = torch.zeros_like(c[:, 0])
+    mass[:, -1] = 1.0
+    reached = []
+    for task in range(game.episode.num_tasks):
+        reached.append(mass)
+        mass = moved(mass, goes_on[:, task], spends[:, task])
+    shares = own.new_tensor([each.share for each in game.episode.classes])
+    return (torch.stack(reached, 1)[..., None] * shares).flatten(1).to(policy)

@@ -27,7 +27,12 @@ from torch import Tensor
 from mores.core.deterministic_sum import total
 from mores.core.errors import UserError
 from mores.envs.oversight.control_frontier import optimal_defender
-from mores.envs.oversight.control_outcomes import ProtocolOutcome, Routing, routed_outcome
+from mores.envs.oversight.control_outcomes import (
+    ProtocolOutcome,
+    Routing,
+    action_probabilities,
+    routed_outcome,
+)
 from mores.envs.oversight.control_setting import ACTIONS, AUDIT, SUBMIT, ControlSetting
 from mores.envs.oversight.control_values import SUCCESS_PROBABILITY, AttackPayoff
 from mores.envs.oversight.protocols.protocol import ControlEpisode, ControlProtocol, power
@@ -79,7 +84,8 @@ class GameValue(NamedTuple):
         success_probability: of at least one success.
         success_count: expected number of successes if none of them ends the episode.
         harm: the same weighted with the stakes.
-        attack_rate: probability of an attack at each task, given that U is in service.
+        attack_rate: probability of an attack at each task, given that U is in service and that
+            the episode goes on; with several draws, that at least one of them is an attack.
     """
 
     expected_return: Float[Tensor, "*batch"]
@@ -157,21 +163,6 @@ class ControlGame:
     def _given_outcomes(self) -> list[Sequence[Sequence[Sequence[ProtocolOutcome]]]]:
         return [each.outcomes(self.episode) for each in self.variants]
 
-    @property
-    def usefulness(self) -> list[float]:
-        """Main-task success of honest work, mean over tasks and classes, by variant.
-
-        With a limit of audits this is the usefulness while audits are left.
-        """
-        shares = [each.share for each in self.episode.classes]
-        return [
-            float(np.mean([
-                sum(p * x.usefulness for p, x in zip(shares, by_class[-1], strict=True))
-                for by_class in table
-            ]))
-            for table in self.outcomes
-        ]  # fmt: skip
-
     @functools.cached_property
     def routing(self) -> RoutingTables:
         """Tables for play. Only for protocols with one draw."""
@@ -194,6 +185,25 @@ class ControlGame:
             torch.from_numpy(thresholds.reshape(*shape, width)),
             torch.from_numpy(cumulative.reshape(*shape, width + 1, len(ACTIONS))),
         )
+
+    @functools.cached_property
+    def action_tables(self) -> Float[Tensor, "variant task audits kind option action"]:
+        """Probability of each action of the protocol. Only for protocols with one draw."""
+
+        def row(outcome: ProtocolOutcome, setting: ControlSetting, left: int) -> np.ndarray:
+            assert outcome.routing is not None
+            empty = self.num_audit_states > 1 and left == 0
+            routing = submit_audits(outcome.routing) if empty else outcome.routing
+            play = (outcome.monitor_factor, outcome.collusion)
+            return action_probabilities(setting, routing, *play)
+
+        kinds = self.episode.classes
+        rows = [
+            [[[row(o, x.setting, b) for o, x in zip(by_class, kinds, strict=True)]
+              for b, by_class in enumerate(by_audits)] for by_audits in by_task]
+            for by_task in self.outcomes
+        ]  # fmt: skip
+        return torch.from_numpy(np.array(rows))
 
     @functools.cached_property
     def randomizes(self) -> bool:
@@ -254,9 +264,11 @@ class ControlGame:
 
     @functools.cached_property
     def frontier_safety(self) -> float | None:
-        """Safety of the optimal defender of the protocol's usefulness and audit rate, if it exists.
+        """Safety of the optimal defender that has this usefulness and audit rate at every task.
 
-        That of a protocol with one variant, one class and no limit of audits, equal at all tasks.
+        None unless the protocol has one variant, one class and no limit of audits, and is the same
+        at all tasks. A defender with other usefulness or audit rates at early and at late tasks,
+        and the same means over tasks, can be safer.
         """
         simple = len(self.variants) == len(self.episode.classes) == self.num_audit_states == 1
         if not simple or len(self._given_outcomes[0]) > 1:
@@ -339,15 +351,24 @@ class ControlGame:
             success = success + total(safe * w, -1)
             count = count + total(alive * w, -1)
             harm = harm + total(alive * weighted, -1)
-            in_service = total(alive, -1)
-            attack_rates.append(total(alive * attacks, -1) / in_service.clamp(min=1e-300))
-            safe = _move(safe, 1 - c - w, spends_safely)
-            alive = _move(alive, 1 - c, spends)
+            attack_rates.append(total(paid * attacks, -1) / total(paid, -1).clamp(min=1e-300))
+            safe = moved(safe, 1 - c - w, spends_safely)
+            alive = moved(alive, 1 - c, spends)
         return GameValue(reward, success, count, harm, torch.stack(attack_rates, -1))
 
 
-def _move(mass: Tensor, goes_on: Tensor, spends: Tensor) -> Tensor:
-    """Probability of each number of audits left after a task."""
+def moved(
+    mass: Float[Tensor, "*batch audits"],
+    goes_on: Float[Tensor, "*batch audits"],
+    spends: Float[Tensor, "*batch audits"],
+) -> Float[Tensor, "*batch audits"]:
+    """Probability of each number of audits left after a task.
+
+    Args:
+        mass: the same before it.
+        goes_on: probability that U goes on.
+        spends: probability that it goes on and an audit is spent.
+    """
     kept, spent = mass * (goes_on - spends), mass * spends
     return kept + torch.cat([spent[..., 1:], torch.zeros_like(spent[..., :1])], -1)
 

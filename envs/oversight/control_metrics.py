@@ -15,6 +15,7 @@ from mores.envs.oversight.control_auditor import (
     best_response_return,
     defender_best_response,
 )
+from mores.envs.oversight.control_counts import usefulness as protocol_usefulness
 from mores.envs.oversight.control_game import ControlGame
 from mores.envs.oversight.control_observations import ControlObservations
 from mores.envs.oversight.control_setting import ControlSetting
@@ -77,7 +78,8 @@ def exact_metrics(
     exact_safety: probability of no success in the `num_tasks` tasks of an attack run.
     exact_success_probability: 1 minus that.  exact_success_count: expected number of successes, if
     none ends the episode.  exact_harm: weighted by stakes.  exact_return: expected reward of
-    `untrusted`.  exact_attack_rate: probability of an attack at each task in service.
+    `untrusted` by the outcome.  exact_attack_rate: probability of an attack at each task that is
+    begun in service; with several draws, that at least one of them is an attack.
     best_response_gap: share of the best response's return that the policy lacks; NaN if that is
     0.  best_response_safety: S_n, 1 minus the largest probability of a success that an attacker can
     reach, whatever it is rewarded for.  exact_main_task_success: of honest runs; exact_usefulness:
@@ -96,9 +98,10 @@ def exact_metrics(
     policy = given[0].unflatten(1, (observations.num_options, *game.state_shape))
     option = variant if observations.num_options > 1 else torch.zeros_like(variant)
     policy = policy[torch.arange(len(first)), option]  # world task audits kind option
-    tables, usefulness = None, torch.tensor(game.usefulness, dtype=torch.float64)[variant]
     if len(given) > 1:
         tables, usefulness = auditor_tables(game, given[1])
+    else:
+        tables, usefulness = None, protocol_usefulness(game)[variant]
     value = game.evaluate(game.policy_rates(policy, variant, tables))
     if tables is None:
         best = game.best_response_value
@@ -152,15 +155,15 @@ def analytic_values(game: ControlGame, setting: ControlSetting, auditor: str) ->
     the best response to the attacker's reward.  best_response_success, best_response_safety: the
     largest probability of a success and its complement S_n, whatever the reward.  usefulness,
     main_task_success: of honest runs.  safety_level_K, count_level_K: attack at level K in every
-    task.  frontier_safety: the best safety that a defender with one trusted score reaches at the
-    usefulness and audit rate of the protocol (`control_frontier`), for a protocol that is the same
-    at every task, without classes and a limit of audits, whose attacker is the one that ends an
-    episode by its first success.
+    task.  frontier_safety: the best safety of a defender with one trusted score that has the
+    usefulness and the audit rate of the protocol at every task (`control_frontier`), for a protocol
+    that is the same at every task, without classes and a limit of audits. Defenders that are more
+    useful at some tasks than at others can be safer at the same mean.
     """
     if auditor != "none":
         return {}
     best = game.best_response_value
-    usefulness = sum(game.usefulness) / len(game.usefulness)
+    usefulness = protocol_usefulness(game).mean().item()
     values = {
         "best_response_return": best.expected_return.mean().item(),
         "best_response_safety": 1 - game.worst_case.mean().item(),

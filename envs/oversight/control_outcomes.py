@@ -112,11 +112,8 @@ def routed_outcome(
         monitor_factor: factor of detectability.
         collusion: chi, probability that an attack gets a score in the lowest bin.
     """
-    bins = setting.bin_probabilities(routing.thresholds, monitor_factor)
-    attack = (1 - collusion) * bins.attack
-    attack[:, 0] += collusion
-    by_action = attack @ routing.probabilities  # [level, action]
-    honest = bins.honest @ routing.probabilities  # [action]
+    honest, *attack = action_probabilities(setting, routing, monitor_factor, collusion)
+    by_action = np.array(attack)  # [level, action]
     caught = setting.audit_detection * by_action[:, AUDIT]
     kept = by_action[:, SUBMIT] + (1 - setting.edit_effectiveness) * by_action[:, EDIT]
     kept = kept + by_action[:, AUDIT] - caught
@@ -133,6 +130,26 @@ def routed_outcome(
         monitor_factor=monitor_factor,
         collusion=collusion,
     )
+
+
+def action_probabilities(
+    setting: ControlSetting,
+    routing: Routing,
+    monitor_factor: float = 1.0,
+    collusion: float = 0.0,
+) -> Float[np.ndarray, "option action"]:
+    """Probability of each of `ACTIONS` for honest work (option 0) and an attack of each level.
+
+    Args:
+        setting: distribution of the scores.
+        routing: the defender.
+        monitor_factor: factor of detectability.
+        collusion: chi, probability that an attack gets a score in the lowest bin.
+    """
+    bins = setting.bin_probabilities(routing.thresholds, monitor_factor)
+    attack = (1 - collusion) * bins.attack
+    attack[:, 0] += collusion
+    return np.concatenate([bins.honest[None], attack]) @ routing.probabilities
 
 
 def _usefulness(setting: ControlSetting, edit_rate: float, defer_rate: float) -> float:

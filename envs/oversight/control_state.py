@@ -20,6 +20,8 @@ class Task:
         task_class: its class.
         level: 0 honest work, else the level of the attack, of each draw of the work.
         score: suspicion score of each draw; 0 if nobody scores.
+        monitored: with a role `monitor`, the evidence on the work and on the references, and from
+            phase `score` on its log odds; else 0.
         audit_option: option of an auditor that chooses the audit rate.
         action: what the protocol did: an index of `ACTIONS`.
         draw: the draw that was used.
@@ -31,6 +33,7 @@ class Task:
     task_class: Int[Tensor, " world"]
     level: Int[Tensor, "world draw"]
     score: Float[Tensor, "world draw"]
+    monitored: Float[Tensor, "world work"]
     audit_option: Int[Tensor, " world"]
     action: Int[Tensor, " world"]
     draw: Int[Tensor, " world"]

@@ -6,8 +6,9 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor
 
@@ -87,6 +88,33 @@ class ControlTasks:
         self._success = torch.tensor([[*h, *x.setting.success_chance] for h, x in rows])
         self._stakes = torch.tensor([each.stakes for each in game.episode.classes])
 
+    def _noise(self, name: str, count: int, streams: RandomStreams) -> Float[Tensor, "world draw"]:
+        """Scores of honest work."""
+        family = self._setting.scores
+        if family.is_normal:
+            return streams.normal(name, count)[..., 0]
+        return family.from_uniform(streams.uniform(name, count)[..., 0] + HALF_STEP)
+
+    def evidence(
+        self, score: Float[Tensor, "world one"], references: int, streams: RandomStreams
+    ) -> Float[Tensor, "world work"]:
+        """What a role `monitor` sees: evidence on the work, and on honest references."""
+        return torch.cat([score, self._noise("reference", references, streams)], 1)
+
+    def calibrated(self, monitored: Float[Tensor, "world work"]) -> Float[Tensor, "world one"]:
+        """Score of the work on the scale of the evidence, by its rank among the references.
+
+        With H references of which r are at least as suspicious it is the evidence that honest work
+        exceeds with probability (r + 1/2) / (H + 1). Whatever the scale of the monitor, honest work
+        is then above the threshold of a rate beta = j / (H + 1) with probability beta exactly (less
+        with ties), j = 0, 1, ...
+        """
+        count = monitored.shape[1] - 1
+        rank = (monitored[:, 1:] >= monitored[:, :1]).sum(1)
+        shares = (np.arange(count + 1) + 0.5) / (count + 1)
+        scores = torch.tensor(self._setting.scores.upper_quantile(shares)).to(monitored)
+        return scores[rank][:, None]
+
     def draw_class(self, streams: RandomStreams) -> Int[Tensor, " world"]:
         """Class of the next task."""
         classes = self._game.episode.classes
@@ -103,20 +131,16 @@ class ControlTasks:
 
         Args:
             task: the task, with its class and the levels.
-            is_evidence: whether a role `monitor` makes the score of it.
+            is_evidence: whether a role `monitor` makes the score of it, which needs some.
             streams: random streams of the task.
         """
         protocol, draws = self._protocol, task.level.shape[1]
         if protocol.monitor == "none" and protocol.auditor == "none" and not is_evidence:
             return torch.zeros(task.level.shape, device=task.level.device)
-        family = self._setting.scores
-        if family.is_normal:
-            noise = streams.normal("score", draws)[..., 0]
-        else:
-            noise = family.from_uniform(streams.uniform("score", draws)[..., 0] + HALF_STEP)
+        noise = self._noise("score", draws, streams)
         shifts = self._shifts.to(task.level.device)
         score = noise + shifts[task.task_class[:, None], task.level]
-        if self._collusion and not is_evidence:
+        if self._collusion:
             colludes = streams.uniform("collusion")[:, :1, 0] < self._collusion
             score = torch.where(colludes & (task.level > 0), COLLUDING_SCORE, score)
         return score
@@ -212,12 +236,17 @@ class ControlTasks:
         )
 
 
-def log_score(task: Task) -> Float[Tensor, " world"]:
-    """Log probability of the truth about the first draw, by its score as log odds; if audited."""
-    truth = torch.where(task.level[:, 0] > 0, 1.0, -1.0)
-    x = task.score[:, 0] * truth
+def log_scores(task: Task, in_service: Bool[Tensor, " world"]) -> Float[Tensor, "world work"]:
+    """Log probability of the truth by the log odds that the monitor gave; 0 out of service.
+
+    The references are honest work and count as one task together.
+    """
+    sign = torch.full_like(task.monitored, -1.0)
+    sign[:, 0] = torch.where(task.level[:, 0] > 0, 1.0, -1.0)
+    x = task.monitored * sign
     value = torch.minimum(x, torch.zeros_like(x)) - torch.log1p(torch.exp(-x.abs()))
-    return torch.where(task.action == AUDIT, value, 0.0)
+    value[:, 1:] /= x.shape[1] - 1
+    return torch.where(in_service[:, None], value, 0.0)
 
 
 def describe(state: ControlState, world: int, num_tasks: int) -> str:

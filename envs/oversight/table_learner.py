@@ -5,8 +5,15 @@ One row of logits for each observation of a role of `control` (task, audits left
     logits(o) += learning_rate * mean over episodes of sum_t (1[a_t] - p(o_t)) (R_t - b(o_t))
 
 R_t is the sum of rewards from task t on, b(o) its mean over the visits of o in the batch. If two
-roles of a zero-sum game learn at the same time, the last policies may cycle while the averages over
-updates come closer to an equilibrium. `evaluates: average` plays and evaluates the average.
+roles of a zero-sum game learn at the same time, the last policies need not converge; averages over
+updates can come closer to an equilibrium. `evaluates: average` plays and evaluates the average
+
+    sum_i r_i(o) p_i(o) / sum_i r_i(o),
+
+r_i(o) the probability to reach o under policy i if the other side chooses uniformly. To draw one of
+the policies at the start of each episode leads to the same choices, against that other side; a
+plain mean would give policies weight where they hardly ever come. Observations do not record the
+own earlier choices, so that against other opponents this is an approximation.
 """
 
 from __future__ import annotations
@@ -27,6 +34,7 @@ from mores.core.learner import Learner, TrainingDiagnostics, TrainingMode
 from mores.core.policy import ActionOutput
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Discrete
+from mores.envs.oversight.control_auditor import reach_probabilities
 from mores.envs.oversight.control_observations import table_index
 from mores.envs.oversight.control_policies import GameRole, GameState
 
@@ -37,13 +45,15 @@ class Tables:
 
     Attributes:
         logits: of the present policy.
-        average: sum of the policies after every update.
+        average: sum of the policies after every update, each row times the probability to reach it.
+        reach: sum of these probabilities.
         updates: number of updates.
         replicate: replicate of each model, increasing.
     """
 
     logits: Float[Tensor, "model row option"]
     average: Float[Tensor, "model row option"]
+    reach: Float[Tensor, "model row"]
     updates: Int[Tensor, " model"]
     replicate: Int[Tensor, " model"]
 
@@ -54,6 +64,7 @@ class TableState:
 
     Attributes:
         game: layout of the observation, and the game.
+        role: name of the role that learns.
         replicate: replicate of each world, which has one model.
         row, action: in each task of the episode; row -1: not in service.
         reward: of each task.
@@ -62,6 +73,7 @@ class TableState:
     """
 
     game: Any
+    role: str
     replicate: Int[Tensor, " world"]
     row: Int[Tensor, "world task"]
     action: Int[Tensor, "world task"]
@@ -124,13 +136,14 @@ class TableGradient(Learner):
         blank = torch.full((streams.num_worlds, num_tasks), -1, device=streams.device)
         return TableState(
             game=GameState(role.observation_space, game),
+            role=role.name,
             replicate=streams.replicate,
             row=blank,
             action=torch.zeros_like(blank),
             reward=torch.zeros_like(blank, dtype=torch.float32),
             task=torch.zeros_like(blank[:, 0]),
             persistent=pytree.Persistent(
-                Tables(logits, torch.zeros_like(logits), updates, replicates)
+                Tables(logits, torch.zeros_like(logits), logits.sum(-1), updates, replicates)
             ),
         )
 
@@ -146,9 +159,11 @@ class TableGradient(Learner):
         )
 
     def _policy(self, tables: Tables) -> Float[Tensor, "model row option"]:
-        if self.evaluates == "last" or not bool(tables.updates.any()):
-            return tables.logits.softmax(-1)
-        return tables.average / tables.updates.clamp(min=1)[:, None, None]
+        last = tables.logits.softmax(-1)
+        if self.evaluates == "last":
+            return last
+        reach = tables.reach[..., None]
+        return torch.where(reach > 0, tables.average / reach.clamp(min=1e-30), last)
 
     def _rows(self, state: TableState, observation: Tensor) -> Int[Tensor, "*shape"]:
         game = state.game.game
@@ -234,11 +249,18 @@ class TableGradient(Learner):
         episodes = episodes.index_add(0, model, torch.ones_like(state.reward[:, 0]))
         step = step.view_as(tables.logits) / episodes[:, None, None]
         logits = tables.logits + self.learning_rate * step
-        average = tables.average + logits.softmax(-1)
-        return Tables(logits, average, tables.updates + 1, tables.replicate)
+        policy = logits.softmax(-1)
+        reach = reach_probabilities(state.game.game, state.role, policy)
+        return Tables(
+            logits=logits,
+            average=tables.average + reach[..., None] * policy,
+            reach=tables.reach + reach,
+            updates=tables.updates + 1,
+            replicate=tables.replicate,
+        )
 
     def state_dict(self, state: TableState) -> Mapping[str, Tensor]:
-        """Logits, sum of policies and number of updates of each model."""
+        """Logits, weighted sum of policies, weights and number of updates of each model."""
         tables = state.tables
         return {f.name: getattr(tables, f.name) for f in dataclasses.fields(tables)}
 

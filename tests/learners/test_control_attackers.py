@@ -8,6 +8,8 @@ import torch
 
 import mores
 from mores.agents.learning.transforms.advantages import center_by_step
+from mores.envs.oversight import inspection_game
+from mores.envs.oversight.control_auditor import reach_probabilities
 from tests.cases import FULL
 from tests.learners.small_environments import unchecked
 
@@ -81,8 +83,29 @@ def test_table_gradient_reaches_the_best_response_and_averages_its_policies() ->
     assert gap[-1].max() < 0.05 and gap[0].min() > 0.1
     tables = result.policy_states["untrusted"].tables
     assert (tables.updates == 60).all()
-    torch.testing.assert_close(tables.average.sum(-1), torch.full(tables.average.shape[:2], 60.0))
-    mean_rate = 1 - (tables.average / 60)[..., 0]
+    torch.testing.assert_close(tables.average.sum(-1), tables.reach)
+    mean_rate = 1 - tables.average[..., 0] / tables.reach
     rates = result.curves["exact_attack_rate"].transpose("episode", "world", ...).values
-    own = rates[:, ::64].mean(0)  # first world of each replicate; after every update
-    assert np.abs(own - mean_rate.numpy()).max() < 0.02
+    own = rates[:, ::64]  # first world of each replicate; after every update
+    assert tables.reach[:, 0].tolist() == [60.0] * 3  # the second task: if the first one is honest
+    weights = np.stack([np.ones_like(own[..., 0]), 1 - own[..., 0]], -1)
+    weighted = (own * weights).sum(0) / weights.sum(0)
+    assert np.abs(weighted - mean_rate.numpy()).max() < 0.02
+
+
+def test_averages_weigh_policies_by_the_probability_to_come_there() -> None:
+    """Reach of both sides against uniform choices, by enumeration of two tasks."""
+    env = mores.make_environment("control", num_tasks=2, num_audits=1, protocol="audit_rate")
+    game, setting = env.game, env.setting
+    audits = inspection_game.rate_audits(setting)  # rate option
+    success = torch.tensor([0.0, *setting.success_chance], dtype=torch.float64)
+    for role, options in (("untrusted", 4), ("auditor", 7)):
+        policy = torch.rand(1, 4, options, generator=torch.Generator().manual_seed(1)).softmax(-1)
+        reach = reach_probabilities(game, role, policy.double())[0]
+        first, uniform = policy[0, 1].double(), torch.full((11 - options,), 1 / (11 - options))
+        attack, rate = (first, uniform) if role == "untrusted" else (uniform, first)
+        audited = (rate[:, None] * audits).sum(0)
+        kept = (attack * (1 - audited) * (1 - success)).sum()
+        spent = attack[0] * audited[0]  # an audit of an attack retires the policy
+        expected = torch.stack([torch.zeros(()), torch.ones(()), spent, kept]).double()
+        torch.testing.assert_close(reach, expected, rtol=1e-6, atol=1e-9)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,21 @@ from torch import Tensor
 
 import mores
 from mores.core.policy import ActionOutput
-from mores.envs.oversight import control_outcomes, hard_budget, inspection_game, resampling
+from mores.envs.oversight import (
+    control_frontier,
+    control_outcomes,
+    hard_budget,
+    inspection_game,
+    resampling,
+)
 from mores.envs.oversight.control import Control
+from mores.envs.oversight.control_counts import expected_counts
 from mores.envs.oversight.control_game import AttackTables
 from mores.envs.oversight.control_metrics import distinct_worlds
 from mores.envs.oversight.control_outcomes import Routing, routed_outcome
 from mores.envs.oversight.control_policies import DiscretePolicy, EvidenceMonitor
-from mores.envs.oversight.control_setting import ControlSetting
-from mores.envs.oversight.protocols.protocol import ControlProtocol
+from mores.envs.oversight.control_setting import AUDIT, DEFER, SUBMIT, ControlSetting
+from mores.envs.oversight.protocols.protocol import ControlEpisode, ControlProtocol
 from mores.envs.oversight.protocols.resampling import (
     AuditResample,
     DeferToResample,
@@ -298,6 +306,112 @@ def test_an_auditor_with_thresholds_equals_the_protocol() -> None:
     assert abs(z_score(played, same["safety_level_3"]) or 0) < 4
 
 
+def test_usefulness_of_an_auditor_with_a_limit_of_audits() -> None:
+    """Its rule may depend on the audits left: the recursion is over those of an honest run."""
+    env = Control(protocol="auditor", num_audits=1, num_tasks=20, attack_prior=0.0)
+    policies = {"auditor": AuditThenDefer(), "untrusted": "honest_policy"}
+    names = ["exact_main_task_success", "main_task_success"]
+    result = simulate(env, policies, 1000, 20, 5, names, metric_rounds=[20])
+    exact, played = (result.metrics[name].values.ravel() for name in names)
+    p = norm.sf(1.0)
+    before = sum((1 - p) ** t for t in range(20)) / 20  # share of tasks begun with the audit left
+    assert exact == pytest.approx(0.9 * before + 0.5 * (1 - before), abs=1e-6)
+    assert abs(played.mean() - exact[0]) < 4 * played.std() / math.sqrt(len(played))
+
+
+class AuditThenDefer(DiscretePolicy):
+    """Auditor that audits scores above 1, and defers everything when no audit is left."""
+
+    role_name = "auditor"
+
+    def probabilities(self, observation: Tensor, num_options: int, state: Any) -> Tensor:
+        audit = torch.where(state.read(observation, "score") > 1.0, AUDIT, SUBMIT)
+        left = state.read(observation, "audits_left") > 0
+        action = torch.where(left, audit, DEFER)[..., 0]
+        return torch.nn.functional.one_hot(action, num_options).to(observation.dtype)
+
+
+def test_attack_rate_is_that_of_tasks_that_are_begun() -> None:
+    """By the audits left: a run that a success has ended does not count any more."""
+    env = Control(num_audits=1, protocol={"kind": "trusted_monitoring", "audit_budget": 0.3},
+                  setting={"audit_detection": 0.5}, num_tasks=2)  # fmt: skip
+    game = env.game
+    policy = torch.zeros(1, 2, 2, 1, 4, dtype=torch.float64)
+    policy[:, 0, :, :, 2] = policy[:, 1, 0, :, 0] = policy[:, 1, 1, :, 2] = 1.0
+    value = game.evaluate(game.policy_rates(policy, torch.zeros(1, dtype=torch.int64)))
+    audited = float(env.setting.roc(0.3)[1])
+    fails = 1 - env.setting.success_chance[1]
+    unaudited, missed = (1 - audited) * fails, audited * 0.5 * fails
+    expected = unaudited / (unaudited + missed)  # attacks only with the audit left
+    assert value.attack_rate[0].tolist() == pytest.approx([1.0, expected], abs=1e-12)
+
+
+class Shifted(ControlProtocol):
+    """Audits at a rate, and edits of a share, that change evenly over the tasks."""
+
+    audits: tuple[float, float]
+    edits: tuple[float, float]
+
+    def outcome(self, setting: ControlSetting) -> control_outcomes.ProtocolOutcome:
+        return control_outcomes.trusted_editing(setting, self.edits[0], self.audits[0])
+
+    def outcomes(self, episode: ControlEpisode) -> Sequence[Any]:
+        shares = np.linspace(0, 1, episode.num_tasks)
+        edits, audits = (x[0] + shares * (x[1] - x[0]) for x in (self.edits, self.audits))
+        return [
+            [[control_outcomes.trusted_editing(SETTING, float(e), float(a))]]
+            for e, a in zip(edits, audits, strict=True)
+        ]
+
+
+@pytest.mark.parametrize(
+    ("audits", "edits", "usefulness", "safety"),
+    [((0.05, 0.05), (0.26, 0.14), 0.87, 0.71072), ((0.06, 0.04), (0.0, 0.0), 0.9, 0.58946)],
+)
+def test_shifts_between_tasks_beat_the_frontier_of_single_tasks(
+    audits: tuple[float, float], edits: tuple[float, float], usefulness: float, safety: float
+) -> None:
+    """The frontier holds for usefulness and audits at every task, not for their means."""
+    values = Control(protocol=Shifted(audits=audits, edits=edits)).analytic_values({}, 10)
+    assert values["main_task_success"] == pytest.approx(usefulness, abs=1e-9)
+    assert values["best_response_safety"] == pytest.approx(safety, abs=1e-5)
+    frontier = control_frontier.optimal_defender(SETTING, 10, 0.05, usefulness).safety
+    assert values["best_response_safety"] > frontier + 0.004
+    assert "frontier_safety" not in values
+
+
+def test_first_attacks_gain_from_honest_work() -> None:
+    """With a rent honest work is no local optimum: any late attack gains."""
+    env = Control(num_tasks=20, objective="success_count", service_reward=0.1)
+    policy = torch.zeros(5, 20, 1, 1, 4, dtype=torch.float64)
+    policy[..., 0] = 1.0
+    for row, task in enumerate((19, 18, 17, 16), 1):
+        policy[row, task] = torch.tensor([0.0, 1.0, 0.0, 0.0])
+    rates = [torch.eye(4, dtype=torch.float64)[k] for k in (1, 2, 3)]
+    returns = []
+    for rate in rates:
+        policy[1:, :][policy[1:, :, 0, 0, 0] == 0] = rate
+        value = env.game.evaluate(env.game.policy_rates(policy, torch.zeros(5).long()))
+        returns.append(value.expected_return)
+    gains = torch.stack(returns).amax(0) - returns[0][0]
+    assert gains[1:].tolist() == pytest.approx([0.217, 0.159, 0.133, 0.107], abs=5e-4)
+
+
+def test_random_rewards_carry_no_information() -> None:
+    """A fair coin at the end of the run, for attackers that end it early and for honest ones."""
+    for policy in ("honest_policy", {"kind": "fixed_attack", "level": 1}):
+        for objective in ("first_success", "success_count"):
+            env = Control(
+                reward_source="random", success_reward=2.0, catch_penalty=3.0, service_reward=0.5,
+                objective=objective,
+            )  # fmt: skip
+            names = ["return_untrusted"]
+            result = simulate(env, {"untrusted": policy}, 2000, 10, 7, names, metric_rounds=[10])
+            returns = result.metrics["return_untrusted"].values.ravel()
+            assert set(returns.tolist()) == {0.0, 2.0}
+            assert abs(z_score(returns / 2, 0.5) or 0) < 4
+
+
 def test_calibrated_threshold_has_the_distribution_of_its_order_statistic() -> None:
     """Realized rate of H = 100 runs; its error is common to all tasks of an episode."""
     protocol = {"kind": "calibrated_monitoring", "honest_runs": 100}
@@ -318,26 +432,80 @@ def test_calibrated_threshold_has_the_distribution_of_its_order_statistic() -> N
     assert np.std(safety) == pytest.approx(0.088, abs=5e-3)
 
 
-def test_people_bear_harm_by_exposure_and_vote_by_it() -> None:
-    """Harm sums to the total; the median of exposures decides; without attacks nobody moves."""
-    people = {"num_people": 5, "exposure": {"kind": "lognormal", "median": 1.0, "log_std": 1.0}}
-    rates = (0.01, 0.05, 0.2, 0.5)
-    env = Control(**people, vote_rates=rates, audit_cost=0.02)
+PEOPLE: dict[str, Any] = {
+    "num_people": 5,
+    "exposure": {"kind": "lognormal", "median": 1.0, "log_std": 1.0},
+}
+
+
+def expected_costs(env: Control, seed: int) -> tuple[np.ndarray, Simulator]:
+    """Costs of the options that people observe, and the simulator after the votes."""
     simulator = Simulator(env, policies_from_specs(env.default_policies()), worlds=200, rounds=10)
-    simulator.reset(5)
+    simulator.reset(seed)
+    space = env.roles[-1].observation_space
+    cost = space.read(env.observe(simulator.state, "person", "vote"), "expected_cost").numpy()
+    simulator.step()
+    return cost, simulator
+
+
+def test_people_bear_harm_by_exposure_and_vote_by_it() -> None:
+    """Harm sums to the total; the median of exposures decides."""
+    rates = (0.01, 0.05, 0.2, 0.5)
+    env = Control(**PEOPLE, vote_rates=rates, audit_cost=0.05, attack_prior=0.2, harm_penalty=5.0)
+    cost, simulator = expected_costs(env, 5)
     exposure = simulator.state.people.exposure
     assert exposure.sum(1).numpy() == pytest.approx(1.0, abs=1e-6)
-    simulator.step()
-    harm = [
-        Control(protocol={"kind": "trusted_monitoring", "audit_budget": rate})
-        .game.best_response_value.harm.item()
-        for rate in rates
-    ]  # fmt: skip
-    cost = exposure.numpy()[..., None] * np.array(harm) + 0.02 * 10 * np.array(rates) / 5
     median = np.sort(cost.argmin(-1), axis=1)[:, 2]
     assert (simulator.state.variant.numpy() == median).all() and len({*median}) > 1
     metrics = env.metrics(simulator.state)
     assert metrics["person_harm"].sum(1).numpy() == pytest.approx(metrics["harm"].numpy(), abs=1e-5)
+
+
+@pytest.mark.parametrize("objective", ["first_success", "success_count"])
+def test_expected_cost_is_that_of_the_played_rewards(objective: str) -> None:
+    """Main tasks less audits and harm, of runs that the best response ends early by being caught.
+
+    All vote for the first of two rates; n main tasks at most are the zero point.
+    """
+    rates = (0.1, 0.3)
+    env = Control(
+        num_people=2, vote_rates=rates, audit_cost=0.7, harm_penalty=2.0, attack_prior=0.6,
+        main_task_reward=0.5, objective=objective, setting={"audit_detection": 0.8},
+    )  # fmt: skip
+    cost, _ = expected_costs(env, 3)
+    assert np.ptp(cost[..., 0]) < 1e-6
+    policies = {**env.default_policies(), "person": FirstOption()}
+    result = simulate(env, policies, 4000, 10, 4, ["return_person"], metric_rounds=[10])
+    played = 0.5 * 10 / 2 - result.metrics["return_person"].values.reshape(4000)
+    error = played.std() / math.sqrt(len(played))
+    assert abs(played.mean() - cost[0, 0, 0]) < 4 * error
+
+
+class FirstOption(DiscretePolicy):
+    """A vote for the first option."""
+
+    role_name = "person"
+
+    def probabilities(self, observation: Tensor, num_options: int, state: Any) -> Tensor:
+        zero = torch.zeros(observation.shape[:-1], dtype=torch.int64)
+        return torch.nn.functional.one_hot(zero, num_options).to(observation.dtype)
+
+
+def test_audits_of_an_attacker_that_is_retired() -> None:
+    """At most one audit finds it: audits do not grow with the rate, and votes count main tasks."""
+    rates = (0.02, 0.03, 0.05, 0.07, 0.1, 0.15)
+    base: dict[str, Any] = {
+        "num_tasks": 24, "objective": "success_count", "num_people": 30, "vote_rates": rates,
+        "audit_cost": 0.2,
+    }  # fmt: skip
+    env = Control(**base)
+    policy = env.game.best_response.policy(4)
+    counts = expected_counts(env.game, env.game.action_tables, policy)
+    assert counts.audits.numpy() == pytest.approx([0.986, 0.996, 1, 1, 1, 1], abs=1e-3)
+    for main_task_reward, rate in ((1.0, 0.02), (0.0, 0.15)):
+        voted = Control(**base, main_task_reward=main_task_reward)
+        _, simulator = expected_costs(voted, 1)
+        assert (simulator.state.variant == rates.index(rate)).all()
 
 
 def test_values_move_toward_the_side_task_and_only_by_success() -> None:
@@ -357,21 +525,76 @@ def test_values_move_toward_the_side_task_and_only_by_success() -> None:
     assert torch.allclose(state.trait_state.values, h + share * (3.0 - h), atol=1e-6)
 
 
-def test_monitor_is_rewarded_on_audited_tasks_and_a_copy_may_pass_attacks() -> None:
-    """Log score of the truth; an untrusted monitor sees attacks and has the attacker's reward."""
-    env = Control(monitor_acts=True, num_tasks=1)
-    record = ["return_monitor", "audits", "caught"]
+class ScaledMonitor(EvidenceMonitor):
+    """Monitor on another scale than the evidence: log odds of an attack at a prior."""
+
+    log_odds: float
+    shift: float
+
+    def act(self, phase, observation, action_mask, state, streams, search=False):
+        score = self.log_odds + self.shift * observation - self.shift**2 / 2
+        return ActionOutput(score, state)
+
+
+def test_an_acting_monitor_keeps_the_audit_budget_on_any_scale() -> None:
+    """Honest work is audited at the rate of the protocol; attacks as by a calibrated threshold."""
+    env = Control(monitor_acts=True, num_tasks=20, attack_prior=0.0)
+    monitor = ScaledMonitor(log_odds=-5.0, shift=0.3)
+    names = ["honest_audit_rate"]
+    result = simulate(env, {"monitor": monitor}, 1000, 20, 1, names, metric_rounds=[20])
+    rate = result.metrics["honest_audit_rate"].values.mean()
+    assert abs(rate - 0.05) < 4 * math.sqrt(0.05 * 0.95 / 20_000)
+    attack = Control(monitor_acts=True, num_tasks=1)
+    policies = {"untrusted": {"kind": "fixed_attack", "level": 2}, "monitor": monitor}
+    result = simulate(attack, policies, 10_000, 1, 2, ["caught"], metric_rounds=[1])
+    law = beta(5, 95)  # of the honest rate above the fifth of 99 scores
+    points = law.ppf((np.arange(1000) + 0.5) / 1000)
+    expected = norm.sf(norm.isf(points) - 2.0).mean()
+    assert abs(z_score(result.metrics["caught"].values.ravel(), expected) or 9) < 4
+
+
+def test_log_odds_are_the_best_scores_of_a_monitor() -> None:
+    """Tasks are scored whatever the score: never to flag is worse than the truth.
+
+    One task, attacked always; all references together have the weight of one honest task: the log
+    odds at prior one half earn most.
+    """
+    env = Control(monitor_acts=True, num_tasks=1, scored_share=0.25)
     policies = {"untrusted": {"kind": "fixed_attack", "level": 2}}
-    result = simulate(env, policies, 2000, 1, 3, record, latent=["score"], metric_rounds=[1])
-    score = result.latent["score"].values[:, 1].astype(float)
-    expected = np.where(score > norm.isf(0.05), -np.log1p(np.exp(-score)), 0.0)
-    assert result.metrics["return_monitor"].values.ravel() == pytest.approx(expected, abs=1e-5)
+    returns = {}
+    for name, shift, prior in (("truth", 2.0, 0.0), ("never", 0.0, -20.0), ("shy", 2.0, -1.0)):
+        monitor = ScaledMonitor(log_odds=prior, shift=shift)
+        result = simulate(
+            env, {**policies, "monitor": monitor}, 4000, 1, 3, ["return_monitor"], metric_rounds=[1]
+        )
+        mean_of_agents = result.metrics["return_monitor"].values.mean()
+        returns[name] = float(mean_of_agents) * (1 + env.num_references)
+    x = np.linspace(-8, 10, 4001)
+    log_odds = 2 * x - 2
+    terms = -norm.pdf(x, 2) * np.logaddexp(0, -log_odds) - norm.pdf(x) * np.logaddexp(0, log_odds)
+    exact = 0.25 * terms.sum() * (x[1] - x[0])
+    assert returns["truth"] == pytest.approx(exact, abs=0.02)
+    assert returns["truth"] > returns["shy"] > returns["never"]
+
+
+def test_a_copy_that_acts_may_pass_attacks_and_has_the_attackers_reward() -> None:
     copy = Control(monitor_acts=True, protocol="untrusted_monitoring", num_tasks=1)
-    attack = {**policies, "monitor": Colluder()}
-    result = simulate(copy, attack, 500, 1, 3, ["caught", "return_monitor", "return_untrusted"])
+    policies = {"untrusted": {"kind": "fixed_attack", "level": 2}, "monitor": Colluder()}
+    names = ["caught", "return_monitor", "return_untrusted"]
+    result = simulate(copy, policies, 500, 1, 3, names)
     last = {name: x.values[:, -1] for name, x in result.metrics.items()}
     assert (last["caught"] == 0).all()
-    assert (last["return_monitor"] == last["return_untrusted"]).all()
+    own = last["return_untrusted"].reshape(500, 1)
+    assert (last["return_monitor"].reshape(500, -1) == own).all() and own.std() > 0
+
+
+def test_an_acting_monitor_has_no_exact_values() -> None:
+    """The recursion knows the distribution of the evidence, not that of a policy's scores."""
+    env = Control(monitor_acts=True)
+    simulator = Simulator(env, policies_from_specs(env.default_policies()), worlds=2, rounds=10)
+    simulator.reset(0)
+    assert env.policy_metric_names == () and env.policy_queries(simulator.state) == {}
+    assert env.analytic_values({}, 10) == {}
 
 
 class Colluder(EvidenceMonitor):
@@ -454,6 +677,10 @@ BAD: list[tuple[str, str, dict[str, Any]]] = [
      {"task_classes": [{"share": 1.0, "detectability": (1.0,)}]}),
     ("conflict", "control.vote_rates", {"vote_rates": (0.1, 0.2)}),
     ("unsupported", "control.protocol", {"protocol": "resampling", "num_audits": 1}),
+    ("unsupported", "control.vote_rates",
+     {"vote_rates": (0.1, 0.2), "num_people": 2, "monitor_acts": True}),
+    ("conflict", "control.protocol",
+     {"protocol": {"kind": "untrusted_monitoring", "collusion": 0.1}, "monitor_acts": True}),
     ("out_of_range", "control.protocol.honest_runs",
      {"protocol": {"kind": "calibrated_monitoring", "honest_runs": 10}}),
 ]  # fmt: skip
