@@ -495,6 +495,10 @@ def test_roles_share_pretraining_and_nothing_after_it() -> None:
     for role in ("student", "explicit"):
         assert not torch.equal(parameters(taught, role), own)
     assert not torch.equal(parameters(taught, "student"), parameters(taught, "explicit"))
+    true_labels = env.model_copy(update={"label_source": "truth"})
+    taught = train(true_labels, learners(), ["student", "matched_ceiling"], 3, pretrained)
+    assert torch.equal(parameters(taught, "student"), parameters(taught, "matched_ceiling"))
+    assert not torch.equal(parameters(taught, "student"), own)
 
 
 def test_a_student_of_random_labels_learns_nothing_and_the_ceiling_learns_the_truth() -> None:
