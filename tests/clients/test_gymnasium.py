@@ -113,7 +113,11 @@ def test_max_episode_steps(kind: str) -> None:
 def test_gymnasium_vectorization(mode: str) -> None:
     """Gymnasium's vectors of single environments, in this process and in others."""
     env = gymnasium.make_vec(
-        gymnasium_id(KINDS[0]), num_envs=2, vectorization_mode=mode, rounds=3, **small(KINDS[0])
+        gymnasium_id("coevolution"),
+        num_envs=2,
+        vectorization_mode=mode,
+        rounds=3,
+        **small("coevolution"),
     )
     env.reset(seed=1)
     for _ in range(7):

@@ -37,6 +37,7 @@ from mores.envs.opinion.lock_in import LockIn
 from mores.envs.opinion.panel import Advocate, Panel, TruthfulAnswer
 from mores.envs.strategic.matrix_game import ImitateLast, MatrixGame
 from mores.envs.strategic.moral_hazard import BestResponseAgent, FixedSharePrincipal, MoralHazard
+from mores.registry import make_environment
 from mores.sim.episode_recorder import EpisodeRecorder
 from mores.sim.simulator import Simulator
 from tests.golden.entries import Entry, entry
@@ -95,6 +96,7 @@ def cases() -> Iterator[tuple[str, Environment[Any], dict[str, Policy], Any]]:
     yield "moral_hazard", MoralHazard(), {}, None
     scripted = {"principal": FixedSharePrincipal(offered_share=0.4), "agent": BestResponseAgent()}
     yield "moral_hazard/scripted", MoralHazard(num_agents=4), scripted, None
+    yield from _strategic()
     for kind, environment in EVERY.items():
         yield (
             f"{kind}/random",
@@ -104,6 +106,11 @@ def cases() -> Iterator[tuple[str, Environment[Any], dict[str, Policy], Any]]:
         )
 
 
+CONTRACT_GAMES = (
+    *("cheap_talk", "inspection", "limited_commitment", "limited_liability"),
+    *("linear", "off_switch", "screening"),
+)
+PROTOCOLS = ("audit_and_edit", "auditor", "calibrated_monitoring", "defer_to_resample")
 EVERY: dict[str, Environment[Any]] = {
     "coevolution": Coevolution(human="idealised", num_people=6),
     "panel": Panel(num_people=6),
@@ -172,6 +179,19 @@ def _coevolution() -> Iterator[tuple[str, Environment[Any], dict[str, Policy], A
         {"person": respondent},
         Anes96Population(resample=True, reliability=0.59),
     )
+
+
+def _strategic() -> Iterator[tuple[str, Environment[Any], dict[str, Policy], Any]]:
+    for game in CONTRACT_GAMES:
+        yield f"contracts/{game}", make_environment("contracts", game={"kind": game}), {}, None
+    for protocol in PROTOCOLS:
+        control = make_environment("control", protocol={"kind": protocol}, num_people=3)
+        yield f"control/{protocol}", control, {}, None
+    for kind in ("biased_users", "principal_agent", "weak_to_strong", "welfare_game"):
+        environment = make_environment(kind)
+        yield kind, environment, {}, None
+        random = {role.name: UniformRandom() for role in environment.roles}
+        yield f"{kind}/random", environment, random, None
 
 
 def _matrix_game() -> Iterator[tuple[str, Environment[Any], dict[str, Policy], Any]]:
