@@ -124,8 +124,8 @@ class ContractSolution(Policy):
         spaces = {each.name: each.observation_space for each in self.game.roles}
         if spaces.get(role.name) != role.observation_space:
             raise UserError(
-                f"contract_solution: {role.name} does not observe what it does in the game of this "
-                "policy; give `game` the parameters of the environment",
+                f"contract_solution: the observations of {role.name} differ from those of the "
+                "policy's game; set `game` to the parameters of the environment",
                 code="conflict",
                 path=f"policies.{role.name}.game",
             )
