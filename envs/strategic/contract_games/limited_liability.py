@@ -27,7 +27,10 @@ from mores.envs.strategic.contract_games.game import (
     random_rewards,
     refuse_people,
 )
-from mores.envs.strategic.contract_values import limited_liability_contract
+from mores.envs.strategic.contract_values import (
+    LimitedLiabilityContract,
+    limited_liability_contract,
+)
 
 REFUSE, SHIRK, WORK = 0, 1, 2
 
@@ -107,6 +110,14 @@ class LimitedLiability(ContractGame[LimitedLiabilityState]):
             raise ParameterError(message=message, code="conflict")
 
     @property
+    def best(self) -> LimitedLiabilityContract:
+        """The optimal contract with wages up to `max_wage`."""
+        chances = (self.effort_success, self.shirk_success)
+        return limited_liability_contract(
+            *chances, self.effort_cost, self.success_value, self.max_wage
+        )
+
+    @property
     def roles(self) -> tuple[Role, ...]:
         """`principal` and `agent`."""
         principal = Box.of(successes=Part(1, 0.0, 1.0))
@@ -161,10 +172,7 @@ class LimitedLiability(ContractGame[LimitedLiabilityState]):
     ) -> Tensor:
         """Second-best wages; the option with the largest expected income."""
         if role == "principal":
-            best = limited_liability_contract(
-                self.effort_success, self.shirk_success, self.effort_cost, self.success_value
-            )
-            wages = observation.new_tensor([best.failure_wage, best.success_wage])
+            wages = observation.new_tensor([self.best.failure_wage, self.best.success_wage])
             return wages.expand(*observation.shape[:-1], -1)
         income = self._incomes(observation)
         return best_options(income)
@@ -236,9 +244,7 @@ class LimitedLiability(ContractGame[LimitedLiabilityState]):
 
     def analytic_values(self, policies: Mapping[str, Any], rounds: int) -> Mapping[str, float]:
         """The optimal contract."""
-        best = limited_liability_contract(
-            self.effort_success, self.shirk_success, self.effort_cost, self.success_value
-        )
+        best = self.best
         return {
             "optimal_bonus": best.success_wage - best.failure_wage,
             "solution_principal_payoff": best.profit,

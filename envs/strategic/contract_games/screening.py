@@ -103,9 +103,17 @@ class Screening(ContractGame[ScreeningState]):
     )
 
     def model_post_init(self, context: Any) -> None:
-        """Refuse equal costs."""
+        """Refuse equal costs, and bounds below the optimal menu: its closed form has none."""
         if self.low_cost >= self.high_cost:
             raise ParameterError(message="low_cost must be below high_cost", code="conflict")
+        menu = screening_menu(self.low_cost, self.high_cost, self.low_share)
+        for name, limit, numbers in (
+            ("max_quantity", self.max_quantity, menu.quantities),
+            ("max_payment", self.max_payment, menu.payments),
+        ):
+            if max(numbers) > limit:
+                message = f"{name}: must be at least {max(numbers):.6g}, as in the optimal menu"
+                raise ParameterError(name, message=message, code="out_of_range")
 
     @property
     def roles(self) -> tuple[Role, ...]:
