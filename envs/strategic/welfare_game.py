@@ -368,6 +368,7 @@ class WelfareGame(WelfareParameters, Environment[WelfareState]):
             "longest": high,
             "can_ask": self.can_ask,
             "task_words": self.answer_words,
+            "drawn_outcomes": self.drawn_outcomes,
         }
         user = {"kind": "threshold_writer", "threshold": threshold}
         policies: dict[str, Any] = {"user": user, "assistant": planner}
