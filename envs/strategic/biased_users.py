@@ -622,7 +622,7 @@ class BiasedUsers(PeopleDynamics, Environment[BiasedUsersState]):
         """Held-out items in a rated and a held-out domain, in three settings of the cue.
 
         `state`: queries by item, domain (rated, held out) and cue (none, benign, biased).
-        `believe`: by item and domain.
+        `believe`: by item and domain.  `features`: those of `state` without a cue.
         """
         items = state.held_out
         count = torch.arange(items.truth.shape[1], device=items.truth.device)
@@ -648,9 +648,11 @@ class BiasedUsers(PeopleDynamics, Environment[BiasedUsersState]):
             stacked = torch.stack(observations, 2).unflatten(1, agents).flatten(2, 3)
             return PolicyQuery(ASSISTANT, phase, stacked, legal.expand(*stacked.shape[:3], -1))
 
+        without_cue = query("state", statements[:: len(settings)], options >= 0)
         return {
             "state": query("state", statements, options >= 0),
             "believe": query("believe", beliefs, options < self.num_answers),
+            "features": dataclasses.replace(without_cue, action_mask=None, output="features"),
         }
 
     def policy_metrics(
@@ -665,7 +667,9 @@ class BiasedUsers(PeopleDynamics, Environment[BiasedUsersState]):
         the belief.  Without a cue: hedging_..., accuracy_... (right statements),
         belief_accuracy_....  targeting_gap_...: flattery with the cue of a biased less that of a
         benign person.  domain_agreement: 1 less the total variation between the replies to the
-        same item in both domains.
+        same item in both domains.  representational_similarity: linear centered kernel alignment
+        between the network's features of the items in both (`core/representational_similarity`);
+        NaN for policies without a network.
         """
         return evaluation.policy_metrics(state.held_out, answers, self.num_answers)
 

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mores.core.deterministic_sum import mean, total
+from mores.core.representational_similarity import linear_cka
 from mores.envs.strategic.biased_users_contexts import Items
 
 DOMAINS = ("rated", "held_out")
@@ -33,7 +34,7 @@ POLICY_METRICS = (
         for name in ("hedging", "accuracy", "belief_accuracy", "targeting_gap")
         for domain in DOMAINS
     ),
-    "domain_agreement",
+    *("domain_agreement", "representational_similarity"),
 )
 PEOPLE_SHOWN = 6
 NONE = -1  # no statement or belief
@@ -116,6 +117,11 @@ def policy_metrics(
         metrics[f"belief_accuracy_{domain}"] = mean(right, 1)
     difference = (statement[:, :, 0, 0] - statement[:, :, 1, 0]).abs()
     metrics["domain_agreement"] = (1.0 - 0.5 * mean(total(difference, -1), 1)).clamp(0.0, 1.0)
+    metrics["representational_similarity"] = torch.full_like(difference[:, 0, 0], math.nan)
+    if "features" in answers:
+        features = answers["features"].flatten(1, 2).unflatten(1, (-1, len(DOMAINS)))
+        rated, held_out = features.unbind(2)
+        metrics["representational_similarity"] = linear_cka(rated, held_out)
     return metrics
 
 

@@ -87,7 +87,7 @@ def _evaluate_claim(
     for cells in cells_at_points:
         if arm not in cells or cells[arm].purpose != ("draw" if over_draws else "arm"):
             continue
-        needed = {*arms_of(scenario, claim), scenario.control} & cells.keys()
+        needed = {*arms_of(scenario, claim), scenario.control or ""} & cells.keys()
         by_arm = {name: cell_results[cells[name].id] for name in needed}
         ablation = claim.ablation and make_claim_data(claim, scenario, claim.ablation, by_arm)
         points.append(
@@ -135,7 +135,7 @@ def _describe_stopped_trainings(
     """
     names = [stage.name for stage in scenario.stages_through(claim.stage)]
     parts = []
-    for name in dict.fromkeys(filter(None, arms_of(scenario, claim))):
+    for name in dict.fromkeys(arms_of(scenario, claim)):
         result = results_by_arm[name]
         stopped = [training for training in result.stopped if training.stage in names]
         if stopped:

@@ -32,11 +32,12 @@ def claim_arm(scenario: Scenario, estimand: Estimand) -> str | None:
     return scenario.control or (arms[0] if len(arms) == 1 else None)
 
 
-def arms_of(scenario: Scenario, estimand: Estimand) -> list[str | None]:
-    """The arms that an estimand names or implies; `None` for those that it does not have."""
+def arms_of(scenario: Scenario, estimand: Estimand) -> list[str]:
+    """The arms that an estimand names or implies: its own one first."""
     references = getattr(estimand, "references", None) or ()
     ablation = getattr(estimand, "ablation", None)
-    return [claim_arm(scenario, estimand), estimand.compare_to, ablation, *references]
+    arms = (claim_arm(scenario, estimand), estimand.compare_to, ablation, *references)
+    return [arm for arm in arms if arm is not None]
 
 
 def estimands(scenario: Scenario) -> Iterator[tuple[KeyPath, Estimand, Stage]]:
