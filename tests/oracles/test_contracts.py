@@ -200,8 +200,8 @@ def test_values_of_agents_who_learned_one_effort() -> None:
 def test_values_of_agents_who_respond_optimally() -> None:
     env = Linear(num_agents=2, risk_aversion=(0.5, 2.0))
     state = env.reset(RandomStreams.of(3, mores.Worlds.grid(3, 1)))
-    observation = env.observe(state, "principal", "offer")
-    slopes, salary = env.split_offer(env.solution("principal", "offer", observation))
+    observation = env.observe(state, "principal", "offer")[:, :, None]
+    slopes, salary = env.split_offer(env.solution("principal", "offer", observation)[:, :, 0])
     state = dataclasses.replace(state, slopes=slopes, salary=salary)
     found = env.policy_metrics(state, answers_of(env, state, None, 0.0))
     for name in ("ic_violation", "other_ic_violation", "played_ic_violation", "played_loss"):
