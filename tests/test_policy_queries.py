@@ -177,6 +177,43 @@ def test_what_cannot_be_evaluated_is_refused() -> None:
         GymnasiumEnv(Point(), metrics=["expected"]).reset(seed=1)
 
 
+class Homonyms(Point):
+    """A metric of states has the name of one of policies."""
+
+    def metrics(self, state: PointState) -> Mapping[str, Tensor]:
+        return {"expected": state.rounds}
+
+
+class Undeclared(Point):
+    """Policy metrics hold one that is not declared, with the name of a metric of states."""
+
+    def policy_metrics(
+        self, state: PointState, answers: Mapping[str, Tensor]
+    ) -> Mapping[str, Tensor]:
+        return {**super().policy_metrics(state, answers), "frequency": -state.rounds}
+
+
+def test_no_metric_hides_another_of_its_name() -> None:
+    with refused("duplicate", "metrics.expected"):
+        mores.simulate(Homonyms(), rounds=1, metrics=["expected"])
+    assert metrics_of(Undeclared(), "random")["frequency"].min() >= 0
+
+
+def test_flags_are_not_the_output_of_a_network() -> None:
+    """CUT computes them from two evaluations of a completion."""
+    fields = {"num_completions": 2, "critique": "token_critique", "review": True}
+    env = mores.make_environment("token_feedback", **fields)
+    role = env.roles[0].name
+    simulator = Simulator(env, {role: {"kind": "cut"}}, worlds=1, rounds=1)
+    simulator.reset(0)
+    policy, state = simulator.acting_policies[role], simulator.policy_states[role]
+    observation = torch.zeros(1, env.roles[0].num_agents, 1, env.roles[0].observation_space.size)
+    completion, review = env.phases
+    assert policy.expected_action(completion, observation, None, state).isfinite().all()
+    with refused("unsupported", f"policies.{role}"):
+        policy.expected_action(review, observation, None, state)
+
+
 def test_simulate_and_train_know_metrics_of_policies() -> None:
     result = mores.simulate(Point(), rounds=2, worlds=3, metrics=["expected"])
     assert "expected" in result.metrics

@@ -24,9 +24,11 @@ from mores.core.spaces import Box, Discrete
 from mores.envs.oversight import weak_to_strong_values as values
 from mores.envs.oversight.weak_to_strong_task import ItemLabels, TaskConfig
 
-SUPERVISOR, INTERMEDIATE, CEILING = "supervisor", "intermediate", "ceiling"
+SUPERVISOR, INTERMEDIATE = "supervisor", "intermediate"
+CEILING, MATCHED = "ceiling", "matched"
 STUDENT, RESEEDED, EXPLICIT, IMPLICIT = "student", "reseeded", "explicit", "implicit"
-ROLES = (SUPERVISOR, INTERMEDIATE, CEILING, STUDENT, RESEEDED, EXPLICIT, IMPLICIT)
+CEILINGS = (CEILING, MATCHED)  # taught the truth
+ROLES = (SUPERVISOR, INTERMEDIATE, *CEILINGS, STUDENT, RESEEDED, EXPLICIT, IMPLICIT)
 CHANGED = (RESEEDED, EXPLICIT, IMPLICIT)  # students compared with the student
 TOPIC, ANSWER = "topic", "answer"  # phases
 ITEM_STREAM = "item"
@@ -62,21 +64,25 @@ class WeakToStrong(Environment[WeakToStrongState]):
         the truth where it is wrong, `implicit` also learns from true labels of helpfulness. A tax
         of such a change is an item that the student has right and the changed one has not; the
         deception score is the share of the taxed items, among those that the ceiling knows, that
-        the supervisor does not know. Left out: language, preferences over pairs, intent (nothing
-        here plans to deceive), supervisors who look for errors, and people's values.
+        the supervisor does not know. Two ceilings learn from the truth: the items that `ceiling`
+        knows are those known to the strong model, and `matched`, trained on as many items as the
+        student, is what the student is compared with. Left out: language, preferences over pairs,
+        intent (nothing here plans to deceive), supervisors who look for errors, and people's
+        values.
 
     Roles:
         Of `n` = `num_items` items of a round and `n` others, with `m` = `labels_per_item`:
         supervisor    2 n m agents  m judge each item
         intermediate  2 n m agents  the same, with other features: a step of bootstrapping
         ceiling       n             the students' model, to be trained on the truth
+        matched       n             the same, to be trained when and as long as the student
         student       n             no conflict
         reseeded      n             no conflict, the other items
         explicit      n             explicit conflict
         implicit      n (1 + `implicit_share`)  and that share of the other items, by helpfulness
 
     Observation:
-        features: the first `supervisor_features`, `intermediate_features` or (all others)
+        features: the first `supervisor_features`, `intermediate_features` or (all other roles)
         `student_features` features of the agent's item. Any number; standard normal.
 
     Action:
@@ -91,7 +97,7 @@ class WeakToStrong(Environment[WeakToStrongState]):
         The label of an item is the share s of the teacher's m answers that are 1. Feedback to
         learners is `target.topic`, the true topic, in the lesson `topic`, and else
         `target.answer`, a weight for each answer: (1 - s, s) from the teacher's labels; (1, 0) or
-        (0, 1) from the truth for the ceiling, and for all roles in the lesson `truth`. To it,
+        (0, 1) from the truth for the ceilings, and for all roles in the lesson `truth`. To it,
         `explicit` gets `explicit_weight` on the false answer where its answer is wrong: the loss
         of its own labels and, where it is wrong, of the opposite of the truth. Without effect on
         learning are targets (0, 0): labels with confidence max(s, 1 - s) below `min_confidence`.
@@ -143,7 +149,7 @@ class WeakToStrong(Environment[WeakToStrongState]):
         default=16, ge=1, le=10_000, description="features that the intermediate teacher sees"
     )
     student_features: int = Field(
-        default=24, ge=1, le=10_000, description="features that the ceiling and students see"
+        default=24, ge=1, le=10_000, description="features that the ceilings and students see"
     )
     lesson: Literal["topic", "truth", "labels"] = Field(
         default="labels",
@@ -152,9 +158,10 @@ class WeakToStrong(Environment[WeakToStrongState]):
     teacher: Literal["supervisor", "intermediate"] = Field(
         default="supervisor", description="role whose answers are the labels"
     )
-    label_source: Literal["teacher", "random"] = Field(
+    label_source: Literal["teacher", "truth", "random"] = Field(
         default="teacher",
-        description="labels: of the teacher, or by fair coins, without information (an ablation)",
+        description="labels: of the teacher; the truth, without error of a supervisor; or by fair "
+        "coins, without information (an ablation)",
     )
     min_confidence: float = Field(
         default=0.5, ge=0.5, le=1, description="confidence below which labels are not taught"
@@ -205,6 +212,7 @@ class WeakToStrong(Environment[WeakToStrongState]):
             SUPERVISOR: labeled,
             INTERMEDIATE: labeled,
             CEILING: first,
+            MATCHED: first,
             STUDENT: first,
             RESEEDED: tuple(range(n, 2 * n)),
             EXPLICIT: first,
@@ -307,7 +315,7 @@ class WeakToStrong(Environment[WeakToStrongState]):
         """`topic` gives feedback of pretraining; `answer` labels, and brings new items."""
         if phase == TOPIC:
             return self._teach_topics(state, actions)
-        label = self._label_items(actions, streams)
+        label = self._label_items(state, actions, streams)
         targets: dict[str, Tensor] = {}
         if self.lesson != TOPIC:
             targets = {
@@ -345,9 +353,11 @@ class WeakToStrong(Environment[WeakToStrongState]):
         return StepResult(state, reward, feedback=feedback)
 
     def _label_items(
-        self, actions: Mapping[str, Tensor], streams: RandomStreams
+        self, state: WeakToStrongState, actions: Mapping[str, Tensor], streams: RandomStreams
     ) -> Float[Tensor, "world item"]:
         """Label of each item: share of the answers 1."""
+        if self.label_source == "truth":
+            return state.harmless.to(torch.float32)
         answers = actions[self.teacher].to(torch.float32)
         if self.label_source == "random":
             coins = streams.uniform("label", answers.shape[1])[..., 0]
@@ -364,7 +374,7 @@ class WeakToStrong(Environment[WeakToStrongState]):
         """Weights of the answers of a role; `None`: it is not taught."""
         index = self._index(role, label.device)
         truth = state.harmless[:, index]
-        if self.lesson == "truth" or role == CEILING:
+        if self.lesson == "truth" or role in CEILINGS:
             return _two_options(truth.to(label.dtype))
         if role in (SUPERVISOR, self.teacher):
             return None
@@ -414,17 +424,18 @@ class WeakToStrong(Environment[WeakToStrongState]):
     def policy_metric_names(self) -> tuple[str, ...]:
         """On the test items, for the likelier answer; see `weak_to_strong_values`.
 
-        accuracy_ROLE; performance_gap (ceiling - supervisor) and gap_recovered (of it by the
-        student); strong_known_share, weak_known_share and base_rate of what the ceiling and the
-        supervisor know; for each changed student tax_, known_tax_, deception_score_, excess_,
-        at_risk_excess_, boundary_excess_ and log_odds_lift_ROLE; net_excess_ROLE, the excess above
-        that of `reseeded`.
+        accuracy_ROLE; gain (student - supervisor), performance_gap (matched - supervisor) and
+        gap_recovered (gain / performance_gap); ceiling_gap and ceiling_gap_recovered, the same with
+        `ceiling`, of another budget; strong_known_share, weak_known_share and base_rate of what the
+        ceiling and the supervisor know; for each changed student tax_, known_tax_,
+        deception_score_, excess_, at_risk_excess_, boundary_excess_, mirrored_excess_ and
+        log_odds_lift_ROLE; net_excess_ROLE, the excess above that of `reseeded`.
         """
         kinds = ("tax", "known_tax", "deception_score", "excess", "at_risk_excess")
-        kinds += ("boundary_excess", "log_odds_lift")
+        kinds += ("boundary_excess", "mirrored_excess", "log_odds_lift")
         return (
             *(f"accuracy_{role}" for role in ROLES),
-            *("performance_gap", "gap_recovered"),
+            *("gain", "performance_gap", "gap_recovered", "ceiling_gap", "ceiling_gap_recovered"),
             *("strong_known_share", "weak_known_share", "base_rate"),
             *(f"{kind}_{role}" for role in CHANGED for kind in kinds),
             *(f"net_excess_{role}" for role in (EXPLICIT, IMPLICIT)),
@@ -457,9 +468,13 @@ class WeakToStrong(Environment[WeakToStrongState]):
         strong_known = confidence[CEILING] >= self.known_threshold
         weak_known = confidence[SUPERVISOR] >= self.known_threshold
         found = {f"accuracy_{role}": each for role, each in accuracy.items()}
-        weak, ceiling = accuracy[SUPERVISOR], accuracy[CEILING]
-        found["performance_gap"] = ceiling - weak
-        found["gap_recovered"] = values.performance_gap_recovered(weak, accuracy[STUDENT], ceiling)
+        weak, student = accuracy[SUPERVISOR], accuracy[STUDENT]
+        found["gain"] = student - weak
+        for role, prefix in ((MATCHED, ""), (CEILING, "ceiling_")):
+            found["ceiling_gap" if prefix else "performance_gap"] = accuracy[role] - weak
+            found[f"{prefix}gap_recovered"] = values.performance_gap_recovered(
+                weak, student, accuracy[role]
+            )
         found["strong_known_share"] = mean(strong_known.to(torch.float32), 1)
         found["weak_known_share"] = mean(weak_known.to(torch.float32), 1)
         for role in CHANGED:
@@ -472,6 +487,7 @@ class WeakToStrong(Environment[WeakToStrongState]):
             found[f"excess_{role}"] = score.excess
             found[f"at_risk_excess_{role}"] = score.at_risk_excess
             found[f"boundary_excess_{role}"] = score.boundary_excess
+            found[f"mirrored_excess_{role}"] = score.mirrored_excess
             found[f"log_odds_lift_{role}"] = score.log_odds_lift
         for role in (EXPLICIT, IMPLICIT):
             found[f"net_excess_{role}"] = found[f"excess_{role}"] - found[f"excess_{RESEEDED}"]

@@ -42,7 +42,7 @@ NONE = -1  # no statement or belief
 
 @dataclasses.dataclass(frozen=True)
 class Exchange:
-    """What was said in the last round. The person of agent a is a // `num_replies`."""
+    """Statements and beliefs of the last round. The person of agent a is a // `num_replies`."""
 
     truth: Int[Tensor, "world agent"]
     claim: Int[Tensor, "world agent"]
@@ -132,7 +132,7 @@ def exchange_text(
     num_answers: int,
     world: int,
 ) -> str:
-    """What the first people of a world were told, and how they rated it."""
+    """Statements to the first people of a world, and their ratings."""
     if int(exchange.statement[world, 0]) < 0:
         return "nobody has asked yet"
     lines = ["person  type    claim  truth  reply   belief  kind         rating"]

@@ -32,17 +32,22 @@ class LimitedLiabilityContract(NamedTuple):
 
 
 def limited_liability_contract(
-    effort_success: float, shirk_success: float, effort_cost: float, success_value: float
+    effort_success: float,
+    shirk_success: float,
+    effort_cost: float,
+    success_value: float,
+    max_wage: float = math.inf,
 ) -> LimitedLiabilityContract:
     """Second-best contract for a risk-neutral agent whose wages are at least 0.
 
     Effort has success with probability pH, shirking with pL. Incentive compatibility
     (pH - pL) (w1 - w0) >= cost and w0 >= 0 bind: w1 = cost / (pH - pL), w0 = 0. The agent's rent is
-    pL cost / (pH - pL). If pH V - pH w1 < pL V, no effort at wages of 0 is better.
+    pL cost / (pH - pL). If pH V - pH w1 < pL V, no effort at wages of 0 is better; and if
+    w1 > `max_wage`, no wages induce effort.
     """
     bonus = effort_cost / (effort_success - shirk_success)
     profit = effort_success * (success_value - bonus)
-    if profit < shirk_success * success_value:
+    if profit < shirk_success * success_value or bonus > max_wage:
         return LimitedLiabilityContract(0.0, 0.0, 0.0, shirk_success * success_value)
     return LimitedLiabilityContract(0.0, bonus, shirk_success * bonus, profit)
 

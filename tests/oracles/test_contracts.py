@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +15,7 @@ import mores
 from mores.core.environment import Environment
 from mores.core.random_streams import RandomStreams
 from mores.envs.strategic.contract_games.game import ContractGame
+from mores.envs.strategic.contract_games.linear import Linear
 from mores.envs.strategic.contracts import Contracts
 from mores.envs.strategic.moral_hazard import MoralHazard
 from mores.registry import make_environment
@@ -152,6 +154,74 @@ def test_reward_without_signal_does_not_depend_on_contracts() -> None:
         assert all(torch.equal(first[role], second[role]) for role in first), kind
 
 
+# --- agents who do not respond optimally -------------------------------------------------------
+
+
+def answers_of(env: Linear, state: Any, effort: torch.Tensor | None, accept: float) -> Any:
+    """Offers of the closed form; agents with a fixed effort, or the best one if it is None."""
+    answers = {}
+    for name, query in env.policy_queries(state).items():
+        answers[name] = env.solution(query.role, query.phase, query.observation)
+        if query.role == "agent":
+            if effort is not None:
+                answers[name][..., 1:] = effort
+            if accept:
+                answers[name][..., 0] = accept
+    return answers
+
+
+def test_values_of_agents_who_learned_one_effort() -> None:
+    """Best at the equilibrium contract alone; profits and losses by numpy at the last offers."""
+    env = Linear(outside_option=(-0.5, 1.0), benefits=((1.0, 1.0),), intrinsic_effort=(0.1, 0.2))
+    state = env.reset(RandomStreams.of(3, mores.Worlds.grid(1, 1)))
+    slopes, salary = np.array([0.9, 0.1]), 0.2
+    played = (torch.tensor(slopes).float(), torch.tensor([[[salary]]]).float())
+    state = dataclasses.replace(state, slopes=played[0][None, None, None], salary=played[1])
+    values = env.analytic_values({}, 1)
+    effort = np.array([values[f"equilibrium_effort[{k}]"] for k in range(2)])
+    answers = answers_of(env, state, torch.tensor(effort).float(), 1.0)
+    found = {name: value[0] for name, value in env.policy_metrics(state, answers).items()}
+    assert found["ic_violation"].item() == pytest.approx(0.0, abs=1e-6)
+    assert found["other_ic_violation"].item() > 0.01
+
+    cost = np.array(env.cost)
+    best = np.array([0.1, 0.2]) + np.linalg.solve(cost, slopes)
+    utility = salary + slopes @ best - 0.25 * slopes @ slopes
+    utility -= (best - [0.1, 0.2]) @ cost @ (best - [0.1, 0.2]) / 2
+    lost = (effort - best) @ cost @ (effort - best) / 2
+    options = np.linspace(-0.5, 1.0, 100_001)
+    loss = (np.maximum(utility, options) - (utility - lost)).mean()
+    profit = (1.0 - slopes) @ effort - salary
+    assert found["played_ic_violation"].item() == pytest.approx(lost, abs=1e-5)
+    assert found["played_loss"].item() == pytest.approx(loss, abs=1e-3)
+    assert found["played_profit"].item() == pytest.approx(profit, abs=1e-5)
+
+
+def test_values_of_agents_who_respond_optimally() -> None:
+    env = Linear(num_agents=2, risk_aversion=(0.5, 2.0))
+    state = env.reset(RandomStreams.of(3, mores.Worlds.grid(3, 1)))
+    observation = env.observe(state, "principal", "offer")[:, :, None]
+    slopes, salary = env.split_offer(env.solution("principal", "offer", observation)[:, :, 0])
+    state = dataclasses.replace(state, slopes=slopes, salary=salary)
+    found = env.policy_metrics(state, answers_of(env, state, None, 0.0))
+    for name in ("ic_violation", "other_ic_violation", "played_ic_violation", "played_loss"):
+        assert found[name].abs().max().item() < 1e-5, name
+    # 64 outside options: acceptance within 1 / 128
+    assert found["played_profit_ratio"].numpy() == pytest.approx(1.0, abs=0.05)
+
+
+def test_closed_forms_respect_the_bounds_of_actions() -> None:
+    """Outside them: no value for linear contracts, no bonus with limited liability."""
+    assert Linear().equilibrium_values()
+    for bounds in ({"max_salary": 0.01}, {"max_slope": 0.1}, {"max_effort": 0.2}):
+        assert not Linear(**bounds).equilibrium_values()  # type: ignore[arg-type]
+    env = Contracts(game={"kind": "limited_liability", "max_wage": 0.5})  # type: ignore[arg-type]
+    result = simulate(env, worlds=2, rounds=1, metrics=["policy_wages", "exploitability"])
+    assert np.asarray(result.metrics["policy_wages"]).max() == 0.0
+    assert last_metric(result, "exploitability") == pytest.approx(0.0, abs=1e-6)
+    assert env.analytic_values({}, 1)["solution_principal_payoff"] == pytest.approx(1.0)
+
+
 # --- learners -----------------------------------------------------------------------------------
 
 SMALL = {"kind": "mlp", "hidden_sizes": [8]}
@@ -220,6 +290,29 @@ def test_principal_learns_the_slope() -> None:
     assert found["random"] > 0.3
 
 
+@pytest.mark.full
+def test_agent_learns_its_effort_from_exponential_utility() -> None:
+    """One task, r = 2: sampled utility of realized income teaches the effort; noise does not."""
+    game = {"kind": "linear", "benefits": [[1.0]], "cost": [[1.0]], "risk_aversion": [2.0, 2.0]}
+    game |= {"noise_variance": [0.2, 0.2], "outside_option": [-2.0, 2.0], "max_effort": 1.5}
+    learner = {"kind": "ppo", "num_steps": 1, "num_minibatches": 1, "update_epochs": 1}
+    found = {}
+    for source in ("outcome", "random"):
+        trained = mores.train(
+            make_environment("contracts", game={**game, "reward_source": source}),
+            {"agent": {**learner, "init_std": 0.1, **LEARNER}},
+            episodes=10,
+            rounds=50,
+            replicates=4,
+            worlds=256,
+            seed=1,
+        )
+        evaluated = trained.evaluate(rounds=1, search=True, metrics=["ic_violation"])
+        found[source] = float(evaluated.ic_violation[..., -1].mean())
+    assert found["outcome"] < 0.01
+    assert found["random"] > 0.02
+
+
 # --- bad input ----------------------------------------------------------------------------------
 
 
@@ -236,6 +329,8 @@ def test_principal_learns_the_slope() -> None:
         ({"kind": "screening", "low_cost": 2.0}, "conflict", "contracts.game"),
         ({"kind": "inspection", "inspection_cost": 6.0}, "conflict", "contracts.game"),
         ({"kind": "limited_liability", "shirk_success": 0.9}, "conflict", "contracts.game"),
+        ({"kind": "screening", "low_cost": 0.5}, "out_of_range", "contracts.game.max_quantity"),
+        ({"kind": "screening", "max_payment": 1.0}, "out_of_range", "contracts.game.max_payment"),
     ],
 )
 def test_bad_parameters(game: Any, code: str, path: str | None) -> None:

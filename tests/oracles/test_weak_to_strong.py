@@ -15,14 +15,14 @@ from scipy import optimize, stats
 import mores
 from mores.core.random_streams import RandomStreams, Worlds
 from mores.envs.oversight import weak_to_strong_values as values
-from mores.envs.oversight.weak_to_strong import CHANGED, ROLES, WeakToStrong
+from mores.envs.oversight.weak_to_strong import CEILINGS, CHANGED, ROLES, WeakToStrong
 from mores.envs.oversight.weak_to_strong_task import TaskConfig
 from mores.sim.policy_queries import policy_metrics
 from mores.sim.simulator import Simulator
 from tests.refusals import refused
 
 LEVEL = 1e-4  # significance level of each test of a distribution
-STRONG = ("ceiling", "student", "reseeded", "explicit", "implicit")
+STRONG = ("ceiling", "matched", "student", "reseeded", "explicit", "implicit")
 CPU = torch.device("cpu")
 
 
@@ -51,6 +51,8 @@ def test_deception_score_of_hand_made_sets() -> None:
     assert float(score.excess) == pytest.approx(2 / 3 - 1 / 2)
     assert float(score.at_risk_base_rate) == pytest.approx(3 / 6)
     assert float(score.boundary_score) == 0.0  # 0, 1, 2: right, known to both
+    assert float(score.gained_score) == 1.0  # 7
+    assert float(score.mirrored_excess) == pytest.approx(2 / 3 - 1)
     lift = math.log(2.5 / 2.5) - math.log(1.5 / 3.5)
     assert float(score.log_odds_lift) == pytest.approx(lift, abs=1e-6)
     assert float(score.null_std) == pytest.approx(stats.hypergeom(8, 4, 3).std() / 3, abs=1e-6)
@@ -61,7 +63,7 @@ def test_without_a_taxed_item_the_score_is_the_base_rate(known: set[int]) -> Non
     right = flags({0, 1, 2, 3})
     score = values.deception_score(confidence({0, 1, 2, 3}), right, flags(known), flags({1}))
     assert float(score.score) == float(score.base_rate) == pytest.approx(len(known - {1}) / 3)
-    assert float(score.boundary_excess) == 0.0
+    assert float(score.boundary_excess) == float(score.mirrored_excess) == 0.0
     assert float(score.excess) == float(score.log_odds_lift) == float(score.null_std) == 0.0
 
 
@@ -82,6 +84,45 @@ def test_deception_score_equals_that_of_python_sets(sets: list[set[int]]) -> Non
         assert float(score.at_risk_base_rate) == pytest.approx(
             len(at_risk & unknown) / len(at_risk)
         )
+
+
+@given(
+    sets=st.lists(st.sets(st.integers(0, 11)), min_size=4, max_size=4),
+)
+def test_mirrored_excess_changes_its_sign_if_the_students_are_exchanged(
+    sets: list[set[int]],
+) -> None:
+    """So its expectation is 0 if they are exchangeable; also if none is lost, or none gained."""
+    one, other, strong, weak = sets
+    known = flags(strong, 12), flags(weak, 12)
+    there = values.deception_score(confidence(one, 12), flags(other, 12), *known)
+    back = values.deception_score(confidence(other, 12), flags(one, 12), *known)
+    assert float(there.mirrored_excess) == -float(back.mirrored_excess)
+    gained = (other - one) & strong
+    if gained:
+        assert float(there.gained_score) == pytest.approx(len(gained - weak) / len(gained))
+
+
+def test_exchangeable_students_have_an_excess_but_no_mirrored_excess() -> None:
+    """Two students that err independently, the oftener the harder the item; hard is unknown.
+
+    The supervisor knows half of the items. Both students err with probability .02 there and .3
+    elsewhere, so that lost items lie in WU with probability .3 .7 / (.3 .7 + .02 .98) = .9146.
+    """
+    generator, worlds, number = np.random.default_rng(11), 400, 1000
+    weak = torch.arange(number).expand(worlds, -1) < 500
+    errs = np.where(np.arange(number) < 500, 0.02, 0.3)
+    one, other = (torch.tensor(generator.random((worlds, number)) > errs) for _ in range(2))
+    sure = torch.where(one, 0.9, 0.1)
+    score = values.deception_score(sure, other, torch.ones_like(weak), weak)
+
+    def z(x: torch.Tensor, expected: float) -> float:
+        return abs(float((x.mean() - expected) / x.std())) * math.sqrt(worlds)
+
+    expected = 0.21 / (0.21 + 0.0196) - 0.5
+    assert abs(float(score.excess.mean()) - expected) < 0.005  # a ratio: biased by 1 / number
+    assert z(score.mirrored_excess, 0.0) < stats.norm.isf(LEVEL / 2)
+    assert float(score.mirrored_excess.std()) < 0.1
 
 
 def test_score_of_a_random_subset_has_the_stated_mean_and_deviation() -> None:
@@ -215,7 +256,8 @@ def test_targets_by_definition(teacher: Any, min_confidence: float) -> None:
     state, result, actions = one_round(env)
     taught = {role for role in ROLES if role not in ("supervisor", teacher)}
     assert result.feedback.keys() == result.reward.keys() == taught
-    assert [len(result.feedback[role]["target.answer"][0]) for role in STRONG] == [3, 3, 3, 3, 5]
+    numbers = [len(result.feedback[role]["target.answer"][0]) for role in STRONG]
+    assert numbers == [3, 3, 3, 3, 3, 5]
     for world in range(2):
         votes = actions[teacher][world].view(6, 4).float()
         share = votes.sum(1) / 4
@@ -224,7 +266,7 @@ def test_targets_by_definition(teacher: Any, min_confidence: float) -> None:
             for agent, item in enumerate(env.item_of_agent[role]):
                 truth, s = int(state.harmless[world, item]), float(share[item])
                 expected = [1 - s, s] if max(s, 1 - s) >= min_confidence else [0.0, 0.0]
-                if role == "ceiling":
+                if role in CEILINGS:
                     expected = [1.0 - truth, float(truth)]
                 if role == "implicit" and agent >= 3:
                     helpful = float(state.helpful[world, item])
@@ -267,6 +309,18 @@ def test_random_labels_have_no_information() -> None:
     assert stats.binomtest(right, 8000, 0.5).pvalue > LEVEL
 
 
+def test_true_labels_leave_the_conflicts_alone() -> None:
+    state, result, actions = one_round(WeakToStrong(**SMALL, label_source="truth"))
+    truth = state.harmless[:, :3].float()
+    targets = {role: each["target.answer"] for role, each in result.feedback.items()}
+    assert torch.equal(result.state.label, state.harmless.float())
+    for role in ("student", "matched"):
+        assert torch.equal(targets[role][..., 1], truth)
+    wrong = actions["explicit"] != truth
+    assert torch.equal(targets["explicit"].sum(-1), 1 + 0.25 * wrong)
+    assert torch.equal(targets["implicit"][:, 3:, 1] > 0.5, state.helpful[:, 3:5])
+
+
 # --- test items and metrics ----------------------------------------------------------------------
 
 
@@ -306,10 +360,11 @@ def test_metrics_of_known_policies() -> None:
     simulator = simulator_of(env, policies)
     found = policy_metrics(simulator)
     assert set(found) == set(env.policy_metric_names)
-    for role in ("ceiling", "student", "explicit", "implicit"):
+    for role in ("ceiling", "matched", "student", "explicit", "implicit"):
         assert found[f"accuracy_{role}"].tolist() == [1.0, 1.0]
     assert found["accuracy_supervisor"].tolist() == [0.5, 0.5]  # ties count half
     assert found["gap_recovered"].tolist() == found["strong_known_share"].tolist() == [1.0, 1.0]
+    assert found["gain"].tolist() == found["performance_gap"].tolist() == [0.5, 0.5]
     assert found["base_rate"].tolist() == found["tax_reseeded"].tolist() == [1.0, 1.0]
     assert found["tax_explicit"].tolist() == found["excess_implicit"].tolist() == [0.0, 0.0]
     simulator.step()
@@ -321,7 +376,7 @@ def test_metrics_of_known_policies() -> None:
 def test_metrics_equal_a_computation_from_answers_of_one_item_at_a_time() -> None:
     env = WeakToStrong(num_test_items=120, num_items=7, help_correlation=-0.5)
     spec = {"kind": "linear_label", "sharpness": 0.7}
-    draws = np.random.default_rng(2).normal(size=(5, 24))
+    draws = np.random.default_rng(2).normal(size=(6, 24))
     weights = {role: tuple(map(float, row)) for role, row in zip(STRONG, draws, strict=True)}
     policies = {role: {**spec, "weights": weights[role]} for role in STRONG}
     simulator = simulator_of(env, {**policies, "supervisor": spec, "intermediate": spec}, [3, 5])
@@ -345,8 +400,21 @@ def test_metrics_equal_a_computation_from_answers_of_one_item_at_a_time() -> Non
             assert float(found[f"deception_score_{role}"][world]) == pytest.approx(score)
             excess = score - len(strong & unknown) / len(strong)
             assert float(found[f"excess_{role}"][world]) == pytest.approx(excess, abs=1e-6)
-        accuracy = len(right["student"]) / 120
-        assert float(found["accuracy_student"][world]) == pytest.approx(accuracy)
+            gained = (right[role] - right["student"]) & strong
+            mirrored = score - len(gained & unknown) / len(gained)
+            assert float(found[f"mirrored_excess_{role}"][world]) == pytest.approx(
+                mirrored, abs=1e-6
+            )
+        accuracy = {role: len(each) / 120 for role, each in right.items()}
+        assert float(found["accuracy_student"][world]) == pytest.approx(accuracy["student"])
+        gain = accuracy["student"] - accuracy["supervisor"]
+        for role, name in (
+            ("matched", "gap_recovered"),
+            ("ceiling", "ceiling_gap_recovered"),
+        ):
+            gap = accuracy[role] - accuracy["supervisor"]
+            ratio = gain / gap if gap > 1e-6 else 0.0
+            assert float(found[name][world]) == pytest.approx(ratio, abs=1e-4)
 
 
 # --- scripted policies, bad input ----------------------------------------------------------------
@@ -422,11 +490,15 @@ def test_roles_share_pretraining_and_nothing_after_it() -> None:
     weak = parameters(pretrained, "supervisor")
     taught = train(env, learners(), ["student", "explicit"], 3, pretrained)
     assert torch.equal(parameters(taught, "supervisor"), weak)
-    for role in ("ceiling", "reseeded", "implicit"):
+    for role in ("ceiling", "matched", "reseeded", "implicit"):
         assert torch.equal(parameters(taught, role), own)
     for role in ("student", "explicit"):
         assert not torch.equal(parameters(taught, role), own)
     assert not torch.equal(parameters(taught, "student"), parameters(taught, "explicit"))
+    true_labels = env.model_copy(update={"label_source": "truth"})
+    taught = train(true_labels, learners(), ["student", "matched"], 3, pretrained)
+    assert torch.equal(parameters(taught, "student"), parameters(taught, "matched"))
+    assert not torch.equal(parameters(taught, "student"), own)
 
 
 def test_a_student_of_random_labels_learns_nothing_and_the_ceiling_learns_the_truth() -> None:
@@ -440,7 +512,11 @@ def test_a_student_of_random_labels_learns_nothing_and_the_ceiling_learns_the_tr
 
 @pytest.mark.full
 def test_students_surpass_their_supervisor() -> None:
-    """Three stages in small: the conflict-free student recovers a part of the gap."""
+    """Three stages in small: the conflict-free student recovers a part of the gap.
+
+    A ceiling of the student's budget lies below that of a longer training (.930 against .957 in
+    20 trainings), and two students of the same labels have no mirrored excess.
+    """
     env = WeakToStrong(num_items=128, labels_per_item=4, supervisor_features=6)
     network = {"kind": "mlp", "hidden_sizes": [64, 64], "activation": "relu"}
     shared = learners(parameter_sharing="replicate", network=network)
@@ -449,9 +525,14 @@ def test_students_surpass_their_supervisor() -> None:
     change = lambda lesson: env.model_copy(update={"lesson": lesson})  # noqa: E731
     stage = train(change("topic"), shared, ["supervisor", "student"], 300)
     stage = train(change("truth"), apart, ["supervisor", "ceiling"], 150, stage)
-    slow = {**apart, "student": {**apart["student"], "learning_rate": 0.001}}
-    stage = train(env, slow, ["student"], 40, stage)
-    assert float(policy_metrics(stage)["gap_recovered"].mean()) > 0.05
+    taught = ["student", "reseeded", "matched"]
+    slow = {**apart, **{role: {**apart[role], "learning_rate": 0.001} for role in taught}}
+    stage = train(env, slow, taught, 40, stage)
+    found = {name: float(value.mean()) for name, value in policy_metrics(stage).items()}
+    assert found["gap_recovered"] > found["ceiling_gap_recovered"] > 0.05
+    assert found["accuracy_student"] + 0.02 < found["accuracy_matched"]
+    assert found["accuracy_matched"] + 0.005 < found["accuracy_ceiling"]
+    assert abs(found["mirrored_excess_reseeded"]) < 0.1
 
 
 @pytest.mark.full

@@ -39,9 +39,10 @@ from mores.agents.learning.transforms.inappropriate_actions import (
 )
 from mores.agents.learning.update import UpdateBatch, evaluate_views
 from mores.core.environment import Phase
+from mores.core.errors import UserError
 from mores.core.policy import ActionOutput
 from mores.core.random_streams import RandomStreams
-from mores.core.spaces import Box
+from mores.core.spaces import Box, Space
 
 CRITIQUED_VIEW = "critiqued"
 
@@ -111,6 +112,29 @@ class CUT(OfflineLearner):
             phase, observation, action_mask, state, streams, search
         )
 
+    def expected_action(
+        self,
+        phase: Phase,
+        observation: Float[Tensor, "world agent query size"],
+        action_mask: Tensor | None,
+        state: LearnerState,
+        search: bool = False,
+    ) -> Float[Tensor, "world agent query option"]:
+        """See `Learner`. Refused in a phase with `flags`, which no head of the network gives.
+
+        Raises:
+            UserError: such a phase, or as `Learner`.
+        """
+        role = state.spec.role
+        if _has_flags(phase.action_spaces[role.name], role.observation_space):
+            raise UserError(
+                f"cut cannot be evaluated on given observations in {phase.name!r}: its flags "
+                "compare two evaluations of a completion",
+                code="unsupported",
+                path=f"policies.{role.name}",
+            )
+        return super().expected_action(phase, observation, action_mask, state, search)
+
     @torch.no_grad()
     def _review_flags(
         self, phase: Phase, observation: Tensor, state: LearnerState
@@ -118,9 +142,7 @@ class CUT(OfflineLearner):
         """Flags of the model's own actions that were criticized; `None` if the phase has none."""
         spec, mapping = state.spec, state.persistent_state.mapping
         space, layout = phase.action_spaces[spec.role.name], spec.role.observation_space
-        if not isinstance(space, Box) or set(space.parts) != {"flags"}:
-            return None
-        if not {"completion", "critique"} <= set(layout.parts):
+        if not isinstance(space, Box) or not _has_flags(space, layout):
             return None
         phases = spec.stacked_model.action_distributions
         completion_phase = next(name for name in phases if name != phase.name)
@@ -152,6 +174,13 @@ class CUT(OfflineLearner):
             self.ratio_threshold,
         )
         return ActionOutput(mapping.by_world(flags.float()), dataclasses.replace(state))
+
+
+def _has_flags(space: Space, layout: Box) -> bool:
+    """Whether a phase asks for flags, and the observation holds what they are computed from."""
+    if not isinstance(space, Box) or set(space.parts) != {"flags"}:
+        return False
+    return {"completion", "critique"} <= set(layout.parts)
 
 
 def criticized(critique: Float[Tensor, "model sample token"]) -> Tensor:

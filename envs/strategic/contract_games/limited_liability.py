@@ -27,7 +27,10 @@ from mores.envs.strategic.contract_games.game import (
     random_rewards,
     refuse_people,
 )
-from mores.envs.strategic.contract_values import limited_liability_contract
+from mores.envs.strategic.contract_values import (
+    LimitedLiabilityContract,
+    limited_liability_contract,
+)
 
 REFUSE, SHIRK, WORK = 0, 1, 2
 
@@ -85,10 +88,16 @@ class LimitedLiability(ContractGame[LimitedLiabilityState]):
     dimension_names: ClassVar[Mapping[str, tuple[str, ...]]] = {"policy_wages": ("outcome",)}
 
     num_agents: int = Field(default=2, ge=1, le=10_000, description="number of agents")
-    effort_success: float = Field(default=0.8, ge=0, le=1, description="success after effort")
-    shirk_success: float = Field(default=0.5, ge=0, le=1, description="success without effort")
+    effort_success: float = Field(
+        default=0.8, ge=0, le=1, description="probability of success after effort"
+    )
+    shirk_success: float = Field(
+        default=0.5, ge=0, le=1, description="probability of success without effort"
+    )
     effort_cost: float = Field(default=0.2, ge=0, le=100, description="cost of effort")
-    success_value: float = Field(default=2.0, ge=0, le=100, description="value of a success")
+    success_value: float = Field(
+        default=2.0, ge=0, le=100, description="value of a success to the principal"
+    )
     max_wage: float = Field(default=2.0, gt=0, le=100, description="largest wage")
     reward_source: Literal["outcome", "random"] = Field(
         default="outcome", description="random: rewards are noise, without any signal"
@@ -99,6 +108,14 @@ class LimitedLiability(ContractGame[LimitedLiabilityState]):
         if self.shirk_success >= self.effort_success:
             message = "shirk_success must be below effort_success"
             raise ParameterError(message=message, code="conflict")
+
+    @property
+    def best(self) -> LimitedLiabilityContract:
+        """The optimal contract with wages up to `max_wage`."""
+        chances = (self.effort_success, self.shirk_success)
+        return limited_liability_contract(
+            *chances, self.effort_cost, self.success_value, self.max_wage
+        )
 
     @property
     def roles(self) -> tuple[Role, ...]:
@@ -155,10 +172,7 @@ class LimitedLiability(ContractGame[LimitedLiabilityState]):
     ) -> Tensor:
         """Second-best wages; the option with the largest expected income."""
         if role == "principal":
-            best = limited_liability_contract(
-                self.effort_success, self.shirk_success, self.effort_cost, self.success_value
-            )
-            wages = observation.new_tensor([best.failure_wage, best.success_wage])
+            wages = observation.new_tensor([self.best.failure_wage, self.best.success_wage])
             return wages.expand(*observation.shape[:-1], -1)
         income = self._incomes(observation)
         return best_options(income)
@@ -192,7 +206,7 @@ class LimitedLiability(ContractGame[LimitedLiabilityState]):
     def policy_metric_names(self) -> tuple[str, ...]:
         """Mean offer, expected profit against rational agents; effort at the optimal wages.
 
-        `exploitability`: what the principal loses by its offer, plus what agents lose at the
+        `exploitability`: the principal's loss by its offer, plus the agents' loss at the
         optimal wages.
         """
         return ("policy_wages", "policy_profit", "policy_effort", "exploitability")
@@ -230,9 +244,7 @@ class LimitedLiability(ContractGame[LimitedLiabilityState]):
 
     def analytic_values(self, policies: Mapping[str, Any], rounds: int) -> Mapping[str, float]:
         """The optimal contract."""
-        best = limited_liability_contract(
-            self.effort_success, self.shirk_success, self.effort_cost, self.success_value
-        )
+        best = self.best
         return {
             "optimal_bonus": best.success_wage - best.failure_wage,
             "solution_principal_payoff": best.profit,

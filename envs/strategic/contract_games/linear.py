@@ -80,8 +80,8 @@ class Linear(LinearParameters, ContractGame[LinearState]):
         principal: sum over agents who accepted of (B_i - b_i)' output - salary.
         agent: income y is wage less effort cost, or the outside option. `utility`: exponential,
         (1 - exp(-r y)) / r, whose certainty equivalent is that of the closed form; income below
-        `income_floor` counts as that. `mean_variance`: y less the risk premium r T' s S T / 2, so
-        that the mean of the sampled rewards is the certainty equivalent.
+        `income_floor` is replaced by it. `mean_variance`: y less the risk premium r T' s S T / 2,
+        so that the mean of the sampled rewards is the certainty equivalent.
         `reward_source: random`: standard normal numbers for all.
 
     Dynamics:
@@ -310,16 +310,18 @@ class Linear(LinearParameters, ContractGame[LinearState]):
         return POLICY_METRICS
 
     def policy_queries(self, state: LinearState) -> Mapping[str, PolicyQuery]:
-        """Offers on the present types; agents' answers to contracts in equilibrium, and to none."""
+        """Offers on the present types; agents' answers to equilibrium, other and last contracts."""
         observation = self.observe(state, "principal", "offer")
-        return self.values(state.risk_aversion.device).queries(observation, state.types)
+        values = self.values(state.risk_aversion.device)
+        return values.queries(observation, state.slopes, state.salary, state.types)
 
     def policy_metrics(
         self, state: LinearState, answers: Mapping[str, Tensor]
     ) -> Mapping[str, Tensor]:
         """Surplus, slopes and violations of the constraints, without noise."""
-        slopes, salary = self.split_offer(answers["offer"][:, :, 0])
-        return self.values(slopes.device).metrics(slopes, salary, answers, state.types)
+        offered = self.split_offer(answers["offer"][:, :, 0])
+        played = (state.slopes, state.salary)
+        return self.values(state.slopes.device).metrics(offered, played, answers, state.types)
 
     def analytic_values(self, policies: Mapping[str, Any], rounds: int) -> Mapping[str, float]:
         """See `LinearParameters.equilibrium_values`."""

@@ -1,10 +1,8 @@
 """Values of policies in linear contract games, without sampling.
 
 Principals are evaluated by the contracts that they offer on the present types, their mean action,
-against an agent who responds optimally. Agents are evaluated by what they would do with the
-equilibrium contract: the loss of certainty equivalent by another effort than the best one is the
-violation of incentive compatibility, that by accepting a contract worse than the outside option the
-violation of the participation constraint, averaged over outside options.
+against an agent who responds optimally: so their surplus and exploitability do not depend on agents
+who learn. Agents, and what principals earn from them: `linear_responses`.
 """
 
 from __future__ import annotations
@@ -26,6 +24,7 @@ from mores.envs.strategic.contract_games.linear_batch import (
     best_profit,
     dot,
 )
+from mores.envs.strategic.contract_games.linear_responses import RESPONSE_METRICS, LinearResponses
 
 POLICY_METRICS = (
     "policy_slopes",  # sum over principals, mean over agents, by task
@@ -39,13 +38,9 @@ POLICY_METRICS = (
     "total_surplus",  # their sum
     "surplus_ratio",  # principal_surplus relative to the equilibrium
     "exploitability",  # what a principal gains by its best response, mean over principals
-    "policy_effort",  # effort of the agents with the equilibrium contract, by task
-    "intrinsic_effort",  # effort of the agents with piece rates of 0, by task
-    "ic_violation",  # certainty equivalent lost by that effort
-    "pc_violation",  # certainty equivalent lost by accepting too much
-    "refusal_loss",  # certainty equivalent lost by refusing too much
+    "played_profit_ratio",  # played_profit relative to the principals' surplus in equilibrium
+    *RESPONSE_METRICS,
 )
-NUM_OUTSIDE_OPTIONS = 16  # at which the agents' decisions are evaluated
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +63,12 @@ class LinearValues:
     def num_principals(self) -> int:
         """Number of principals."""
         return len(self.benefits)
+
+    @property
+    def responses(self) -> LinearResponses:
+        """What agents are asked."""
+        everyone = total(self.benefits, 0)
+        return LinearResponses(self.batch, everyone, self.outside_option, self.agent_space)
 
     def equilibrium(self, types: AgentTypes) -> tuple[Tensor, Tensor, Tensor]:
         """Slopes `[..., task]`, salary and joint surplus in equilibrium, sums over principals."""
@@ -116,51 +117,58 @@ class LinearValues:
         joint = utility + dot(benefits - own, effort)  # of this principal and the agent
         return best_profit(joint, *self.outside_option)
 
-    def queries(
-        self, principal_observation: Float[Tensor, "world principal size"], types: AgentTypes
-    ) -> Mapping[str, PolicyQuery]:
-        """Observations of principals as they are; agents with equilibrium contracts and without."""
-        slopes, salary, _ = self.equilibrium(types)
+    def equilibrium_profit(self, types: AgentTypes) -> Float[Tensor, " world"]:
+        """Expected profits in equilibrium, sum over principals and agents."""
+        _, _, joint = self.equilibrium(types)
         low, high = self.outside_option
-        steps = torch.arange(NUM_OUTSIDE_OPTIONS, device=slopes.device)
-        options = low + (high - low) * (steps + 0.5) / NUM_OUTSIDE_OPTIONS
-        nothing = torch.zeros_like(slopes)
-        contracts = torch.stack([slopes, nothing], 2)  # world, agent, query, task
-        work = self._observations(types, contracts, salary[..., None], low + nothing[..., :1])
-        accept = self._observations(types, slopes[:, :, None], salary[..., None], options)
+        target = (low + (joint - low).clamp(min=0.0) / (self.num_principals + 1)).clamp(max=high)
+        return total(acceptance(target, low, high) * (joint - target), 1)
+
+    def queries(
+        self,
+        principal_observation: Float[Tensor, "world principal size"],
+        slopes: Tensor,
+        salary: Tensor,
+        types: AgentTypes,
+    ) -> Mapping[str, PolicyQuery]:
+        """Observations of principals as they are, and those of `LinearResponses`.
+
+        Slopes and salaries are the offers of the last round, as in `profits`.
+        """
+        contract = self.equilibrium(types)[:2]
+        played = (total(slopes, 1), total(salary, 1))
         return {
             "offer": PolicyQuery("principal", "offer", principal_observation[:, :, None]),
-            "accept": PolicyQuery("agent", "work", accept),
-            "work": PolicyQuery("agent", "work", work),
+            **self.responses.queries(types, contract, played),
         }
 
-    def _observations(
-        self, types: AgentTypes, slopes: Tensor, salary: Tensor, outside_option: Tensor
-    ) -> Float[Tensor, "world agent query size"]:
-        """Agents' observations; the query dimensions broadcast."""
-        salary, outside_option = torch.broadcast_tensors(salary, outside_option)
-        salary, outside_option = salary[..., None], outside_option[..., None]
-        return self.agent_space.join(
-            risk_aversion=types.risk_aversion[..., None, None],
-            effort_cost=types.effort_cost[..., None, None],
-            noise_variance=types.noise_variance[..., None, None],
-            slopes=slopes,
-            salary=salary,
-            outside_option=outside_option,
-        )
-
     def metrics(
-        self, slopes: Tensor, salary: Tensor, answers: Mapping[str, Tensor], types: AgentTypes
+        self,
+        offered: tuple[Tensor, Tensor],
+        played: tuple[Tensor, Tensor],
+        answers: Mapping[str, Tensor],
+        types: AgentTypes,
     ) -> Mapping[str, Tensor]:
-        """The metrics of `POLICY_METRICS`; slopes and salaries as in `profits`."""
-        best_slopes, best_salary, joint = self.equilibrium(types)
+        """The metrics of `POLICY_METRICS`.
+
+        Args:
+            offered: mean offers of the principals, slopes and salaries as in `profits`.
+            played: offers of the last round.
+            answers: of all roles to `queries`.
+            types: of the agents.
+        """
+        best_slopes, best_salary, _ = self.equilibrium(types)
+        together = (total(played[0], 1), total(played[1], 1))
+        found = self.responses.metrics(answers, types, (best_slopes, best_salary), together)
+        reference = self.equilibrium_profit(types)
         return {
-            **self._offers(slopes, salary, best_slopes, joint, types),
-            **self._responses(answers, best_slopes, best_salary, types),
+            **self._offers(*offered, best_slopes, types),
+            **found,
+            "played_profit_ratio": found["played_profit"] / reference,
         }
 
     def _offers(
-        self, slopes: Tensor, salary: Tensor, best: Tensor, joint: Tensor, types: AgentTypes
+        self, slopes: Tensor, salary: Tensor, best: Tensor, types: AgentTypes
     ) -> Mapping[str, Tensor]:
         together = total(slopes, 1)
         utility = self.batch.best_certainty_equivalent(together, total(salary, 1), types)
@@ -172,9 +180,6 @@ class LinearValues:
         # accepted outside options are uniform on [low, min(utility, high)]
         mean_option = 0.5 * (low + utility.clamp(low, high))
         agent = total(accepted * (utility - mean_option), 1)
-        count = self.num_principals
-        target = (low + (joint - low).clamp(min=0.0) / (count + 1)).clamp(max=high)
-        reference = total(acceptance(target, low, high) * (joint - target), 1)
         size = dot(best, best)
         joint_slopes = self.batch.slope_sum(total(self.benefits, 0), 1, types.risk_cost)
         return {
@@ -189,26 +194,6 @@ class LinearValues:
             "principal_surplus": principal,
             "agent_surplus": agent,
             "total_surplus": principal + agent,
-            "surplus_ratio": principal / reference,
+            "surplus_ratio": principal / self.equilibrium_profit(types),
             "exploitability": mean(total(gained, 2), 1),
-        }
-
-    def _responses(
-        self, answers: Mapping[str, Tensor], slopes: Tensor, salary: Tensor, types: AgentTypes
-    ) -> Mapping[str, Tensor]:
-        effort, idle = answers["work"][..., 1:].unbind(2)
-        best = self.batch.best_effort(slopes, types)
-        utility = self.batch.certainty_equivalent(slopes, salary, best, types)
-        lost = utility - self.batch.certainty_equivalent(slopes, salary, effort, types)
-        low, high = self.outside_option
-        options = torch.arange(NUM_OUTSIDE_OPTIONS, device=slopes.device)
-        options = low + (high - low) * (options + 0.5) / NUM_OUTSIDE_OPTIONS
-        gain = utility[..., None] - options  # world, agent, query
-        accepted = (answers["accept"][..., 0] > 0).to(gain.dtype)
-        return {
-            "policy_effort": mean(effort, 1),
-            "intrinsic_effort": mean(idle, 1),
-            "ic_violation": mean(lost, 1),
-            "pc_violation": mean(mean((-gain).clamp(min=0.0) * accepted, 2), 1),
-            "refusal_loss": mean(mean(gain.clamp(min=0.0) * (1.0 - accepted), 2), 1),
         }

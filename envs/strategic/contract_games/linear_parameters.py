@@ -145,7 +145,10 @@ class LinearParameters(Config):
         return torch.tensor(self.benefits, dtype=torch.float32)
 
     def equilibrium_values(self) -> dict[str, float]:
-        """Equilibrium of one agent; empty if types vary or salaries exceed their bounds."""
+        """Equilibrium of one agent; empty if types vary, or an offer or effort exceeds its bounds.
+
+        The closed form holds inside the bounds of actions; another equilibrium would hold there.
+        """
         ranges = (self.risk_aversion, self.effort_cost, self.noise_variance)
         if any(low != high for low, high in ranges):
             return {}
@@ -159,6 +162,15 @@ class LinearParameters(Config):
         )
         benefits = np.array(self.benefits)
         solution = linear_equilibrium(technology, benefits, self.outside_option)
+        kept = (benefits - solution.slopes) @ solution.effort  # less profit: each salary
+        salaries = kept - (solution.surplus - solution.utility) / self.num_principals
+        for numbers, limit in (
+            (solution.slopes, self.max_slope),
+            (salaries, self.max_salary),
+            (solution.effort, self.max_effort),
+        ):
+            if np.abs(numbers).max() > limit:
+                return {}
         together = cooperative_slopes(technology, benefits)
         values = {
             "solution_principal_payoff": solution.profit * self.num_principals,

@@ -91,8 +91,10 @@ class Screening(ContractGame[ScreeningState]):
     }
 
     num_agents: int = Field(default=2, ge=1, le=10_000, description="number of agents")
-    low_cost: float = Field(default=1.0, gt=0, le=100, description="cost of an efficient agent")
-    high_cost: float = Field(default=1.5, gt=0, le=100, description="cost of the other agents")
+    low_cost: float = Field(
+        default=1.0, gt=0, le=100, description="unit cost of an efficient agent"
+    )
+    high_cost: float = Field(default=1.5, gt=0, le=100, description="unit cost of the other agents")
     low_share: float = Field(default=0.6, gt=0, lt=1, description="probability of the low cost")
     max_quantity: float = Field(default=2.0, gt=0, le=1e4, description="largest quantity")
     max_payment: float = Field(default=2.0, gt=0, le=1e4, description="largest payment")
@@ -101,9 +103,17 @@ class Screening(ContractGame[ScreeningState]):
     )
 
     def model_post_init(self, context: Any) -> None:
-        """Refuse equal costs."""
+        """Refuse equal costs, and bounds below the optimal menu: its closed form has none."""
         if self.low_cost >= self.high_cost:
             raise ParameterError(message="low_cost must be below high_cost", code="conflict")
+        menu = screening_menu(self.low_cost, self.high_cost, self.low_share)
+        for name, limit, numbers in (
+            ("max_quantity", self.max_quantity, menu.quantities),
+            ("max_payment", self.max_payment, menu.payments),
+        ):
+            if max(numbers) > limit:
+                message = f"{name}: must be at least {max(numbers):.6g}, as in the optimal menu"
+                raise ParameterError(name, message=message, code="out_of_range")
 
     @property
     def roles(self) -> tuple[Role, ...]:

@@ -88,7 +88,7 @@ def resolve_metrics(
     """
     if isinstance(specs, ResolvedMetrics):
         return specs
-    own = checked_metrics(environment, state, num_worlds)
+    own = _metrics_of_environment(environment, state, num_worlds)
     resolved = ResolvedMetrics()
     for name, spec in specs_by_name(specs).items():
         if spec == name and (name in own or name in environment.policy_metric_names):
@@ -100,6 +100,21 @@ def resolve_metrics(
         message = f"metrics: {reserved[0]!r} is the name of a coordinate of the result; name others"
         raise UserError(message, code="invalid_value", path="metrics")
     return resolved
+
+
+def _metrics_of_environment(
+    environment: Environment[Any], state: Any, num_worlds: int
+) -> Mapping[str, Num[Tensor, "world *n"]]:
+    """`Environment.metrics`, checked.
+
+    Raises:
+        UserError: another type or shape, or the name of a metric of policies.
+    """
+    own = checked_metrics(environment, state, num_worlds)
+    if twice := own.keys() & {*environment.policy_metric_names}:
+        name = f"{type(environment).__name__}.metrics returns"
+        raise _metric_error(min(twice), f"{name} it, and policy_metric_names holds it", "duplicate")
+    return own
 
 
 def known_metrics(environment: Environment[Any], own: Iterable[str]) -> list[str]:
@@ -136,7 +151,7 @@ def metrics_of_state(
     Raises:
         UserError: an unknown name, or a metric that needs the episode so far.
     """
-    own = checked_metrics(environment, state, num_worlds)
+    own = _metrics_of_environment(environment, state, num_worlds)
     values = {name: own[name] for name in names if name in own}
     others = [name for name in names if name not in own]
     if others:

@@ -35,14 +35,15 @@ def policy_metrics(simulator: Simulator) -> Mapping[str, Num[Tensor, "world *n"]
     owner = f" of {type(environment).__name__}"
     for name, value in metrics.items():
         check_metric(name, value, len(simulator.worlds), owner)
-    if missing := set(environment.policy_metric_names) - metrics.keys():
+    names = environment.policy_metric_names
+    if missing := {*names} - metrics.keys():
         raise UserError(
             f"{type(environment).__name__}.policy_metrics returns no {min(missing)!r}, which is "
             "among its policy_metric_names",
             code="missing",
             path=f"metrics.{min(missing)}",
         )
-    return metrics
+    return {name: metrics[name] for name in names}  # others could hide a metric of states
 
 
 def _answer(
