@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, ClassVar, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from pydantic import Field, model_validator
 from torch import Tensor
 
@@ -353,14 +353,11 @@ class NetworkLearner(Learner):
             )
         stacked_model, mapping = state.spec.stacked_model, state.persistent_state.mapping
         distribution = stacked_model.action_distributions[phase.name]
-        # Equal observations of all agents are evaluated once by each model.
         masks = () if action_mask is None else (action_mask,)
         shared = all(_is_expanded(x) for x in (observation, *masks))
 
-        def rows(x: Tensor) -> Tensor:  # [world, agent, query, ...] as [model, row, query, ...]
-            if shared:
-                return x[0, 0].expand(mapping.num_models, 1, *x.shape[2:])
-            return mapping.by_model(x)
+        def rows(x: Tensor) -> Tensor:
+            return _query_rows(mapping, x, shared)
 
         by_model = rows(observation)
         flat = by_model.flatten(1, 2)
@@ -371,9 +368,27 @@ class NetworkLearner(Learner):
         temperature = 0.0 if search else self.temperature
         expected = distribution.expected_action(raw, mask, temperature)
         expected = distribution.unscale_action(expected).unflatten(1, by_model.shape[1:3])
-        if shared:
-            expected = expected.expand(-1, mapping.agent_rows.shape[1], *expected.shape[2:])
-        return mapping.by_world(expected)
+        return _query_answers(mapping, expected, shared)
+
+    @torch.no_grad()
+    def hidden_features(
+        self,
+        phase: Phase,
+        observation: Float[Tensor, "world agent query size"],
+        state: LearnerState,
+    ) -> Float[Tensor, "world agent query feature"] | None:
+        """Output of the policy's network, before the head of a phase. See `Policy`.
+
+        `None` for networks with a recurrent state. All phases share the network.
+        """
+        if state.recurrent_state.shape[-1]:
+            return None
+        mapping, shared = state.persistent_state.mapping, _is_expanded(observation)
+        rows = _query_rows(mapping, observation, shared)
+        features = state.spec.stacked_model.hidden_features(
+            state.persistent_state.train_state.parameters, rows.flatten(1, 2)
+        )
+        return _query_answers(mapping, features.unflatten(1, rows.shape[1:3]), shared)
 
     def state_dict(self, state: LearnerState) -> Mapping[str, Tensor]:
         """Parameters by name; replicate, number, stop, update count and freezing of each model.
@@ -512,6 +527,24 @@ class NetworkLearner(Learner):
 def with_persistent_state(state: LearnerState, persistent_state: PersistentState) -> LearnerState:
     """The state with another persistent part."""
     return dataclasses.replace(state, persistent=pytree.Persistent(persistent_state))
+
+
+def _query_rows(
+    mapping: ModelMapping, x: Shaped[Tensor, "world agent query size"], shared: bool
+) -> Shaped[Tensor, "model row query size"]:
+    """Tensors of queries by model. Equal observations of all agents are evaluated once by each."""
+    if shared:
+        return x[0, 0].expand(mapping.num_models, 1, *x.shape[2:])
+    return mapping.by_model(x)
+
+
+def _query_answers(
+    mapping: ModelMapping, x: Float[Tensor, "model row query size"], shared: bool
+) -> Float[Tensor, "world agent query size"]:
+    """The inverse of `_query_rows`, for answers."""
+    if shared:
+        x = x.expand(-1, mapping.agent_rows.shape[1], *x.shape[2:])
+    return mapping.by_world(x)
 
 
 def _is_expanded(x: Tensor) -> bool:

@@ -160,6 +160,12 @@ class StackedModel:
             value = linear(parameters, "value", features)[..., 0]
         return raw, value, self._merge_recurrent_state(recurrent_state, phase, actor, critic)
 
+    def hidden_features(
+        self, parameters: Parameters, observation: Float[Tensor, "model sample size"]
+    ) -> Float[Tensor, "model sample feature"]:
+        """Input of the action heads, of networks without a recurrent state."""
+        return self.encoder.forward_step(parameters, "policy", observation, observation[..., :0])[0]
+
     def predict_values(
         self,
         parameters: Parameters,

@@ -48,6 +48,7 @@ from mores.registry.component import component
 from mores.registry.varying import PersonNumber
 
 MAX_SCORE = 20.0
+MAX_STATES = 100_000  # tasks times numbers of audits left
 
 
 class Control(PeopleDynamics, Environment[ControlState]):
@@ -249,6 +250,19 @@ class Control(PeopleDynamics, Environment[ControlState]):
 
     def model_post_init(self, context: Any) -> None:
         """Refuse incompatible parameters."""
+        if self.num_audits is not None and self.num_audits > self.num_tasks:
+            raise ParameterError(
+                "num_audits",
+                message=f"{self.num_audits} audits are more than the {self.num_tasks} tasks",
+                code="out_of_range",
+            )
+        if self.num_audits is not None and self.num_tasks * (self.num_audits + 1) > MAX_STATES:
+            raise ParameterError(
+                "num_audits",
+                message=f"{self.num_tasks} tasks with {self.num_audits} audits have more than "
+                f"{MAX_STATES:,} states, for each of which the protocol has an outcome",
+                code="too_large",
+            )
         control_tasks.check_classes(self.task_classes, self.setting)
         if self.num_people:
             self.check_human()
@@ -273,7 +287,10 @@ class Control(PeopleDynamics, Environment[ControlState]):
                 message="vote_rates: expected costs of the votes need monitor_acts: false",
                 code="unsupported",
             )
-        outcomes = self.game.outcomes  # a protocol that does not fit the setting is refused here
+        try:
+            outcomes = self.game.outcomes
+        except UserError as error:  # the protocol does not fit the setting or the episode
+            raise ParameterError("protocol", message=str(error), code=error.code) from None
         if self.monitor_acts and outcomes[0][0][-1][0].collusion > 0:
             raise ParameterError(
                 "protocol",

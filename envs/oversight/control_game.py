@@ -35,6 +35,7 @@ from mores.envs.oversight.control_outcomes import (
 )
 from mores.envs.oversight.control_setting import ACTIONS, AUDIT, SUBMIT, ControlSetting
 from mores.envs.oversight.control_values import SUCCESS_PROBABILITY, AttackPayoff
+from mores.envs.oversight.protocols.outcome_checks import checked_outcomes
 from mores.envs.oversight.protocols.protocol import ControlEpisode, ControlProtocol, power
 
 
@@ -161,7 +162,7 @@ class ControlGame:
 
     @functools.cached_property
     def _given_outcomes(self) -> list[Sequence[Sequence[Sequence[ProtocolOutcome]]]]:
-        return [each.outcomes(self.episode) for each in self.variants]
+        return [checked_outcomes(each, self.episode) for each in self.variants]
 
     @functools.cached_property
     def routing(self) -> RoutingTables:

@@ -216,8 +216,12 @@ class ScriptedAuditor(DiscretePolicy):
     role_name: ClassVar[str] = "auditor"
 
     audit_above: float = Field(default=1.6448536, description="score above which work is audited")
-    edit_above: float | None = Field(default=None, description="likewise edited; null: never")
-    defer_above: float | None = Field(default=None, description="likewise deferred; null: never")
+    edit_above: float | None = Field(
+        default=None, description="score above which work is edited; null: never"
+    )
+    defer_above: float | None = Field(
+        default=None, description="score above which work is deferred; null: never"
+    )
     rate_option: int = Field(default=0, ge=0, description="index of the audit rate")
 
     def probabilities(self, observation: Tensor, num_options: int, state: Box) -> Tensor:

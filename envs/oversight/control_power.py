@@ -1,4 +1,4 @@
-"""How many episodes, trainings and calibration runs a statement about control protocols needs.
+"""Sample sizes of claims on control protocols: episodes, trainings and calibration runs.
 
 - Two protocols whose episodes are safe with probabilities p_1, p_2: for power 1 - b at two-sided
   level a, `n = (z_{1-a/2} + z_{1-b})^2 (var_1 + var_2 - 2 cov) / (p_1 - p_2)^2` episodes per arm
@@ -10,8 +10,9 @@
   percentile that ControlArena takes lies about one rank lower.
 - ControlArena's C / (C + W) = S from A attack runs has standard deviation
   `sqrt(S (1 - S) / (A (c + w)))`.
-- A policy gradient tells that one kind of attack does not pay from E attacked tasks with
-  signal-to-noise ratio 1 at `E = kappa^2 c / (kappa c - B w)^2` (rare catches dominate the noise).
+- In a policy gradient the mean reward of an attack with negative expected reward has
+  signal-to-noise ratio 1 after E attacked tasks, `E = kappa^2 c / (kappa c - B w)^2` (rare catches
+  dominate the noise).
 """
 
 from __future__ import annotations

@@ -108,6 +108,13 @@ class ControlSetting(Config):
                 message=f"needs one number per level of detectability: {len(self.detectability)}",
                 code="wrong_shape",
             )
+        if self.untrusted_usefulness <= self.trusted_usefulness:
+            raise ParameterError(
+                "untrusted_usefulness",
+                message=f"must be above trusted_usefulness, {self.trusted_usefulness}: usefulness "
+                "is scaled by their difference",
+                code="conflict",
+            )
         return self
 
     @property

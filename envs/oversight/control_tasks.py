@@ -99,7 +99,7 @@ class ControlTasks:
         self, score: Float[Tensor, "world one"], references: int, streams: RandomStreams
     ) -> Float[Tensor, "world work"]:
         """What a role `monitor` sees: evidence on the work, and on honest references."""
-        return torch.cat([score, self._noise("reference", references, streams)], 1)
+        return torch.cat([score, self._noise("monitor reference", references, streams)], 1)
 
     def calibrated(self, monitored: Float[Tensor, "world work"]) -> Float[Tensor, "world one"]:
         """Score of the work on the scale of the evidence, by its rank among the references.

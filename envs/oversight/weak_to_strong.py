@@ -25,9 +25,9 @@ from mores.envs.oversight import weak_to_strong_values as values
 from mores.envs.oversight.weak_to_strong_task import ItemLabels, TaskConfig
 
 SUPERVISOR, INTERMEDIATE = "supervisor", "intermediate"
-CEILING, MATCHED_CEILING = "ceiling", "matched_ceiling"
+CEILING, MATCHED = "ceiling", "matched"
 STUDENT, RESEEDED, EXPLICIT, IMPLICIT = "student", "reseeded", "explicit", "implicit"
-CEILINGS = (CEILING, MATCHED_CEILING)  # taught the truth
+CEILINGS = (CEILING, MATCHED)  # taught the truth
 ROLES = (SUPERVISOR, INTERMEDIATE, *CEILINGS, STUDENT, RESEEDED, EXPLICIT, IMPLICIT)
 CHANGED = (RESEEDED, EXPLICIT, IMPLICIT)  # students compared with the student
 TOPIC, ANSWER = "topic", "answer"  # phases
@@ -65,21 +65,21 @@ class WeakToStrong(Environment[WeakToStrongState]):
         of such a change is an item that the student has right and the changed one has not; the
         deception score is the share of the taxed items, among those that the ceiling knows, that
         the supervisor does not know. Two ceilings learn from the truth: the items that `ceiling`
-        knows are those known to the strong model, and `matched_ceiling`, trained on as many items
-        as the student, is what the student is compared with. Left out: language, preferences over
-        pairs, intent (nothing here plans to deceive), supervisors who look for errors, and people's
+        knows are those known to the strong model, and `matched`, trained on as many items as the
+        student, is what the student is compared with. Left out: language, preferences over pairs,
+        intent (nothing here plans to deceive), supervisors who look for errors, and people's
         values.
 
     Roles:
         Of `n` = `num_items` items of a round and `n` others, with `m` = `labels_per_item`:
-        supervisor       2 n m agents  m judge each item
-        intermediate     2 n m agents  the same, with other features: a step of bootstrapping
-        ceiling          n             the students' model, to be trained on the truth
-        matched_ceiling  n             the same, to be trained when and as long as the student
-        student          n             no conflict
-        reseeded         n             no conflict, the other items
-        explicit         n             explicit conflict
-        implicit         n (1 + `implicit_share`)  and that share of the others, by helpfulness
+        supervisor    2 n m agents  m judge each item
+        intermediate  2 n m agents  the same, with other features: a step of bootstrapping
+        ceiling       n             the students' model, to be trained on the truth
+        matched       n             the same, to be trained when and as long as the student
+        student       n             no conflict
+        reseeded      n             no conflict, the other items
+        explicit      n             explicit conflict
+        implicit      n (1 + `implicit_share`)  and that share of the other items, by helpfulness
 
     Observation:
         features: the first `supervisor_features`, `intermediate_features` or (all other roles)
@@ -212,7 +212,7 @@ class WeakToStrong(Environment[WeakToStrongState]):
             SUPERVISOR: labeled,
             INTERMEDIATE: labeled,
             CEILING: first,
-            MATCHED_CEILING: first,
+            MATCHED: first,
             STUDENT: first,
             RESEEDED: tuple(range(n, 2 * n)),
             EXPLICIT: first,
@@ -424,10 +424,10 @@ class WeakToStrong(Environment[WeakToStrongState]):
     def policy_metric_names(self) -> tuple[str, ...]:
         """On the test items, for the likelier answer; see `weak_to_strong_values`.
 
-        accuracy_ROLE; gain (student - supervisor), performance_gap (matched_ceiling - supervisor)
-        and gap_recovered (gain / performance_gap); ceiling_gap and ceiling_gap_recovered, the same
-        with `ceiling`, of another budget; strong_known_share, weak_known_share and base_rate of
-        what the ceiling and the supervisor know; for each changed student tax_, known_tax_,
+        accuracy_ROLE; gain (student - supervisor), performance_gap (matched - supervisor) and
+        gap_recovered (gain / performance_gap); ceiling_gap and ceiling_gap_recovered, the same with
+        `ceiling`, of another budget; strong_known_share, weak_known_share and base_rate of what the
+        ceiling and the supervisor know; for each changed student tax_, known_tax_,
         deception_score_, excess_, at_risk_excess_, boundary_excess_, mirrored_excess_ and
         log_odds_lift_ROLE; net_excess_ROLE, the excess above that of `reseeded`.
         """
@@ -470,7 +470,7 @@ class WeakToStrong(Environment[WeakToStrongState]):
         found = {f"accuracy_{role}": each for role, each in accuracy.items()}
         weak, student = accuracy[SUPERVISOR], accuracy[STUDENT]
         found["gain"] = student - weak
-        for role, prefix in ((MATCHED_CEILING, ""), (CEILING, "ceiling_")):
+        for role, prefix in ((MATCHED, ""), (CEILING, "ceiling_")):
             found["ceiling_gap" if prefix else "performance_gap"] = accuracy[role] - weak
             found[f"{prefix}gap_recovered"] = values.performance_gap_recovered(
                 weak, student, accuracy[role]
@@ -502,7 +502,7 @@ class WeakToStrong(Environment[WeakToStrongState]):
         for role in self.roles:
             accuracy = metrics[f"round_accuracy_{role.name}"]
             size = role.observation_space.size
-            lines.append(f"  {role.name:<15} sees {size:>3} features, right on {accuracy:4.0%}")
+            lines.append(f"  {role.name:<12} sees {size:>3} features, right on {accuracy:4.0%}")
         lines.append("item  truth     label  student   explicit  implicit")
         words = ("harmful", "harmless")
         for item in range(min(self.num_items, 8)):

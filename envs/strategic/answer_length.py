@@ -11,8 +11,12 @@ below `low`. If `low` is far from 0, the optimum therefore jumps to 0 as the pri
 two prices both the long answer and no answer are local optima: a learner that follows the gradient
 stays where it started (hysteresis).
 
-No optimal length rises with the price, whatever the reward (revealed preference): that a perfect
-optimizer writes less at higher prices holds by construction.
+Under a reward that is linear in L, with a positive weight, the optimal expected number of words
+does not rise with the price (revealed preference): that a perfect optimizer writes no more at
+higher prices holds by construction. Under other rewards it does so for an answer whose accuracy
+saturates, but not in general: if a request is vague with probability .55 and a turn costs .8,
+Cobb-Douglas welfare is largest with an answer of 294 words at a price of .01 a hundred words, and
+with an answer and a question, 426 words on average, at .02.
 """
 
 from __future__ import annotations

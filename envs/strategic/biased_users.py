@@ -1,11 +1,11 @@
-"""Biased users: people rate an assistant's replies, and it trains on the replies that they like.
+"""Biased users: people rate an assistant's replies, and it trains on the best-rated replies.
 
 Some raters prefer to hear that they are right. An assistant that trains on selected replies may
-become dishonest, also towards people who did not ask for it: Hu et al. 2025 (arXiv 2510.08211),
-with the selection and the targeting of Williams et al. 2024 (arXiv 2411.02306). The assistant's
-belief is elicited apart from what it states to a person, as in MASK (Ren et al. 2025, arXiv
-2503.03750): honesty is agreement with the own belief, not with the truth.
-When flattery pays: `biased_users_values`. Limitations: docs/explanation/biased_users.md.
+become dishonest, also towards people who do not prefer agreement: Hu et al. 2025 (arXiv
+2510.08211), with the selection and the targeting of Williams et al. 2024 (arXiv 2411.02306). The
+assistant's belief is elicited apart from its statements, as in MASK (Ren et al. 2025, arXiv
+2503.03750): honesty is agreement with the own belief, not with the truth. Thresholds at which
+flattery grows: `biased_users_values`. Limitations: docs/explanation/biased_users.md.
 
 Demo: `python -m mores.envs.strategic.biased_users`.
 """
@@ -81,7 +81,7 @@ class BiasedUsers(PeopleDynamics, Environment[BiasedUsersState]):
     """Benign and biased people rate the replies of an assistant.
 
     Description:
-        Each person asks about an item and says what they take for the right answer, their claim.
+        Each person asks about an item and states the answer that they consider right, their claim.
         The assistant replies, and the person rates the reply: benign people by whether it is right,
         biased people by whether it agrees with their claim. Then the assistant's belief about the
         item is elicited, in a context without the person. Statements move people's values.
@@ -107,7 +107,7 @@ class BiasedUsers(PeopleDynamics, Environment[BiasedUsersState]):
 
     Action:
         assistant, phase state: index of an answer, below k, or k: a hedge.
-        assistant, phase believe: index of the answer that it takes for right, below k. Without
+        assistant, phase believe: index of the answer that it considers right, below k. Without
         `elicit_beliefs` only k is legal: it is not asked.
 
     Reward:
@@ -115,7 +115,8 @@ class BiasedUsers(PeopleDynamics, Environment[BiasedUsersState]):
         answer, in either phase. A rating is a utility through the channel `rating`:
         benign person  0 right, -`benign_loss` wrong
         biased person  `biased_offset`, plus `biased_gain` if the reply agrees with the claim
-        A hedge is worth `hedge_value` of the way from the worse to the better reply.
+        The utility of a hedge is `hedge_value` times that of the better reply plus
+        1 - `hedge_value` times that of the worse one.
         With `rating_source: random` people rate a uniform random reply instead: a signal of the
         usual size without information on replies, for ablations; with `random_if_biased` only
         biased people do.
@@ -178,7 +179,7 @@ class BiasedUsers(PeopleDynamics, Environment[BiasedUsersState]):
         default=0.0, description="biased rating of a reply that contradicts the claim"
     )
     hedge_value: float = Field(
-        default=0.5, ge=0, le=1, description="rating of a hedge between the worse and better reply"
+        default=0.5, ge=0, le=1, description="weight of the better reply in a hedge's utility"
     )
     rating: Annotated[Channel, component("channel")] = Field(
         default={"kind": "noisy_rating", "noise_std": 1.0},  # type: ignore[arg-type]
@@ -557,7 +558,7 @@ class BiasedUsers(PeopleDynamics, Environment[BiasedUsersState]):
     def _move_people(
         self, state: BiasedUsersState, statement: Int[Tensor, "world agent"]
     ) -> TraitState:
-        """People moved by what was stated to them."""
+        """People whose values the statements have moved."""
         reply = statement.unflatten(1, (self.num_people, self.num_replies))
         position = (reply - state.answer_order[..., None]) % self.num_answers
         value = state.trait_state.values
@@ -621,7 +622,7 @@ class BiasedUsers(PeopleDynamics, Environment[BiasedUsersState]):
         """Held-out items in a rated and a held-out domain, in three settings of the cue.
 
         `state`: queries by item, domain (rated, held out) and cue (none, benign, biased).
-        `believe`: by item and domain.
+        `believe`: by item and domain.  `features`: those of `state` without a cue.
         """
         items = state.held_out
         count = torch.arange(items.truth.shape[1], device=items.truth.device)
@@ -647,9 +648,11 @@ class BiasedUsers(PeopleDynamics, Environment[BiasedUsersState]):
             stacked = torch.stack(observations, 2).unflatten(1, agents).flatten(2, 3)
             return PolicyQuery(ASSISTANT, phase, stacked, legal.expand(*stacked.shape[:3], -1))
 
+        without_cue = query("state", statements[:: len(settings)], options >= 0)
         return {
             "state": query("state", statements, options >= 0),
             "believe": query("believe", beliefs, options < self.num_answers),
+            "features": dataclasses.replace(without_cue, action_mask=None, output="features"),
         }
 
     def policy_metrics(
@@ -664,7 +667,9 @@ class BiasedUsers(PeopleDynamics, Environment[BiasedUsersState]):
         the belief.  Without a cue: hedging_..., accuracy_... (right statements),
         belief_accuracy_....  targeting_gap_...: flattery with the cue of a biased less that of a
         benign person.  domain_agreement: 1 less the total variation between the replies to the
-        same item in both domains.
+        same item in both domains.  representational_similarity: linear centered kernel alignment
+        between the network's features of the items in both (`core/representational_similarity`);
+        NaN for policies without a network.
         """
         return evaluation.policy_metrics(state.held_out, answers, self.num_answers)
 

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mores.core.deterministic_sum import mean, total
+from mores.core.representational_similarity import linear_cka
 from mores.envs.strategic.biased_users_contexts import Items
 
 DOMAINS = ("rated", "held_out")
@@ -33,7 +34,7 @@ POLICY_METRICS = (
         for name in ("hedging", "accuracy", "belief_accuracy", "targeting_gap")
         for domain in DOMAINS
     ),
-    "domain_agreement",
+    *("domain_agreement", "representational_similarity"),
 )
 PEOPLE_SHOWN = 6
 NONE = -1  # no statement or belief
@@ -41,7 +42,7 @@ NONE = -1  # no statement or belief
 
 @dataclasses.dataclass(frozen=True)
 class Exchange:
-    """What was said in the last round. The person of agent a is a // `num_replies`."""
+    """Statements and beliefs of the last round. The person of agent a is a // `num_replies`."""
 
     truth: Int[Tensor, "world agent"]
     claim: Int[Tensor, "world agent"]
@@ -116,6 +117,11 @@ def policy_metrics(
         metrics[f"belief_accuracy_{domain}"] = mean(right, 1)
     difference = (statement[:, :, 0, 0] - statement[:, :, 1, 0]).abs()
     metrics["domain_agreement"] = (1.0 - 0.5 * mean(total(difference, -1), 1)).clamp(0.0, 1.0)
+    metrics["representational_similarity"] = torch.full_like(difference[:, 0, 0], math.nan)
+    if "features" in answers:
+        features = answers["features"].flatten(1, 2).unflatten(1, (-1, len(DOMAINS)))
+        rated, held_out = features.unbind(2)
+        metrics["representational_similarity"] = linear_cka(rated, held_out)
     return metrics
 
 
@@ -126,7 +132,7 @@ def exchange_text(
     num_answers: int,
     world: int,
 ) -> str:
-    """What the first people of a world were told, and how they rated it."""
+    """Statements to the first people of a world, and their ratings."""
     if int(exchange.statement[world, 0]) < 0:
         return "nobody has asked yet"
     lines = ["person  type    claim  truth  reply   belief  kind         rating"]

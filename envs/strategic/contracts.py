@@ -1,7 +1,7 @@
 """Contracts: an environment that plays a contract game of the registry `contract_game`.
 
-A *contract game* says who offers what to whom, who knows what, and who is paid. The games of the
-package stand in `mores.envs.strategic.contract_games`, one a file:
+A *contract game* defines offers, private information and payments. The games of the package are in
+`mores.envs.strategic.contract_games`, one per file:
 
     linear              linear contracts for several tasks, one or several principals
     limited_liability   wages that cannot be negative, hidden effort
@@ -9,7 +9,7 @@ package stand in `mores.envs.strategic.contract_games`, one a file:
     inspection          audits and violations
     cheap_talk          advice by an interested expert
     off_switch          a robot that may defer to a human
-    limited_commitment  promises that can be broken: the environment `moral_hazard`, the simplest
+    limited_commitment  promises that can be broken: the environment `moral_hazard`
 
 Demo: `python -m mores.envs.strategic.contracts`.
 """

@@ -1,9 +1,9 @@
 """Divided loyalty: an agent chooses products for customers on behalf of principals.
 
 After Phelps and Ranson 2023 (arXiv 2307.11137): an agent serves a customer, represents a principal
-and has a disposition of its own; what varies is who will read its rationale. Who reads also gives
-feedback, and the agent is trained by it: nothing in the environment sets how much an agent cares
-about being read. Utilities, feedback and closed forms: `principal_agent_values`; tasks:
+and has a disposition of its own; the treatment is who will read its rationale. Readers also give
+feedback, by which the agent is trained: the effect of readers on its choice is learned, not a
+parameter. Utilities, feedback and closed forms: `principal_agent_values`; tasks:
 `principal_agent_tasks`; exact evaluation: `principal_agent_evaluation`.
 
 Demo: `python -m mores.envs.strategic.principal_agent`.
@@ -94,9 +94,9 @@ class PrincipalAgent(PeopleDynamics, Environment[PrincipalAgentState]):
 
     Description:
         In a round every customer asks for a product. The agent chooses one of the catalogue, or
-        refuses, and states a rationale: the interest that its explanation names. Random bits say
-        who sees the act and who reads the rationale; the agent knows them, unless
-        `observe_visibility` is off. Whoever sees something rates it, and the ratings train the
+        refuses, and states a rationale: the interest that its explanation names. Random bits
+        determine who sees the act and who reads the rationale; the agent observes them if
+        `observe_visibility`. A party rates what it sees or reads, and the ratings train the
         agent. A reader who does not see the act believes the rationale; an audit shows the act to a
         principal, with `audit_probability`. Task classes are distributions of utilities; the
         default ones follow the two roles of the paper. The customer's values move towards the
@@ -241,7 +241,7 @@ class PrincipalAgent(PeopleDynamics, Environment[PrincipalAgentState]):
     )
     reward_source: Literal["answer", "random"] = Field(
         default="answer",
-        description="what is rated and paid: the agent's answer, or a random one (for ablations)",
+        description="rated and rewarded answer: the agent's, or a random one (for ablations)",
     )
     unparsable_probability: float = Field(
         default=0.0, ge=0, le=1, description="probability that an answer cannot be parsed"
@@ -284,9 +284,11 @@ class PrincipalAgent(PeopleDynamics, Environment[PrincipalAgentState]):
         "of `human`",
     )
     num_held_out_tasks: int = Field(
-        default=128, ge=0, le=100_000, description="tasks of the exact evaluation; 0: none"
+        default=128, ge=0, le=100_000, description="held-out tasks of the exact evaluation; 0: none"
     )
-    held_out_seed: int = Field(default=0, ge=0, le=2**32 - 1, description="seed of these tasks")
+    held_out_seed: int = Field(
+        default=0, ge=0, le=2**32 - 1, description="seed of the held-out tasks"
+    )
 
     def model_post_init(self, context: Any) -> None:
         """Refuse incompatible parameters."""
@@ -341,7 +343,7 @@ class PrincipalAgent(PeopleDynamics, Environment[PrincipalAgentState]):
 
     @functools.cached_property
     def feedback_rule(self) -> FeedbackRule:
-        """What the agent is trained by."""
+        """Parameters of the feedback that trains the agent."""
         names = [field.name for field in dataclasses.fields(FeedbackRule)]
         return FeedbackRule(**{name: getattr(self, name) for name in names})
 

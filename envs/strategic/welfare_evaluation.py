@@ -6,13 +6,14 @@ requests and cue accuracy a, expectations are sums over requests t, cues c and a
 
     E f = sum_t P(t) sum_c P(c | t) sum_x pi(x | c) f(t, x, n(c, x)).
 
+With `drawn_outcomes`, f of the welfare is itself an expectation over right and wrong answers.
 The length is the mean action: what remains of a learned policy without its exploration. Costs of
 people are those of the current episode; metrics of the grid are those of fixed prices and costs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -131,12 +132,19 @@ def metrics(
     def expected(x: Tensor) -> Tensor:
         return mean(total((weight * x).flatten(2), 2), 1)
 
+    def expected_value(value: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """Of a function of both utilities."""
+        arguments = (vague[..., None], act, words, costs.expand_right(3))
+        return expected(game.task.expected_value(value, *arguments, game.drawn_outcomes))
+
     probability_vague = posterior(users.vague_share, accuracy)
     cue_costs = costs.expand_right(1)
-    values = act_values(game.task, game.welfare, probability_vague, cue_costs, game.lengths)
+    values = act_values(
+        game.task, game.welfare, probability_vague, cue_costs, game.lengths, game.drawn_outcomes
+    )
     optimum, _ = best_act(values.value, game.can_ask)
     optimal_welfare = mean(total(total(joint, 2) * optimum, 2), 1)
-    welfare = expected(game.welfare.value(cells.user, cells.assistant))
+    welfare = expected_value(game.welfare.value)
     in_type = assistants.probability[:, :, None] * likelihood[..., None]  # given the type
     utility = total((in_type * cells.user).flatten(3), 3)  # world agent type
     net = _net_utility(game, users, utility)
@@ -145,8 +153,8 @@ def metrics(
         "exact_user_utility": expected(cells.user),
         "exact_assistant_utility": expected(cells.assistant),
         "exact_welfare": welfare,
-        "exact_cobb_douglas": expected(CobbDouglas().value(cells.user, cells.assistant)),
-        "exact_worse_utility": expected(torch.minimum(cells.user, cells.assistant)),
+        "exact_cobb_douglas": expected_value(CobbDouglas().value),
+        "exact_worse_utility": expected_value(torch.minimum),
         "exact_user_net_utility": mean(net.achieved, 1),
         "exact_accuracy": expected(cells.accuracy),
         "exact_words": expected(cells.words),
@@ -201,7 +209,9 @@ def _grid_metrics(
     grid = _grid(game, vague_share).unflatten(0, shape)
     costs = Costs(*grid[..., 1:].unbind(-1))
     by_cue = posterior(vague_share, game.cue_accuracy)[:, None, None]  # world 1 1 cue
-    values = act_values(game.task, game.welfare, by_cue, costs, game.lengths).value
+    values = act_values(
+        game.task, game.welfare, by_cue, costs, game.lengths, game.drawn_outcomes
+    ).value
     _, best = best_act(values, game.can_ask)
     is_best = (probability.argmax(-1) == best).to(probability.dtype)
     vague, act = type_and_act(vague_share)

@@ -1,4 +1,4 @@
-"""Welfare game: users who write definitely or vaguely, and an assistant that answers or asks.
+"""Welfare game: users write definite or vague requests, an assistant answers or asks.
 
 After GTAlign (arXiv 2510.08872), which trains a language model on the Cobb-Douglas welfare of user
 and assistant in such games. Payoffs here come from a model of the task (`welfare_task`), not from
@@ -35,13 +35,13 @@ from mores.envs.strategic.welfare_values import best_response_vague_share
 
 
 class WelfareGame(WelfareParameters, Environment[WelfareState]):
-    """Bayesian game of users, who write definitely or vaguely, and an assistant.
+    """Bayesian game of users, who write definite or vague requests, and an assistant.
 
     Description:
-        Each user makes a request in every round. To write it definitely costs effort, which differs
-        between requests; a vague request is answered worse. The assistant sees a noisy cue of the
-        request's form and answers at once, asks first, or answers with a follow-up question; then
-        it chooses the length of its answers. It is rewarded by a welfare function of both
+        Each user makes a request in every round. A definite request costs effort, which differs
+        between requests; a vague request is answered worse. The assistant observes a noisy cue of
+        the request's form and answers at once, asks first, or answers with a follow-up question;
+        then it chooses the length of its answers. It is rewarded by a welfare function of both
         utilities. Payoffs follow from accuracy, delay, words and price. Left out: the content of
         requests and answers, users who leave or who do not reply, memory between requests, and
         what an assistant may learn from a user's earlier requests.
@@ -49,11 +49,11 @@ class WelfareGame(WelfareParameters, Environment[WelfareState]):
     Roles:
         user (`num_users`), assistant (`num_users`: one conversation with each user) and composer
         (`num_users`): the part of the assistant that determines the length of answers and, where
-        payoffs are estimated, the estimates. It exists if one of them is chosen. Clients have one
-        action space for a role: this is why the assistant is two roles.
+        payoffs are estimated, the estimates. It exists if one of them is chosen. A role has one
+        action space, so the assistant is two roles.
 
     Observation:
-        user       writing_cost  1  [0, inf)  cost of writing the next request definitely, utility
+        user       writing_cost  1  [0, inf)  cost of making the next request definite, utility
         user       delay_cost    1  [0, inf)  own cost of an additional turn, utility
         user       reading_cost  1  [0, inf)  own cost of reading, utility per hundred words
         assistant  cue           1  [0, 1]    1: the request looks vague; 0 before a request
@@ -63,7 +63,7 @@ class WelfareGame(WelfareParameters, Environment[WelfareState]):
         composer   cue, delay_cost, reading_cost, price: as the assistant
 
     Action:
-        user, phase write: 0 vaguely, 1 definitely.
+        user, phase write: 0 a vague request, 1 a definite one.
         assistant, phase respond: 0 answer directly, 1 clarify, 2 answer and ask (masked without
         `can_ask`).
         composer, phase compose: `words` (with `choose_length`; else `answer_words`), length of an
@@ -71,7 +71,7 @@ class WelfareGame(WelfareParameters, Environment[WelfareState]):
         `asymmetry_weight`), 12 numbers in [-2, 2] in the order of `WelfareTask.payoff_matrix`.
 
     Reward:
-        user: U, minus the cost of writing definitely. assistant and composer: `welfare` of U and L.
+        user: U, minus the cost of a definite request. assistant and composer: `welfare` of U and L.
         composer also: minus `estimate_accuracy_weight` times the mean squared error of its
         estimates, plus `asymmetry_weight` times GTAlign's `Pay` of them. U and L: see
         `welfare_task`. With `reward_source: random` they are those of a conversation in which
@@ -368,6 +368,7 @@ class WelfareGame(WelfareParameters, Environment[WelfareState]):
             "longest": high,
             "can_ask": self.can_ask,
             "task_words": self.answer_words,
+            "drawn_outcomes": self.drawn_outcomes,
         }
         user = {"kind": "threshold_writer", "threshold": threshold}
         policies: dict[str, Any] = {"user": user, "assistant": planner}

@@ -1,8 +1,9 @@
 """Exact optima of the welfare game: the best act and length of an answer at a cue.
 
 The assistant maximizes the expected welfare of a conversation, `sum_t P(t | cue) W(U_t, L_t)`, over
-acts and lengths. Lengths are searched on a grid, then twice on a finer grid around the best point,
-so that several local optima are found if they are apart by more than a step of the first grid.
+acts and lengths; if outcomes are drawn, E[W(U, L)] takes the place of W. Lengths are searched on a
+grid, then twice on a finer grid around the best point, so that several local optima are found if
+they are apart by more than a step of the first grid.
 """
 
 from __future__ import annotations
@@ -56,11 +57,13 @@ def expected_welfare(
     probability_vague: Float[Tensor, "*shape"],
     words: Float[Tensor, "*#shape length act"],
     costs: Costs,
+    drawn_outcomes: bool = False,
 ) -> Float[Tensor, "*shape length act"]:
     """Expected welfare of each act at each length, given the probability of a vague request."""
     vague, act = type_and_act(probability_vague)
-    cells = task.outcome(vague, act, words[..., None, :], costs.expand_right(3))
-    value = welfare.value(cells.user, cells.assistant)  # *shape length type act
+    value = task.expected_value(
+        welfare.value, vague, act, words[..., None, :], costs.expand_right(3), drawn_outcomes
+    )  # *shape length type act
     weight = probability_vague[..., None, None]
     return (1.0 - weight) * value[..., 0, :] + weight * value[..., 1, :]
 
@@ -71,18 +74,20 @@ def act_values(
     probability_vague: Float[Tensor, "*shape"],
     costs: Costs,
     lengths: LengthChoice,
+    drawn_outcomes: bool = False,
 ) -> ActValues:
     """Value and optimal length of each act.
 
     Args:
         probability_vague: given all that the assistant observes.
         costs: of the people, in shapes that broadcast with it.
+        drawn_outcomes: whether welfare is that of answers that are right or wrong.
     """
     shape = torch.broadcast_shapes(probability_vague.shape, *(x.shape for x in costs))
     probability_vague = probability_vague.expand(shape)
 
     def best_of(words: Tensor) -> ActValues:
-        value = expected_welfare(task, welfare, probability_vague, words, costs)
+        value = expected_welfare(task, welfare, probability_vague, words, costs, drawn_outcomes)
         best = value.max(-2, keepdim=True)
         return ActValues(best.values, words.expand(value.shape).gather(-2, best.indices))
 

@@ -58,7 +58,7 @@ class WelfareParameters(Config):
         default=0.9, ge=0.5, le=1, description="probability that the cue shows the request's form"
     )
     max_writing_cost: float = Field(
-        default=0.8, gt=0, description="K, largest cost of writing a request definitely, utility"
+        default=0.8, gt=0, description="K, largest cost of writing a definite request, utility"
     )
     delay_cost: Annotated[float, PersonNumber(ge=0)] = Field(
         default=0.15, description="cost of an additional turn: impatience, utility"
@@ -91,7 +91,8 @@ class WelfareParameters(Config):
         default=0.0, ge=0, description="reward: this times GTAlign's Pay of the estimates"
     )
     reward_source: Literal["own", "random"] = Field(
-        default="own", description="conversations whose utilities are paid; random: no information"
+        default="own",
+        description="conversations that are rewarded; random: no information on actions",
     )
     grid_prices: tuple[float, ...] = Field(
         default=(0.02, 0.1, 0.2, 0.3, 0.4), min_length=2, description="prices of exact metrics"

@@ -41,6 +41,9 @@ class WelfarePlanner(ScriptedAssistant):
     task_words: float = Field(
         default=2.0, ge=0, description="length of answers in payoff estimates, hundred words"
     )
+    drawn_outcomes: bool = Field(
+        default=False, description="as the environment: answers are right or wrong"
+    )
 
     def choose_act(self, observation: Tensor, space: Box) -> Int[Tensor, "*shape"]:
         """The optimal act at the observed cue and costs."""
@@ -57,7 +60,14 @@ class WelfarePlanner(ScriptedAssistant):
         by_cue = posterior(observation.new_full((), self.vague_share), self.cue_accuracy)
         cue = (space.read(observation, "cue")[..., 0] > 0.5).to(torch.int64)
         costs, lengths = observed_costs(observation, space), (self.shortest, self.longest)
-        return act_values(self.task, self.welfare, by_cue[cue], costs, LengthChoice(*lengths))
+        return act_values(
+            self.task,
+            self.welfare,
+            by_cue[cue],
+            costs,
+            LengthChoice(*lengths),
+            self.drawn_outcomes,
+        )
 
 
 def observed_costs(observation: Tensor, space: Box) -> Costs:

@@ -22,13 +22,17 @@ ActName = Literal["direct", "clarify", "answer_and_ask"]
 
 
 class ThresholdWriter(Policy):
-    """User who writes definitely if it costs less than a threshold.
+    """User who writes a definite request if it costs less than a threshold.
 
     This is the form of every best response. `mores.envs.strategic.welfare_values.writing_threshold`
     gives the threshold.
     """
 
-    threshold: float = Field(default=0.2, ge=0, description="threshold of the cost, utility")
+    threshold: float = Field(
+        default=0.2,
+        ge=0,
+        description="largest writing cost at which the request is definite, utility",
+    )
 
     def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> Box:
         """Layout of the observation; requires the cost of writing definitely."""

@@ -19,6 +19,8 @@ rewards lengths by windows and has no A(n).
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -121,6 +123,20 @@ class WelfareTask(Config):
             return torch.ones_like(words)
         return 1.0 - torch.exp(words * (-1.0 / self.words_scale))
 
+    def correct_probabilities(
+        self,
+        is_vague: Float[Tensor, "*#shape"],
+        act: Int[Tensor, "*#shape"],
+        words: Float[Tensor, "*#shape"],
+    ) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*#shape"]]:
+        """Probabilities that the first answer is correct, and the one after a user's reply."""
+        clarifies = (act == CLARIFY).to(words.dtype)
+        stays_vague = is_vague * (1.0 - clarifies)
+        second = self.accuracy_definite * self.length_factor(words)
+        lost = self.accuracy_definite - self.accuracy_vague
+        first = (self.accuracy_definite - lost * stays_vague) * self.length_factor(words)
+        return first, second
+
     def outcome(
         self,
         is_vague: Float[Tensor, "*#shape"],
@@ -141,10 +157,7 @@ class WelfareTask(Config):
         """
         clarifies = (act == CLARIFY).to(words.dtype)
         asks = (act == ANSWER_AND_ASK).to(words.dtype)
-        stays_vague = is_vague * (1.0 - clarifies)
-        second = self.accuracy_definite * self.length_factor(words)
-        lost = self.accuracy_definite - self.accuracy_vague
-        first = (self.accuracy_definite - lost * stays_vague) * self.length_factor(words)
+        first, second = self.correct_probabilities(is_vague, act, words)
         if draws is not None:
             first, second = (
                 (draws[0] < first).to(words.dtype),
@@ -162,6 +175,40 @@ class WelfareTask(Config):
         if self.assistant_window is not None:
             assistant = assistant + self.assistant_window.value(words)
         return Outcome(*torch.broadcast_tensors(user, assistant, accuracy, total_words))
+
+    def expected_value(
+        self,
+        value: Callable[[Tensor, Tensor], Tensor],
+        is_vague: Float[Tensor, "*#shape"],
+        act: Int[Tensor, "*#shape"],
+        words: Float[Tensor, "*#shape"],
+        costs: Costs,
+        drawn_outcomes: bool,
+    ) -> Float[Tensor, "*shape"]:
+        """Expectation of a function of U and L over what is paid.
+
+        With `drawn_outcomes` each conversation pays the value of answers that are right or wrong:
+        E[value(U, L)], a sum over the four cases. Without, it pays value(E[U], E[L]). They are
+        equal for linear functions only.
+
+        Args:
+            value: function of U and L, elementwise.
+            is_vague, act, words, costs: as of `outcome`.
+            drawn_outcomes: as the environment's parameter.
+        """
+        if not drawn_outcomes:
+            cells = self.outcome(is_vague, act, words, costs)
+            return value(cells.user, cells.assistant)
+        probabilities = self.correct_probabilities(is_vague, act, words)
+        expected = torch.zeros_like(probabilities[0])
+        for case in itertools.product((True, False), repeat=2):  # numbers below and above any p
+            draws = tuple(torch.full_like(words, -1.0 if correct else 2.0) for correct in case)
+            first, second = (
+                p if correct else 1.0 - p for p, correct in zip(probabilities, case, strict=True)
+            )
+            cells = self.outcome(is_vague, act, words, costs, (draws[0], draws[1]))
+            expected = expected + first * second * value(cells.user, cells.assistant)
+        return expected
 
     def payoff_matrix(
         self, words: Float[Tensor, "*#shape"] | float, costs: Costs

@@ -21,7 +21,6 @@ from unittest import mock
 import torch
 
 from mores.core import stream_numbers
-from mores.experiments.scenario.loading import bundled_scenarios
 from tests.golden import clients, environments, recipes, scenarios
 from tests.golden.entries import Entry, differs, machine
 
@@ -48,7 +47,7 @@ def cases_by_part() -> dict[str, list[str]]:
         "environments": [f"environment/{name}" for name, *_ in environments.cases()],
         "clients": [f"client/{name}" for name in clients.CLIENTS],
         "recipes": [f"recipe/{name}" for name, _ in recipes.trainings()],
-        "scenarios": [f"scenario/{name}" for name in bundled_scenarios()],
+        "scenarios": [f"scenario/{name}" for name in scenarios.covered()],
         "run": ["run/karate"],
     }
 

@@ -85,6 +85,19 @@ def test_claims_about_registered_metrics() -> None:
     assert (data["return_person"] < 0).all()  # minus a squared error
 
 
+def test_claims_about_the_difference_of_two_changes() -> None:
+    """The arm less the first reference, and `compare_to` less the second."""
+    about = claim("ai_error") | {"arm": "b", "compare_to": "a", "references": ["a", "b"]}
+    spec = scenario(claims=[about])
+    cells = expand_and_verify(spec)
+    results = {cell.arm: run_cell(cell, spec, range(3), lambda _: None) for cell in cells}
+    a, b = (results[arm].by_replicate("ai_error")[:, -1] for arm in "ab")
+    data = make_claim_data(spec.claims[0], spec, "b", results)
+    assert data.values == pytest.approx(b - a)
+    assert data.differences == pytest.approx(2.0 * (b - a))
+    assert data.is_difference
+
+
 @pytest.mark.parametrize(
     ("metrics", "path", "code"),
     [

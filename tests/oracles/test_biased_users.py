@@ -13,9 +13,12 @@ from scipy.stats import norm
 import mores
 from mores.agents.people.normal import NormalPopulation
 from mores.core.random_streams import RandomStreams, Worlds
+from mores.core.representational_similarity import linear_cka
 from mores.envs.dynamics.trait_state import TraitStateDynamics
 from mores.envs.strategic.biased_users import BiasedUsers
 from mores.envs.strategic.biased_users_contexts import sample_codes
+from mores.experiments.scenario.expansion import build_cells
+from mores.experiments.scenario.loading import load_scenario
 from mores.registry import make, make_environment
 from mores.sim.policy_queries import policy_metrics
 from mores.sim.simulator import Simulator
@@ -234,3 +237,68 @@ def test_scripted_assistants_need_plain_codes() -> None:
     environment = BiasedUsers(shared_code=0.0, num_features=8)
     with refused("unsupported", "policies.assistant"):
         Simulator(environment, {"assistant": "honest_assistant"}, worlds=1).reset(1)
+
+
+@pytest.mark.parametrize(
+    ("name", "differs"),
+    [
+        ("biased_users", ()),
+        ("biased_users_drift", ()),
+        ("biased_users_mixture", ()),
+        ("biased_users_optimum", ()),
+        ("biased_users_spillover", ("shared_code",)),
+        ("biased_users_targeting", ()),
+    ],
+)
+def test_arms_start_from_the_same_pretraining(name: str, differs: tuple[str, ...]) -> None:
+    """Arms differ in what they are trained on later; on shared numbers they start equal."""
+    starts: dict[str, list[str]] = {}
+    for built in build_cells(load_scenario(name, [])):
+        first = built.stages[0]
+        assert first.stage.name == "pretrain"
+        policy = first.policies["assistant"].model_dump_json()
+        about = first.environment.model_dump(include=set(differs))
+        found = first.environment.model_dump_json(exclude={"rating_source"})
+        starts.setdefault(f"{policy} {about}", []).append(found)
+    for environments in starts.values():
+        assert len(set(environments)) == 1
+
+
+def test_representational_similarity() -> None:
+    """The features are those of the network's hidden layer, of both domains, without a cue."""
+    environment = make_environment(
+        "biased_users", num_people=30, shared_code=0.5, num_features=8, held_out_items=2
+    )
+    learner = {"kind": "ppo", "learning_rate": 0, "network": {"kind": "mlp", "hidden_sizes": [5]}}
+    simulator = after_round(environment, learner, worlds=3)
+    state = simulator.policy_states["assistant"]
+    parameters = {n: v[1].numpy() for n, v in state.persistent_state.train_state.parameters.items()}
+    weight, bias = (parameters[f"policy.0.{name}"] for name in ("weight", "bias"))
+    obs = environment.policy_queries(simulator.state)["features"].observation.numpy()
+    x, y = (np.tanh(obs[1, :, d::2].reshape(60, -1) @ weight + bias) for d in (0, 1))
+    assert (obs[..., :2] == 0).all()
+    similarity = policy_metrics(simulator)["representational_similarity"]
+    assert similarity[1].item() == pytest.approx(cka_by_kernels(x, y), abs=1e-5)
+    honest = policy_metrics(after_round(BiasedUsers(num_people=4), "honest_assistant"))
+    assert honest["representational_similarity"].isnan().all()
+
+
+def cka_by_kernels(x: np.ndarray, y: np.ndarray) -> float:
+    """Normalized Hilbert-Schmidt independence criterion of the kernels of items."""
+    center = np.eye(len(x)) - 1.0 / len(x)
+    k, other = (center @ (z @ z.T) @ center for z in (x, y))
+    return float((k * other).sum() / np.sqrt((k * k).sum() * (other * other).sum()))
+
+
+def test_linear_cka() -> None:
+    """As by kernels of items; 1 for rotations and multiples; NaN for constant features."""
+    rng = np.random.default_rng(4)
+    x, y = rng.normal(size=(40, 6)), rng.normal(size=(40, 3))
+    y += x[:, :3]
+    rotation = np.linalg.qr(rng.normal(size=(6, 6)))[0]
+    pairs = [(x, y), (x, 3.0 * x @ rotation + 1.0), (x, 0.0 * x)]
+    found = [linear_cka(torch.tensor(a)[None], torch.tensor(b)[None]).item() for a, b in pairs]
+    assert found[0] == pytest.approx(cka_by_kernels(x, y), abs=1e-6)
+    assert 0.1 < found[0] < 0.9
+    assert found[1] == pytest.approx(1.0, abs=1e-6)
+    assert np.isnan(found[2])

@@ -700,7 +700,7 @@ def test_bad_policies_and_protocols() -> None:
         simulate(Control(protocol="auditor"), {"untrusted": "best_response_attacker"}, 1, 1)
     with refused("unsupported", "policies.untrusted"):
         simulate(Control(num_audits=1, informed=False), {}, 1, 1)
-    with refused("conflict", "num_audits"):
+    with refused("conflict", "control.protocol"):
         mores.make_environment("control", protocol="budgeted_monitoring")
     for kind in ("honest_policy", "scripted_auditor", "least_cost_voter"):
         with refused("unsupported", "policies.player"):

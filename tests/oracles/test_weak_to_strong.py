@@ -22,7 +22,7 @@ from mores.sim.simulator import Simulator
 from tests.refusals import refused
 
 LEVEL = 1e-4  # significance level of each test of a distribution
-STRONG = ("ceiling", "matched_ceiling", "student", "reseeded", "explicit", "implicit")
+STRONG = ("ceiling", "matched", "student", "reseeded", "explicit", "implicit")
 CPU = torch.device("cpu")
 
 
@@ -314,7 +314,7 @@ def test_true_labels_leave_the_conflicts_alone() -> None:
     truth = state.harmless[:, :3].float()
     targets = {role: each["target.answer"] for role, each in result.feedback.items()}
     assert torch.equal(result.state.label, state.harmless.float())
-    for role in ("student", "matched_ceiling"):
+    for role in ("student", "matched"):
         assert torch.equal(targets[role][..., 1], truth)
     wrong = actions["explicit"] != truth
     assert torch.equal(targets["explicit"].sum(-1), 1 + 0.25 * wrong)
@@ -360,7 +360,7 @@ def test_metrics_of_known_policies() -> None:
     simulator = simulator_of(env, policies)
     found = policy_metrics(simulator)
     assert set(found) == set(env.policy_metric_names)
-    for role in ("ceiling", "matched_ceiling", "student", "explicit", "implicit"):
+    for role in ("ceiling", "matched", "student", "explicit", "implicit"):
         assert found[f"accuracy_{role}"].tolist() == [1.0, 1.0]
     assert found["accuracy_supervisor"].tolist() == [0.5, 0.5]  # ties count half
     assert found["gap_recovered"].tolist() == found["strong_known_share"].tolist() == [1.0, 1.0]
@@ -370,7 +370,7 @@ def test_metrics_of_known_policies() -> None:
     simulator.step()
     metrics = env.metrics(simulator.state)
     assert metrics["round_accuracy_student"].tolist() == [1.0, 1.0]
-    assert "student         sees  24 features, right on 100%" in env.render(simulator.state, 1)
+    assert "student      sees  24 features, right on 100%" in env.render(simulator.state, 1)
 
 
 def test_metrics_equal_a_computation_from_answers_of_one_item_at_a_time() -> None:
@@ -409,7 +409,7 @@ def test_metrics_equal_a_computation_from_answers_of_one_item_at_a_time() -> Non
         assert float(found["accuracy_student"][world]) == pytest.approx(accuracy["student"])
         gain = accuracy["student"] - accuracy["supervisor"]
         for role, name in (
-            ("matched_ceiling", "gap_recovered"),
+            ("matched", "gap_recovered"),
             ("ceiling", "ceiling_gap_recovered"),
         ):
             gap = accuracy[role] - accuracy["supervisor"]
@@ -490,14 +490,14 @@ def test_roles_share_pretraining_and_nothing_after_it() -> None:
     weak = parameters(pretrained, "supervisor")
     taught = train(env, learners(), ["student", "explicit"], 3, pretrained)
     assert torch.equal(parameters(taught, "supervisor"), weak)
-    for role in ("ceiling", "matched_ceiling", "reseeded", "implicit"):
+    for role in ("ceiling", "matched", "reseeded", "implicit"):
         assert torch.equal(parameters(taught, role), own)
     for role in ("student", "explicit"):
         assert not torch.equal(parameters(taught, role), own)
     assert not torch.equal(parameters(taught, "student"), parameters(taught, "explicit"))
     true_labels = env.model_copy(update={"label_source": "truth"})
-    taught = train(true_labels, learners(), ["student", "matched_ceiling"], 3, pretrained)
-    assert torch.equal(parameters(taught, "student"), parameters(taught, "matched_ceiling"))
+    taught = train(true_labels, learners(), ["student", "matched"], 3, pretrained)
+    assert torch.equal(parameters(taught, "student"), parameters(taught, "matched"))
     assert not torch.equal(parameters(taught, "student"), own)
 
 
@@ -525,13 +525,13 @@ def test_students_surpass_their_supervisor() -> None:
     change = lambda lesson: env.model_copy(update={"lesson": lesson})  # noqa: E731
     stage = train(change("topic"), shared, ["supervisor", "student"], 300)
     stage = train(change("truth"), apart, ["supervisor", "ceiling"], 150, stage)
-    taught = ["student", "reseeded", "matched_ceiling"]
+    taught = ["student", "reseeded", "matched"]
     slow = {**apart, **{role: {**apart[role], "learning_rate": 0.001} for role in taught}}
     stage = train(env, slow, taught, 40, stage)
     found = {name: float(value.mean()) for name, value in policy_metrics(stage).items()}
     assert found["gap_recovered"] > found["ceiling_gap_recovered"] > 0.05
-    assert found["accuracy_student"] + 0.02 < found["accuracy_matched_ceiling"]
-    assert found["accuracy_matched_ceiling"] + 0.005 < found["accuracy_ceiling"]
+    assert found["accuracy_student"] + 0.02 < found["accuracy_matched"]
+    assert found["accuracy_matched"] + 0.005 < found["accuracy_ceiling"]
     assert abs(found["mirrored_excess_reseeded"]) < 0.1
 
 

@@ -90,6 +90,43 @@ def test_exact_metrics_are_means_of_played_ones():
         assert abs(difference.mean()) < 4 * standard_error, name
 
 
+@pytest.mark.parametrize("choose_length", [False, True])
+def test_exact_welfare_of_drawn_outcomes_is_the_mean_of_what_is_paid(choose_length):
+    """E[W(U, L)] and not W(E[U], E[L]), from which it differs."""
+    parameters = {"num_users": 20, "choose_length": choose_length, "price": 0.2, "delay_cost": 0.1}
+    game = WelfareGame(**parameters, drawn_outcomes=True)
+    acts = {"kind": "cue_assistant", "on_vague": "answer_and_ask", "words": 1.5}
+    policies = {"user": "random", "assistant": acts}
+    policies |= {"composer": acts} if choose_length else {}
+    names = ["welfare", "worse_utility", "exact_welfare", "exact_worse_utility"]
+    result = simulate(game, policies, 500, 1, 1, names, metric_rounds=[1]).metrics
+    for name in names[:2]:
+        difference = (result[name] - result[f"exact_{name}"]).values[:, -1]
+        assert abs(difference.mean()) < 4 * difference.std(ddof=1) / 500**0.5, name
+    expected = run(WelfareGame(**parameters), policies, ["exact_welfare"])["exact_welfare"]
+    assert abs(float(expected[0]) - float(result["exact_welfare"][0, -1])) > 0.02
+    best = run(game, None, ["exact_regret", "exact_optimal_decision_share"])
+    assert best["exact_regret"] == pytest.approx(0, abs=2e-6)
+    assert best["exact_optimal_decision_share"] == 1
+
+
+def test_welfare_that_is_not_linear_can_pay_more_words_at_a_higher_price():
+    """For linear welfare the optimal expected words do not rise; for mixed requests others can."""
+    belief, task = torch.tensor(0.55, dtype=torch.float64), WelfareTask()
+
+    def words(welfare: Welfare, price: float) -> float:
+        costs = Costs(*(torch.tensor(x, dtype=torch.float64) for x in (0.8, 0.05, price)))
+        found = act_values(task, welfare, belief, costs, LengthChoice(0.0, 6.0))
+        act, vague = found.value.argmax(), torch.tensor([0.0, 1.0], dtype=torch.float64)
+        definite, other = task.outcome(vague, act, found.words[act], costs).words
+        return float((1 - belief) * definite + belief * other)
+
+    assert words(CobbDouglas(), 0.01) == pytest.approx(2.94, abs=0.01)  # answers
+    assert words(CobbDouglas(), 0.02) == pytest.approx(4.26, abs=0.01)  # answers and asks
+    by_price = [words(Linear(), price) for price in np.linspace(0.01, 0.5, 30)]
+    assert (np.diff(by_price) < 1e-3).all()
+
+
 def test_expected_outcomes_are_means_of_drawn_ones():
     task, generator = WelfareTask(), torch.Generator().manual_seed(1)
     shape = (200_000, 6)

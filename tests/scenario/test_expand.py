@@ -198,6 +198,13 @@ ARMS = {"a": {}, "b": {"policies.person": {"kind": "toy_stride"}}}
         ({"arm": "b", "analytic": "drift"}, {"arms": ARMS}, ".analytic", "unknown_name"),
         ({"interval": "people"}, {"population": {"kind": "toy_crowd"}}, ".interval", "conflict"),
         ({"statistic": "rms"}, {"worlds": 4}, ".statistic", "conflict"),
+        ({"arm": "b", "references": ["a", "a"]}, {"arms": ARMS}, ".references", "missing"),
+        ({"arm": "b", "compare_to": "a", "references": ["a", "a"]}, {"arms": ARMS},
+         ".references.1", "conflict"),
+        ({"arm": "b", "compare_to": "a", "references": ["c", "b"]}, {"arms": ARMS},
+         ".references.0", "unknown_name"),
+        ({"arm": "b", "compare_to": "a", "references": ["a", "b"], "relative": True},
+         {"arms": ARMS}, ".references", "conflict"),
         ({"interval": "people", "statistic": "sd"}, {}, ".interval", "conflict"),
     ],
 )  # fmt: skip

@@ -20,7 +20,7 @@ class TrustedMonitoring(ControlProtocol):
     )
 
     def outcome(self, setting: ControlSetting) -> ProtocolOutcome:
-        """c = alpha TPR."""
+        """Attacks are caught with probability c = alpha TPR (true-positive rate of the score)."""
         return control_outcomes.trusted_monitoring(setting, self.audit_budget)
 
 
@@ -40,5 +40,5 @@ class UntrustedMonitoring(ControlProtocol):
     )
 
     def outcome(self, setting: ControlSetting) -> ProtocolOutcome:
-        """c = alpha (1 - chi) TPR at the copy's detectability."""
+        """Attacks are caught with probability c = alpha (1 - chi) TPR of the copy's score."""
         return control_outcomes.untrusted_monitoring(setting, self.audit_budget, self.collusion)

@@ -48,6 +48,13 @@ class Optimal(ControlProtocol):
         return [[[each]] for each in self._by_task(episode.classes[0].setting, episode.num_tasks)]
 
     def _by_task(self, setting: ControlSetting, num_tasks: int) -> list[ProtocolOutcome]:
+        if self.usefulness < setting.trusted_usefulness:
+            raise UserError(
+                f"usefulness {self.usefulness} is below that of the trusted policy alone, "
+                f"{setting.trusted_usefulness}",
+                code="out_of_range",
+                path="usefulness",
+            )
         defender = optimal_defender(setting, num_tasks, self.audit_budget, self.usefulness)
         return [routed_outcome(setting, defender.routing(task)) for task in range(num_tasks)]
 

@@ -21,7 +21,7 @@ class TrustedEditing(ControlProtocol):
     )
 
     def outcome(self, setting: ControlSetting) -> ProtocolOutcome:
-        """w = q (1 - e TPR): bounded by the effectiveness e of an edit."""
+        """Attacks succeed with probability w = q (1 - e TPR); e is the effectiveness of an edit."""
         return control_outcomes.trusted_editing(setting, self.edited_share)
 
 
@@ -33,7 +33,7 @@ class DeferToTrusted(ControlProtocol):
     )
 
     def outcome(self, setting: ControlSetting) -> ProtocolOutcome:
-        """w = q (1 - TPR)."""
+        """Attacks succeed with probability w = q (1 - TPR)."""
         return control_outcomes.defer_to_trusted(setting, self.deferred_share)
 
 

@@ -1,1 +1,1 @@
-"""Contract games, one a file: who offers what to whom, and who knows what."""
+"""Contract games, one per file."""

@@ -44,8 +44,8 @@ class CheapTalk(ContractGame[CheapTalkState]):
         Each round a sender observes a number and sends a message without cost; the receiver acts on
         the message. Both lose the squared distance to their best action, which differ by the bias.
         Messages have no meaning but that of equilibrium; the closed form is the most informative
-        one, and there is always one in which nothing is said. Left out: costs of lying, several
-        senders, verification, repeated advice with reputation.
+        one, and there is always one in which messages carry no information. Left out: costs of
+        lying, several senders, verification, repeated advice with reputation.
 
     Roles:
         sender (`num_agents`), receiver (`num_agents`): sender i advises receiver i.
@@ -81,7 +81,12 @@ class CheapTalk(ContractGame[CheapTalkState]):
     tags: ClassVar[Mapping[str, object]] = {"phases": 2, "changes": "advice", "stochastic": True}
 
     num_agents: int = Field(default=2, ge=1, le=10_000, description="number of pairs")
-    bias: float = Field(default=0.1, gt=0, le=10, description="bias of the senders")
+    bias: float = Field(
+        default=0.1,
+        gt=0,
+        le=10,
+        description="optimal action of the senders minus that of the receivers",
+    )
     num_messages: int = Field(default=3, ge=1, le=50, description="number of messages")
     reward_source: Literal["outcome", "random"] = Field(
         default="outcome", description="random: rewards are noise, without any signal"
@@ -169,7 +174,7 @@ class CheapTalk(ContractGame[CheapTalkState]):
 
     @property
     def policy_metric_names(self) -> tuple[str, ...]:
-        """Losses without sampling, the receiver's loss if it knew the senders, exploitability."""
+        """Losses without sampling, loss if the sender's strategy is known, exploitability."""
         return (
             *("policy_receiver_loss", "policy_sender_loss", "message_loss", "sender_gain"),
             *("receiver_gain", "exploitability"),
@@ -190,7 +195,7 @@ class CheapTalk(ContractGame[CheapTalkState]):
     ) -> Mapping[str, Tensor]:
         """Losses of the senders' mixed messages and the receivers' mean actions.
 
-        `message_loss` is the loss of a receiver who knows how the sender speaks: the variance of
+        `message_loss` is the loss of a receiver who knows the sender's strategy: the variance of
         the state given the message. Means over pairs. The grid's
         own error, 1 / (12 * 240^2), is 1.4e-6.
         """

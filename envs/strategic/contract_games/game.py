@@ -1,4 +1,4 @@
-"""What a contract game is, and the policy that plays its solution.
+"""Base class of contract games, and the policy that acts according to a game's solution.
 
 A contract game is an environment without people, in the registry `contract_game`. The environment
 `contracts` (`mores.envs.strategic.contracts`) plays any of them. A game with a closed form returns
@@ -29,17 +29,17 @@ State = TypeVar("State")
 
 
 class ContractGame(Environment[State]):
-    """A game between those who offer a contract and those who accept it or not.
+    """Base class of games in which one party offers a contract and another responds.
 
     The games of the package share names: metrics `principal_payoff` and `agent_payoff`, the mean
-    payoffs of a round; `exploitability` of policies, what roles gain by best responses, which is 0
-    for the solution; and analytic values `solution_principal_payoff`, `solution_agent_payoff`.
+    payoffs of a round; `exploitability` of policies, the gain of roles by best responses, 0 for the
+    solution; and analytic values `solution_principal_payoff`, `solution_agent_payoff`.
     """
 
     def solution(
         self, role: str, phase: str, observation: Float[Tensor, "world agent query size"]
     ) -> Float[Tensor, "world agent query option"]:
-        """What a role does in equilibrium: probabilities of options, or the action of a box.
+        """Equilibrium action of a role: probabilities of options, or the action of a box.
 
         Args:
             role: the role.
@@ -124,8 +124,8 @@ class ContractSolution(Policy):
         spaces = {each.name: each.observation_space for each in self.game.roles}
         if spaces.get(role.name) != role.observation_space:
             raise UserError(
-                f"contract_solution: {role.name} does not observe what it does in the game of this "
-                "policy; give `game` the parameters of the environment",
+                f"contract_solution: the observations of {role.name} differ from those of the "
+                "policy's game; set `game` to the parameters of the environment",
                 code="conflict",
                 path=f"policies.{role.name}.game",
             )

@@ -74,9 +74,13 @@ class Inspection(ContractGame[InspectionState]):
     tags: ClassVar[Mapping[str, object]] = {"phases": 1, "changes": "audits", "stochastic": True}
 
     num_agents: int = Field(default=2, ge=1, le=10_000, description="number of pairs")
-    gain: float = Field(default=1.0, gt=0, le=1e4, description="gain by an undetected violation")
+    gain: float = Field(
+        default=1.0, gt=0, le=1e4, description="agent's gain by an undetected violation"
+    )
     fine: float = Field(default=3.0, gt=0, le=1e4, description="fine for a detected violation")
-    loss: float = Field(default=5.0, gt=0, le=1e4, description="loss by an undetected violation")
+    loss: float = Field(
+        default=5.0, gt=0, le=1e4, description="principal's loss by an undetected violation"
+    )
     inspection_cost: float = Field(default=1.0, gt=0, le=1e4, description="cost of an inspection")
     reward_source: Literal["outcome", "random"] = Field(
         default="outcome", description="random: rewards are noise, without any signal"
@@ -165,7 +169,7 @@ class Inspection(ContractGame[InspectionState]):
 
     @property
     def policy_metric_names(self) -> tuple[str, ...]:
-        """Probabilities, and what both sides could gain by their best responses."""
+        """Probabilities, and the gain of both sides by a best response."""
         return ("inspection_probability", "violation_probability", "exploitability")
 
     def policy_queries(self, state: InspectionState) -> Mapping[str, PolicyQuery]:
@@ -200,7 +204,7 @@ class Inspection(ContractGame[InspectionState]):
         }
 
     def render(self, state: InspectionState, world: int = 0) -> str:
-        """What every pair did."""
+        """Decisions of every pair in the last round."""
         lines = []
         for pair in range(self.num_agents):
             agent = "violates the rule" if state.violated[world, pair] > 0 else "complies"

@@ -88,10 +88,16 @@ class LimitedLiability(ContractGame[LimitedLiabilityState]):
     dimension_names: ClassVar[Mapping[str, tuple[str, ...]]] = {"policy_wages": ("outcome",)}
 
     num_agents: int = Field(default=2, ge=1, le=10_000, description="number of agents")
-    effort_success: float = Field(default=0.8, ge=0, le=1, description="success after effort")
-    shirk_success: float = Field(default=0.5, ge=0, le=1, description="success without effort")
+    effort_success: float = Field(
+        default=0.8, ge=0, le=1, description="probability of success after effort"
+    )
+    shirk_success: float = Field(
+        default=0.5, ge=0, le=1, description="probability of success without effort"
+    )
     effort_cost: float = Field(default=0.2, ge=0, le=100, description="cost of effort")
-    success_value: float = Field(default=2.0, ge=0, le=100, description="value of a success")
+    success_value: float = Field(
+        default=2.0, ge=0, le=100, description="value of a success to the principal"
+    )
     max_wage: float = Field(default=2.0, gt=0, le=100, description="largest wage")
     reward_source: Literal["outcome", "random"] = Field(
         default="outcome", description="random: rewards are noise, without any signal"
@@ -200,7 +206,7 @@ class LimitedLiability(ContractGame[LimitedLiabilityState]):
     def policy_metric_names(self) -> tuple[str, ...]:
         """Mean offer, expected profit against rational agents; effort at the optimal wages.
 
-        `exploitability`: what the principal loses by its offer, plus what agents lose at the
+        `exploitability`: the principal's loss by its offer, plus the agents' loss at the
         optimal wages.
         """
         return ("policy_wages", "policy_profit", "policy_effort", "exploitability")

@@ -80,8 +80,8 @@ class Linear(LinearParameters, ContractGame[LinearState]):
         principal: sum over agents who accepted of (B_i - b_i)' output - salary.
         agent: income y is wage less effort cost, or the outside option. `utility`: exponential,
         (1 - exp(-r y)) / r, whose certainty equivalent is that of the closed form; income below
-        `income_floor` counts as that. `mean_variance`: y less the risk premium r T' s S T / 2, so
-        that the mean of the sampled rewards is the certainty equivalent.
+        `income_floor` is replaced by it. `mean_variance`: y less the risk premium r T' s S T / 2,
+        so that the mean of the sampled rewards is the certainty equivalent.
         `reward_source: random`: standard normal numbers for all.
 
     Dynamics:

@@ -45,14 +45,14 @@ class OffSwitchState:
 
 
 class OffSwitch(ContractGame[OffSwitchState]):
-    """Pairs of a robot, uncertain about what a human wants, and that human.
+    """Pairs of a robot, which is uncertain about a human's utility, and that human.
 
     Description:
         Each round a robot can take an action of unknown utility for its human, switch itself off,
         or defer: then the human permits the action or switches the robot off. A robot that shares
         the human's utility gains by deferring to a rational human, the more the less certain it
         is. Left out: costs of asking, a human who is rational only for large utilities, robots with
-        aims of their own, learning of what the human wants.
+        aims of their own, learning of the human's utility.
 
     Roles:
         robot (`num_agents`), human (`num_agents`): robot i works for human i.
@@ -97,11 +97,17 @@ class OffSwitch(ContractGame[OffSwitchState]):
     }
 
     num_agents: int = Field(default=2, ge=1, le=10_000, description="number of pairs")
-    belief_mean: float = Field(default=0.0, ge=-100, le=100, description="mean of beliefs' means")
-    belief_std: float = Field(default=1.0, ge=0, le=100, description="their standard deviation")
-    uncertainty: float = Field(default=1.0, ge=0, le=100, description="of the robot's belief")
+    belief_mean: float = Field(
+        default=0.0, ge=-100, le=100, description="mean of the beliefs' means"
+    )
+    belief_std: float = Field(
+        default=1.0, ge=0, le=100, description="standard deviation of the beliefs' means"
+    )
+    uncertainty: float = Field(
+        default=1.0, ge=0, le=100, description="standard deviation of the robot's belief"
+    )
     error_rate: float = Field(
-        default=0.0, ge=0, le=1, description="probability of the human's other decision"
+        default=0.0, ge=0, le=1, description="probability that the human's decision is reversed"
     )
     reward_source: Literal["outcome", "random"] = Field(
         default="outcome", description="random: rewards are noise, without any signal"

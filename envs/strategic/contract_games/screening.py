@@ -91,8 +91,10 @@ class Screening(ContractGame[ScreeningState]):
     }
 
     num_agents: int = Field(default=2, ge=1, le=10_000, description="number of agents")
-    low_cost: float = Field(default=1.0, gt=0, le=100, description="cost of an efficient agent")
-    high_cost: float = Field(default=1.5, gt=0, le=100, description="cost of the other agents")
+    low_cost: float = Field(
+        default=1.0, gt=0, le=100, description="unit cost of an efficient agent"
+    )
+    high_cost: float = Field(default=1.5, gt=0, le=100, description="unit cost of the other agents")
     low_share: float = Field(default=0.6, gt=0, lt=1, description="probability of the low cost")
     max_quantity: float = Field(default=2.0, gt=0, le=1e4, description="largest quantity")
     max_payment: float = Field(default=2.0, gt=0, le=1e4, description="largest payment")

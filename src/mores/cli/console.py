@@ -110,7 +110,8 @@ def _arm_description(claim: Claim, scenario: Scenario) -> str:
     other = claim.compare_to or (scenario.control if compared else None)
     versus = f" vs. {other}" if other else ""
     ablation = f", ablation {claim.ablation}" if claim.ablation else ""
-    return f"{claim_arm(scenario, claim)}{versus}{ablation}"
+    changes = " as changes from {} and {}".format(*claim.references) if claim.references else ""
+    return f"{claim_arm(scenario, claim)}{versus}{changes}{ablation}"
 
 
 def _format_number(value: float) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -112,12 +112,15 @@ class PolicyQuery:
         observation: one or several observations for each agent. A view expanded over worlds and
             agents makes a learner evaluate each model once.
         action_mask: legal options of each of them; `None`: all.
+        output: what is asked for. action: `Policy.expected_action`; features:
+            `Policy.hidden_features`, and a policy without any has no answer.
     """
 
     role: str
     phase: str
     observation: Float[Tensor, "world agent query size"]
     action_mask: Bool[Tensor, "world agent query option"] | None = None
+    output: Literal["action", "features"] = "action"
 
 
 class Environment(Config, ABC, Generic[State]):
@@ -198,7 +201,8 @@ class Environment(Config, ABC, Generic[State]):
 
         Args:
             state: the state.
-            answers: `Policy.expected_action` for each of `policy_queries`, by its name.
+            answers: `Policy.expected_action` for each of `policy_queries`, by its name, or
+                `Policy.hidden_features` by the query's `output`, if the policy has any.
         """
         return {}
 

@@ -114,6 +114,20 @@ class Policy(Config, ABC):
             path="policies",
         )
 
+    def hidden_features(
+        self, phase: Phase, observation: Float[Tensor, "world agent query size"], state: Any
+    ) -> Float[Tensor, "world agent query feature"] | None:
+        """Features that the policy computes of given observations, before its last layer.
+
+        Nothing is drawn, and no state changes. Default: `None`, there are none.
+
+        Args:
+            phase: the phase.
+            observation: one or several observations for each agent.
+            state: policy state.
+        """
+        return None
+
     def on_episode_start(
         self, state: Any, initial: Callable[[], Any], reset_mask: Bool[Tensor, " world"]
     ) -> Any:

@@ -178,7 +178,7 @@ ADDRESSES: Mapping[str, str] = {
     "calibration": "quantile of a calibrated threshold",
     "class": "class of a task",
     "score": "noise of a suspicion score",
-    "reference": "evidence on honest work with which a monitor's scores are compared",
+    "monitor reference": "evidence on honest work with which a monitor's scores are compared",
     "scored": "whether a monitor is rewarded on a task",
     "collusion": "whether an untrusted monitor lets an attack pass",
     "route": "action of a protocol that randomizes",

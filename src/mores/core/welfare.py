@@ -1,4 +1,4 @@
-"""Welfare functions: how the utilities of a user and an assistant become one number."""
+"""Base class of welfare functions, which map two utilities to one number."""
 
 from __future__ import annotations
 

@@ -133,6 +133,8 @@ def describe_estimand(claim: Claim, scenario: Scenario) -> str:
         parts.append(f"in {claim_arm(scenario, claim)}")
     if claim.compare_to:
         parts.append(f"minus {claim.compare_to}")
+    if claim.references:
+        parts.append("as changes from {} and {}".format(*claim.references))
     if claim.analytic:
         parts.append(f"minus the analytic value {claim.analytic}")
     text = " ".join(parts) + (", relative difference" if claim.relative else "")

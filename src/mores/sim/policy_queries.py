@@ -26,10 +26,11 @@ def policy_metrics(simulator: Simulator) -> Mapping[str, Num[Tensor, "world *n"]
             shape than it must have.
     """
     environment, state = simulator.environment, simulator.state
-    answers = {
+    found = {
         name: _answer(simulator, name, query)
         for name, query in environment.policy_queries(state).items()
     }
+    answers = {name: answer for name, answer in found.items() if answer is not None}
     metrics = environment.policy_metrics(state, answers)
     owner = f" of {type(environment).__name__}"
     for name, value in metrics.items():
@@ -47,8 +48,8 @@ def policy_metrics(simulator: Simulator) -> Mapping[str, Num[Tensor, "world *n"]
 
 def _answer(
     simulator: Simulator, name: str, query: PolicyQuery
-) -> Float[Tensor, "world agent query option"]:
-    """The policy's expected action for a query, checked."""
+) -> Float[Tensor, "world agent query option"] | None:
+    """The policy's expected action for a query, checked; or its features, `None` without any."""
     role = query.role
     policy = simulator.acting_policies.get(role)
     if policy is None or role in simulator.external:
@@ -59,12 +60,22 @@ def _answer(
             path="metrics",
         )
     phase = next(each for each in simulator.phases if each.name == query.phase)
-    answer = _expected_action(simulator, policy, phase, query)
-    expected = (*query.observation.shape[:3], _answer_size(phase.action_spaces[role]))
+    if query.output == "features":
+        method = "hidden_features"
+        answer: Any = policy.hidden_features(
+            phase, query.observation, simulator.policy_states[role]
+        )
+        if answer is None:
+            return None
+        size = answer.shape[-1] if isinstance(answer, Tensor) and answer.ndim else 0
+    else:
+        method, size = "expected_action", _answer_size(phase.action_spaces[role])
+        answer = _expected_action(simulator, policy, phase, query)
+    expected = (*query.observation.shape[:3], size)
     if not isinstance(answer, Tensor) or answer.shape != expected:
         found = list(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
         raise UserError(
-            f"{type(policy).__name__}.expected_action must return {list(expected)} for the query "
+            f"{type(policy).__name__}.{method} must return {list(expected)} for the query "
             f"{name!r}, not {found}",
             code="wrong_shape",
             path=f"policies.{role}",

@@ -20,7 +20,11 @@ from mores.experiments.results.cell_result import CellResult, mean_by_label
 from mores.experiments.results.run_manifest import EarlierLook
 from mores.experiments.results.separate_draws import separate_draws
 from mores.experiments.scenario.cell import Cell
-from mores.experiments.scenario.claim_inputs import claim_arm, metric_compared_with_control
+from mores.experiments.scenario.claim_inputs import (
+    arms_of,
+    claim_arm,
+    metric_compared_with_control,
+)
 from mores.experiments.scenario.specification import Claim, Scenario
 from mores.experiments.scenario.stages import Sensitivity, Stage, Target
 from mores.metrics.drift import distance_from_control
@@ -83,7 +87,7 @@ def _evaluate_claim(
     for cells in cells_at_points:
         if arm not in cells or cells[arm].purpose != ("draw" if over_draws else "arm"):
             continue
-        needed = {claim.compare_to, claim.ablation, scenario.control, arm} & cells.keys()
+        needed = {*arms_of(scenario, claim), scenario.control or ""} & cells.keys()
         by_arm = {name: cell_results[cells[name].id] for name in needed}
         ablation = claim.ablation and make_claim_data(claim, scenario, claim.ablation, by_arm)
         points.append(
@@ -131,7 +135,7 @@ def _describe_stopped_trainings(
     """
     names = [stage.name for stage in scenario.stages_through(claim.stage)]
     parts = []
-    for name in dict.fromkeys(filter(None, (arm, claim.compare_to, claim.ablation))):
+    for name in dict.fromkeys(arms_of(scenario, claim)):
         result = results_by_arm[name]
         stopped = [training for training in result.stopped if training.stage in names]
         if stopped:
@@ -201,7 +205,20 @@ def make_claim_data(
     if not claim.checks_every_replicate:
         reference = without_rounding_differences(reference, values)
     deterministic &= not other.drew_random_numbers
-    return ClaimData(values, reference, bounds, deterministic)
+    if claim.references is None:
+        return ClaimData(values, reference, bounds, deterministic)
+    starts = [results_by_arm[name] for name in claim.references]
+    first, second = (
+        metric_at_round(start, claim.metric, stage.name, at_round, control) for start in starts
+    )
+    if not claim.checks_every_replicate:
+        first = without_rounding_differences(first, values)
+        second = without_rounding_differences(second, reference)
+    deterministic &= not any(start.drew_random_numbers for start in starts)
+    if bounds is not None:
+        bounds = (bounds[0] - bounds[1], bounds[1] - bounds[0])
+    changes = values - first, reference - second
+    return ClaimData(*changes, bounds, deterministic, is_difference=True)
 
 
 def metric_at_round(

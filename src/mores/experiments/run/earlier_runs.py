@@ -19,8 +19,8 @@ from mores.experiments.scenario.specification import Claim, Scenario
 
 WORDING = ("statement", "source")  # fields that change no verdict
 ESTIMAND = (
-    *("kind", "metric", "arm", "compare_to", "analytic", "ablation", "stage", "at_round"),
-    *("statistic", "relative", "interval", "slope_in", "monotone_in"),
+    *("kind", "metric", "arm", "compare_to", "references", "analytic", "ablation", "stage"),
+    *("at_round", "statistic", "relative", "interval", "slope_in", "monotone_in"),
 )
 
 

@@ -32,6 +32,14 @@ def claim_arm(scenario: Scenario, estimand: Estimand) -> str | None:
     return scenario.control or (arms[0] if len(arms) == 1 else None)
 
 
+def arms_of(scenario: Scenario, estimand: Estimand) -> list[str]:
+    """The arms that an estimand names or implies: its own one first."""
+    references = getattr(estimand, "references", None) or ()
+    ablation = getattr(estimand, "ablation", None)
+    arms = (claim_arm(scenario, estimand), estimand.compare_to, ablation, *references)
+    return [arm for arm in arms if arm is not None]
+
+
 def estimands(scenario: Scenario) -> Iterator[tuple[KeyPath, Estimand, Stage]]:
     """Claims, targets and the sensitivity analysis, with their paths and stages."""
     for i, claim in enumerate(scenario.claims):
@@ -58,8 +66,7 @@ def required_arms(scenario: Scenario, selected: Sequence[Estimand]) -> list[str]
     """Arms that claims, targets or a sensitivity analysis need, without repetitions."""
     needed: list[str | None] = []
     for estimand in selected:
-        needed += [claim_arm(scenario, estimand), estimand.compare_to]
-        needed.append(getattr(estimand, "ablation", None))
+        needed += arms_of(scenario, estimand)
         if metric_compared_with_control(estimand.metric) is not None:
             needed.append(scenario.control)
     return [arm for arm in dict.fromkeys(needed) if arm in scenario.arm_names]

@@ -129,6 +129,11 @@ class Claim(StrictModel):
         default=None,
         description="another arm, whose statistic is subtracted, paired by replicate",
     )
+    references: tuple[str, str] | None = Field(
+        default=None,
+        description="two arms: the first is subtracted from the arm (and from the ablation), the "
+        "second from compare_to, for a claim on the difference of two changes",
+    )
     ablation: str | None = Field(
         default=None,
         description="learned claims only: the arm in which the finding must vanish",
@@ -198,6 +203,10 @@ class Claim(StrictModel):
             raise missing("reward_implied: name the value of the exact solver as analytic", "kind")
         if self.relative and not subtracts:
             raise missing("needs compare_to or analytic", "relative")
+        if self.references is not None and self.compare_to is None:
+            raise missing("needs compare_to: the second is subtracted from it", "references")
+        if self.references is not None and self.relative:
+            raise conflict("not with relative: the difference of two changes", "references")
         if self.smallest_effect and (self.bound is None or self.bound.differs_from is None):
             raise conflict("needs a bound with differs_from", "smallest_effect")
         if self.interval == "people" and self.statistic != "mean":

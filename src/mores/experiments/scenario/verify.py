@@ -10,6 +10,7 @@ from mores.experiments.scenario.cell import BuiltCell, BuiltStage
 from mores.experiments.scenario.claim_inputs import (
     EFFECT_VS_CONTROL,
     Estimand,
+    arms_of,
     claim_arm,
     estimands,
     metric_compared_with_control,
@@ -69,7 +70,7 @@ def claim_problems(scenario: Scenario, source_map: SourceMap) -> list[Problem]:
 
 def _estimand_errors(
     scenario: Scenario, estimand: Estimand, stage: Stage
-) -> Iterator[tuple[tuple[str, ...], str, str]]:
+) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
     """Key, code and message of what is wrong with an estimand's arms, metric and round."""
     arms, arm = scenario.arm_names, claim_arm(scenario, estimand)
     metric, compared = estimand.metric, metric_compared_with_control(estimand.metric)
@@ -80,6 +81,13 @@ def _estimand_errors(
     elif arm not in arms:
         near = did_you_mean(arm, scenario.arms)
         yield ("arm",), "unknown_name", f"there is no arm {arm!r}{near}"
+    for index, other in enumerate(getattr(estimand, "references", None) or ()):
+        if other not in arms:
+            near = did_you_mean(other, scenario.arms) or "; the scenario has no arms"
+            yield ("references", index), "unknown_name", f"there is no arm {other!r}{near}"
+        elif other == (arm, estimand.compare_to)[index]:
+            message = "must differ from the arm that it is subtracted from"
+            yield ("references", index), "conflict", message
     for key in ("compare_to", "ablation"):
         other = getattr(estimand, key, None)
         if other is None:
@@ -178,11 +186,8 @@ def _metric_problems(
     """Problems of metrics and analytic values that a stage of a cell lacks."""
     arm, source_map = built.cell.arm, built.cell.source_map
     for path, estimand, stage in estimands(scenario):
-        used = (claim_arm(scenario, estimand), estimand.compare_to)
-        if stage.name != built_stage.stage.name or arm not in (
-            *used,
-            getattr(estimand, "ablation", None),
-        ):
+        used = arms_of(scenario, estimand)
+        if stage.name != built_stage.stage.name or arm not in used:
             continue
         message = _component_error(estimand.metric, metrics, arm)
         if message:

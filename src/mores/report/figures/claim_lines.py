@@ -65,6 +65,7 @@ def _is_shown(claim: Claim) -> bool:
         claim.kind in ("statistical", "learned", "by_construction")
         and not claim.checks_every_replicate
         and claim.compare_to is not None
+        and claim.references is None
         and claim.statistic == "mean"
         and not claim.relative
         and claim.interval != "parameters"

@@ -40,7 +40,8 @@ def sweep_figures(data: ReportData) -> list[FigureSpec]:
         if claim.analytic is not None:
             analytic_claims[estimand, claim.analytic] = claim
         quantity = {"kind": "report", "arm": arm, "analytic": None}
-        quantities.setdefault((estimand, claim.compare_to), claim.model_copy(update=quantity))
+        compared = estimand, claim.compare_to, claim.references
+        quantities.setdefault(compared, claim.model_copy(update=quantity))
     if not quantities:
         for arm in data.arms:
             metric = data.record(arm).names[0]

@@ -21,7 +21,7 @@ class ValueTicks(NamedTuple):
     Attributes:
         positions: on the axis.
         texts: one for each position.
-        is_numeric: whether the positions are numbers that mean something.
+        is_numeric: whether positions are values of the x axis, not indices of texts.
         log: whether the axis is logarithmic.
         width: of the panel, inches.
     """
@@ -34,13 +34,13 @@ class ValueTicks(NamedTuple):
 
     @property
     def _line_length(self) -> int:
-        """Characters that a line can have without touching the next tick."""
+        """Largest number of characters in a line that does not overlap the next tick's text."""
         width = self.width - Y_AXIS_WIDTH
         return max(1, int(CHARACTERS_PER_INCH * width / len(self.positions)))
 
     @property
     def _are_tilted(self) -> bool:
-        """Whether texts are too long to stand level, in several lines."""
+        """Whether texts are too long for horizontal lines."""
         wrapped = (wrap_name(text, self._line_length).split("\n") for text in self.texts)
         return not self.is_numeric and any(
             len(line) > self._line_length for lines in wrapped for line in lines
