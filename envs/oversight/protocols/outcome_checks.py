@@ -76,7 +76,7 @@ def _check_outcome(protocol: ControlProtocol, outcome: Any, setting: ControlSett
     numbers = {name: arrays[name] for name in ("caught", "succeeds", "attack_share")}
     numbers["caught + succeeds"] = arrays["caught"] + arrays["succeeds"]
     for name in ("usefulness", "honest_audit_rate", "honest_edit_rate", "honest_defer_rate"):
-        numbers[name] = np.float64(getattr(outcome, name))
+        numbers[name] = np.asarray(getattr(outcome, name), dtype=np.float64)
     for name, array in numbers.items():
         _check_probabilities(protocol, name, array)
     if outcome.routing is not None:
