@@ -44,7 +44,8 @@ class ControlSetting(Config):
     The default is a loud, a medium and a stealthy level: stealth lowers detectability and success.
 
     Raises:
-        UserError: lists of different lengths, or a number outside its range.
+        ValueError: lists of different lengths, a number outside its range, an unknown family (a
+            `UserError` where a component is made by name).
     """
 
     detectability: tuple[float, ...] = Field(
@@ -161,7 +162,11 @@ class ControlSetting(Config):
         return BinProbabilities(-np.diff(honest), -np.diff(attack))
 
     def scaled_usefulness(self, usefulness: float) -> float:
-        """`(u - r_T) / (r_U - r_T)`: 0 for the trusted policy alone, 1 for the untrusted one."""
+        """`(u - r_T) / (r_U - r_T)`: 0 for the trusted policy alone, 1 for the untrusted one.
+
+        Raises:
+            ZeroDivisionError: both are equally useful.
+        """
         return (usefulness - self.trusted_usefulness) / (
             self.untrusted_usefulness - self.trusted_usefulness
         )
