@@ -18,6 +18,8 @@ SEGMENT = re.compile(r"[^/{}]+")
 # Names that users may choose: roles, phases and layers of the golden cases.
 CHOSEN = re.compile(
     r"(agent|assistant|ceiling|customer|explain|explicit|implicit|intermediate|person|player|principal|reseeded"
+    r"|believe|compose|composer|decide|human|matched|propose|respond|robot|send|sender"
+    r"|state|user|write"
     r"|student|supervisor|advise|answer|answer_again|assist|choose|offer|pay"
     r"|rate|report|review|work|seats \d|(act|policy|critic)\..*|value|epoch \d|part \d)"
 )
