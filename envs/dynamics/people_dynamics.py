@@ -11,18 +11,24 @@ from mores.envs.dynamics.trait_state import TraitStateDynamics
 
 class PeopleDynamics:
     """Base of environments that have the fields `human`, `rounds_per_year`, `trait_state` and
-    `ai_influence`, the last two in rounds and value units: if given, they replace `human`'s."""
+    `ai_influence`, the last two in rounds and value units: if given, they replace `human`'s.
+
+    The unit of `human` is their field `population_std`, if they have one and it is given, else
+    `initial_std`.
+    """
 
     if TYPE_CHECKING:
         human: Human
         rounds_per_year: float
+        initial_std: float
         trait_state: TraitStateDynamics | None
         ai_influence: Any
 
     @property
     def human_std(self) -> float:
         """Standard deviation that is the unit of `human`, value units."""
-        raise NotImplementedError
+        population_std: float | None = getattr(self, "population_std", None)
+        return self.initial_std if population_std is None else population_std
 
     @functools.cached_property
     def human_in_rounds(self) -> HumanInRounds:

@@ -164,11 +164,6 @@ class Panel(PeopleDynamics, Environment[PanelState]):
             raise ParameterError(message="low must be below high", code="conflict")
         self.check_human()
 
-    @property
-    def human_std(self) -> float:
-        """See `PeopleDynamics`."""
-        return self.initial_std
-
     @functools.cached_property
     def rounds_between_waves(self) -> int:
         """`wave_interval`, or a year."""

@@ -301,11 +301,6 @@ class Control(PeopleDynamics, Environment[ControlState]):
 
     # --- what follows from the parameters ------------------------------------------------------
 
-    @property
-    def human_std(self) -> float:
-        """See `PeopleDynamics`."""
-        return self.initial_std
-
     @functools.cached_property
     def class_settings(self) -> tuple[ClassSetting, ...]:
         """Share, stakes and setting of each class of tasks."""

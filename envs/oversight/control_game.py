@@ -111,11 +111,17 @@ class BestResponseTable(NamedTuple):
 
     def policy(self, num_options: int) -> Float[Tensor, "variant task audits kind option"]:
         """Probability of honest work and of each level."""
-        table = torch.nn.functional.one_hot(self.level, num_options).double()
-        honest = torch.zeros_like(table)
-        honest[..., 0] = 1.0
-        share = self.share.double()[..., None]
-        return share * table + (1 - share) * honest
+        return attack_mixture(self.level, self.share.double(), num_options)
+
+
+def attack_mixture(
+    level: Int[Tensor, "*lead"], share: Float[Tensor, "*lead"], num_options: int
+) -> Float[Tensor, "*lead option"]:
+    """Policy that attacks at a level with probability `share`, and else works honestly."""
+    attack = torch.nn.functional.one_hot(level, num_options).to(share.dtype)
+    honest = torch.zeros_like(attack)
+    honest[..., 0] = 1.0
+    return share[..., None] * attack + (1 - share[..., None]) * honest
 
 
 class ControlGame:

@@ -16,7 +16,7 @@ from mores.core.errors import UserError
 from mores.core.policy import ActionOutput, Policy, require_observation_parts
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Discrete
-from mores.envs.oversight.control_game import ControlGame
+from mores.envs.oversight.control_game import ControlGame, attack_mixture
 from mores.envs.oversight.control_observations import table_index
 from mores.envs.oversight.control_setting import AUDIT, DEFER, EDIT, SUBMIT
 
@@ -200,10 +200,7 @@ class BestResponseAttacker(DiscretePolicy):
         table = game.best_response
         level = table.level[index].to(observation.device)
         share = table.share[index].to(observation)
-        one_hot = torch.nn.functional.one_hot(level, num_options).to(observation.dtype)
-        honest = torch.zeros_like(one_hot)
-        honest[..., 0] = 1.0
-        return share[..., None] * one_hot + (1 - share[..., None]) * honest
+        return attack_mixture(level, share, num_options)
 
 
 class ScriptedAuditor(DiscretePolicy):
@@ -280,9 +277,7 @@ class EvidenceMonitor(Policy):
         search: bool = False,
     ) -> ActionOutput:
         """The evidence."""
-        space = phase.action_spaces["monitor"]
-        assert isinstance(space, Box)
-        return ActionOutput(space.clamp(state.read(observation, "evidence")), state)
+        return ActionOutput(self.expected_action(phase, observation, action_mask, state), state)
 
     def expected_action(
         self,

@@ -59,10 +59,7 @@ class TrueLabel(Policy):
         search: bool = False,
     ) -> ActionOutput:
         """The truth."""
-        config = self.environment.task_config
-        labels = config.label(config.tasks(state.replicate, observation.device), observation)
-        truth = labels.topic if phase.name == TOPIC else labels.harmless.long()
-        return ActionOutput(truth, state)
+        return ActionOutput(self._truth(phase, observation, state), state)
 
     def expected_action(
         self,
@@ -73,12 +70,17 @@ class TrueLabel(Policy):
         search: bool = False,
     ) -> Float[Tensor, "world agent query option"]:
         """Probability 1 of the truth."""
-        config = self.environment.task_config
-        items = observation.flatten(1, 2)
-        labels = config.label(config.tasks(state.replicate, observation.device), items)
-        truth = labels.topic if phase.name == TOPIC else labels.harmless.long()
+        truth = self._truth(phase, observation.flatten(1, 2), state)
         one_hot = torch.nn.functional.one_hot(truth, _num_options(phase)).to(observation.dtype)
         return one_hot.unflatten(1, observation.shape[1:3])
+
+    def _truth(
+        self, phase: Phase, items: Float[Tensor, "world item feature"], state: TrueLabelState
+    ) -> Int[Tensor, "world item"]:
+        """True topic or label of each item."""
+        config = self.environment.task_config
+        labels = config.label(config.tasks(state.replicate, items.device), items)
+        return labels.topic if phase.name == TOPIC else labels.harmless.long()
 
 
 class LinearLabel(Policy):

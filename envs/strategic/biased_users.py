@@ -290,11 +290,6 @@ class BiasedUsers(PeopleDynamics, Environment[BiasedUsersState]):
     # --- static data -----------------------------------------------------------------------------
 
     @property
-    def human_std(self) -> float:
-        """See `PeopleDynamics`."""
-        return self.initial_std if self.population_std is None else self.population_std
-
-    @property
     def num_agents(self) -> int:
         """Number of replies in a round."""
         return self.num_people * self.num_replies

@@ -324,11 +324,6 @@ class PrincipalAgent(PeopleDynamics, Environment[PrincipalAgentState]):
 
     # --- parts ------------------------------------------------------------------------------------
 
-    @property
-    def human_std(self) -> float:
-        """See `PeopleDynamics`."""
-        return self.initial_std if self.population_std is None else self.population_std
-
     @functools.cached_property
     def _differing(self) -> dict[str, PersonParameter]:
         """Person parameters by path."""

@@ -49,8 +49,7 @@ class ThresholdWriter(Policy):
         search: bool = False,
     ) -> ActionOutput:
         """1 (definitely) below the threshold, else 0."""
-        cost = state.read(observation, "writing_cost")[..., 0]
-        return ActionOutput((cost < self.threshold).to(torch.int64), state)
+        return ActionOutput(self._choose(observation, state), state)
 
     def expected_action(
         self,
@@ -61,8 +60,10 @@ class ThresholdWriter(Policy):
         search: bool = False,
     ) -> Tensor:
         """Probability 1 of that action."""
-        cost = state.read(observation, "writing_cost")[..., 0]
-        return functional.one_hot((cost < self.threshold).to(torch.int64), 2).to(observation.dtype)
+        return functional.one_hot(self._choose(observation, state), 2).to(observation.dtype)
+
+    def _choose(self, observation: Tensor, space: Box) -> Int[Tensor, "*shape"]:
+        return (space.read(observation, "writing_cost")[..., 0] < self.threshold).to(torch.int64)
 
 
 class AssistantLayout(NamedTuple):

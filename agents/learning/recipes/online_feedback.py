@@ -20,10 +20,10 @@ from pydantic import Field, model_validator
 from mores.agents.learning.batch import FeedbackBatch
 from mores.agents.learning.episodic import EpisodicLearner
 from mores.agents.learning.learner_state import LearnerState
-from mores.agents.learning.losses import nll_loss, preference_loss
+from mores.agents.learning.losses import nll_loss
 from mores.agents.learning.objective import LossTerm, Objective
 from mores.agents.learning.on_policy import buffer_feedback
-from mores.agents.learning.recipes.preferences import with_kl_baseline
+from mores.agents.learning.recipes.preferences import kto_objective, with_kl_baseline
 from mores.agents.learning.transforms.groups import SampleGroups
 from mores.agents.learning.update import UpdateBatch
 from mores.core.errors import ParameterError, UserError
@@ -131,10 +131,4 @@ class OnlineKTO(EpisodicLearner):
     @property
     def objective(self) -> Objective:
         """KTO loss: desirable samples above the baseline, undesirable ones below."""
-        loss_kwargs = {
-            "loss_type": "kto",
-            "beta": self.beta,
-            "desirable_weight": self.desirable_weight,
-            "undesirable_weight": self.undesirable_weight,
-        }
-        return Objective((LossTerm(preference_loss, 1.0, loss_kwargs),))
+        return kto_objective(self.beta, self.desirable_weight, self.undesirable_weight)

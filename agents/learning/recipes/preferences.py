@@ -218,13 +218,18 @@ class KTO(OfflineLearner):
     @property
     def objective(self) -> Objective:
         """KTO loss: desirable samples above the baseline, the others below."""
-        loss_kwargs = {
-            "loss_type": "kto",
-            "beta": self.beta,
-            "desirable_weight": self.desirable_weight,
-            "undesirable_weight": self.undesirable_weight,
-        }
-        return Objective((LossTerm(preference_loss, 1.0, loss_kwargs),))
+        return kto_objective(self.beta, self.desirable_weight, self.undesirable_weight)
+
+
+def kto_objective(beta: float, desirable_weight: float, undesirable_weight: float) -> Objective:
+    """KTO loss of samples labelled `desirable`, offline and online; needs `with_kl_baseline`."""
+    loss_kwargs = {
+        "loss_type": "kto",
+        "beta": beta,
+        "desirable_weight": desirable_weight,
+        "undesirable_weight": undesirable_weight,
+    }
+    return Objective((LossTerm(preference_loss, 1.0, loss_kwargs),))
 
 
 @torch.no_grad()
