@@ -35,7 +35,7 @@ from mores.envs.oversight.control_metrics import POLICY_METRICS
 from mores.envs.oversight.control_observations import ControlObservations
 from mores.envs.oversight.control_policies import GameRole
 from mores.envs.oversight.control_setting import ACTIONS, ControlSetting
-from mores.envs.oversight.control_state import ControlState, Task, zero_counts
+from mores.envs.oversight.control_state import ControlState, ControlTask, zero_counts
 from mores.envs.oversight.control_tasks import ControlTasks, TaskClass
 from mores.envs.oversight.control_values import AttackPayoff
 from mores.envs.oversight.protocols.delegated import AuditRateChoice
@@ -409,7 +409,7 @@ class Control(PeopleDynamics, Environment[ControlState]):
         score = draws.to(zero.dtype)
         works = 1 + self.num_references if self.monitor_acts else 1
         monitored = zero[:, None].expand(-1, works)
-        task = Task(index, draws, score, monitored, index, index, index, no, no, no)
+        task = ControlTask(index, draws, score, monitored, index, index, index, no, no, no)
         attack_mode = ~no
         if self.attack_prior < 1:
             attack_mode = streams.uniform("mode")[:, 0, 0] < self.attack_prior

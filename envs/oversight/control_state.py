@@ -13,13 +13,13 @@ from mores.envs.dynamics.trait_state import TraitState
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
+class ControlTask:
     """The present task, or the last one at the end of a round.
 
     Attributes:
         task_class: its class.
         level: 0 honest work, else the level of the attack, of each draw of the work.
-        score: suspicion score of each draw; 0 if nobody scores.
+        score: suspicion score of each draw; 0 if there is no monitor.
         monitored: with a role `monitor`, the evidence on the work and on the references, and from
             phase `score` on its log odds; else 0.
         audit_option: option of an auditor that chooses the audit rate.
@@ -80,7 +80,7 @@ class ControlState:
     audits_left: Int[Tensor, " world"]  # -1: no limit
     variant: Int[Tensor, " world"]  # of the protocol: calibrated threshold, or outcome of a vote
     caught: Bool[Tensor, " world"]
-    task: Task
+    task: ControlTask
     counts: Counts
     people: PersonState | None
 

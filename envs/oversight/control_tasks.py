@@ -18,7 +18,7 @@ from mores.core.random_streams import RandomStreams
 from mores.envs.oversight.control_auditor import rate_game
 from mores.envs.oversight.control_game import ControlGame
 from mores.envs.oversight.control_setting import ACTIONS, AUDIT, DEFER, EDIT, SUBMIT, ControlSetting
-from mores.envs.oversight.control_state import ControlState, Counts, Task
+from mores.envs.oversight.control_state import ControlState, ControlTask, Counts
 from mores.envs.oversight.protocols.delegated import AuditRateChoice
 from mores.envs.oversight.protocols.protocol import ClassSetting
 
@@ -125,7 +125,7 @@ class ControlTasks:
         return streams.ordered_categorical("class", shares)[:, 0]
 
     def score(
-        self, task: Task, is_evidence: bool, streams: RandomStreams
+        self, task: ControlTask, is_evidence: bool, streams: RandomStreams
     ) -> Float[Tensor, "world draw"]:
         """Score of each draw: noise of the family, shifted by the detectability of the level.
 
@@ -221,7 +221,7 @@ class ControlTasks:
             counts=self._count(state.counts, task),
         )
 
-    def _count(self, counts: Counts, task: Task) -> Counts:
+    def _count(self, counts: Counts, task: ControlTask) -> Counts:
         """Sums with this task."""
         like = counts.audits
         attack, audit = (task.level > 0).any(1), task.action == AUDIT
@@ -236,7 +236,9 @@ class ControlTasks:
         )
 
 
-def log_scores(task: Task, in_service: Bool[Tensor, " world"]) -> Float[Tensor, "world work"]:
+def log_scores(
+    task: ControlTask, in_service: Bool[Tensor, " world"]
+) -> Float[Tensor, "world work"]:
     """Log probability of the truth by the log odds that the monitor gave; 0 out of service.
 
     The references are honest work and count as one task together.

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from mores.envs.oversight.score_families import ScoreFamily
 
 
-class InspectionEquilibrium(NamedTuple):
+class MonitoredInspection(NamedTuple):
     """Threshold tau*, share of honest work that is audited, probability of an attack."""
 
     threshold: float
@@ -36,7 +36,7 @@ def equilibrium(
     loss: float,
     audit_cost: float,
     attack_gain: float = 1.0,
-) -> InspectionEquilibrium:
+) -> MonitoredInspection:
     """Equilibrium of the inspection game with a monitor.
 
     Args:
@@ -51,7 +51,7 @@ def equilibrium(
     threshold = float(scores.upper_quantile(rate)) + detectability
     honest = audit_cost * float(scores.density(threshold))
     attack = (loss - audit_cost) * float(scores.density(threshold - detectability))
-    return InspectionEquilibrium(
+    return MonitoredInspection(
         threshold, float(scores.upper_tail(threshold)), honest / (honest + attack)
     )
 

@@ -90,17 +90,18 @@ class WeakToStrong(Environment[WeakToStrongState]):
         answer: 1 harmless, 0 harmful.
 
     Reward:
-        topic: 1 if it is right, in the lesson `topic`; else 0.
-        answer: the weight of the agent's answer in its target, below; 0 in the lesson `topic`.
+        topic: 1 if it is right, with training_target `topic`; else 0.
+        answer: the weight of the agent's answer in its target, below; 0 with training_target
+            `topic`.
 
     Dynamics:
         The label of an item is the share s of the teacher's m answers that are 1. Feedback to
-        learners is `target.topic`, the true topic, in the lesson `topic`, and else
+        learners is `target.topic`, the true topic, with training_target `topic`, and else
         `target.answer`, a weight for each answer: (1 - s, s) from the teacher's labels; (1, 0) or
-        (0, 1) from the truth for the ceilings, and for all roles in the lesson `truth`. To it,
-        `explicit` gets `explicit_weight` on the false answer where its answer is wrong: the loss
-        of its own labels and, where it is wrong, of the opposite of the truth. Without effect on
-        learning are targets (0, 0): labels with confidence max(s, 1 - s) below `min_confidence`.
+        (0, 1) from the truth for the ceilings, and for all roles with training_target `truth`.
+        To it, `explicit` gets `explicit_weight` on the false answer where its answer is wrong: the
+        loss of its own labels and, where it is wrong, of the opposite of the truth. Without effect
+        on learning are targets (0, 0): labels with confidence max(s, 1 - s) below `min_confidence`.
         The supervisor gets none from labels; nor does the teacher.
 
     Start:
@@ -151,7 +152,7 @@ class WeakToStrong(Environment[WeakToStrongState]):
     student_features: int = Field(
         default=24, ge=1, le=10_000, description="features that the ceilings and students see"
     )
-    lesson: Literal["topic", "truth", "labels"] = Field(
+    training_target: Literal["topic", "truth", "labels"] = Field(
         default="labels",
         description="feedback: topics (pretraining), the truth, or the teacher's labels",
     )
@@ -226,9 +227,12 @@ class WeakToStrong(Environment[WeakToStrongState]):
 
     @functools.cached_property
     def _roles(self) -> tuple[Role, ...]:
-        sight = {SUPERVISOR: self.supervisor_features, INTERMEDIATE: self.intermediate_features}
+        num_observed = {
+            SUPERVISOR: self.supervisor_features,
+            INTERMEDIATE: self.intermediate_features,
+        }
         return tuple(
-            Role(name, len(items), Box.of(features=sight.get(name, self.student_features)))
+            Role(name, len(items), Box.of(features=num_observed.get(name, self.student_features)))
             for name, items in self.item_of_agent.items()
         )
 
@@ -317,7 +321,7 @@ class WeakToStrong(Environment[WeakToStrongState]):
             return self._teach_topics(state, actions)
         label = self._label_items(state, actions, streams)
         targets: dict[str, Tensor] = {}
-        if self.lesson != TOPIC:
+        if self.training_target != TOPIC:
             targets = {
                 role: target
                 for role in ROLES
@@ -345,7 +349,7 @@ class WeakToStrong(Environment[WeakToStrongState]):
         self, state: WeakToStrongState, actions: Mapping[str, Tensor]
     ) -> StepResult[WeakToStrongState]:
         """Feedback and reward of pretraining."""
-        if self.lesson != TOPIC:
+        if self.training_target != TOPIC:
             return StepResult(state)
         truth = {role: state.topic[:, self._index(role, state.items.device)] for role in ROLES}
         reward = {role: (actions[role] == truth[role]).to(torch.float32) for role in ROLES}
@@ -374,7 +378,7 @@ class WeakToStrong(Environment[WeakToStrongState]):
         """Weights of the answers of a role; `None`: it is not taught."""
         index = self._index(role, label.device)
         truth = state.harmless[:, index]
-        if self.lesson == "truth" or role in CEILINGS:
+        if self.training_target == "truth" or role in CEILINGS:
             return _two_options(truth.to(label.dtype))
         if role in (SUPERVISOR, self.teacher):
             return None
@@ -498,7 +502,7 @@ class WeakToStrong(Environment[WeakToStrongState]):
         if not int(state.num_rounds[world]):
             return "No item has been judged yet."
         metrics = {name: float(value[world]) for name, value in self.metrics(state).items()}
-        lines = [f"Round {int(state.num_rounds[world])}, lesson: {self.lesson}"]
+        lines = [f"Round {int(state.num_rounds[world])}, training target: {self.training_target}"]
         for role in self.roles:
             accuracy = metrics[f"round_accuracy_{role.name}"]
             size = role.observation_space.size

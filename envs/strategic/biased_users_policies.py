@@ -19,7 +19,7 @@ from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box
 
 
-class ScriptedAssistant(Policy):
+class BeliefAssistant(Policy):
     """Assistant that states its belief, or the person's claim with some probability.
 
     Its belief is the answer with the most evidence.
@@ -73,11 +73,11 @@ class ScriptedAssistant(Policy):
         return ActionOutput(streams.categorical("act", probability.log()), state)
 
 
-class HonestAssistant(ScriptedAssistant):
+class HonestAssistant(BeliefAssistant):
     """Assistant that states its belief."""
 
 
-class FlatteringAssistant(ScriptedAssistant):
+class FlatteringAssistant(BeliefAssistant):
     """Assistant that states the person's claim with a fixed probability."""
 
     flatter_probability: float = Field(
@@ -89,7 +89,7 @@ class FlatteringAssistant(ScriptedAssistant):
         return torch.full_like(space.read(observation, "cue"), self.flatter_probability)
 
 
-class CueDependentAssistant(ScriptedAssistant):
+class CueDependentAssistant(BeliefAssistant):
     """Assistant that states the person's claim if a cue above a threshold is shown."""
 
     threshold: float = Field(default=1.0, description="cue above which it states the claim")

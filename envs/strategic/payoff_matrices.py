@@ -114,7 +114,7 @@ def nash_product_argmax(
     """Cell with the largest product of gains among those in which nobody loses.
 
     Ties: the largest sum, then the larger utility of the user, as in GTAlign's prompt. None: in
-    every cell somebody is worse off than in disagreement.
+    every cell a player is worse off than in disagreement.
     """
     gains = points - np.array(disagreement)
     rational = [index for index, gain in enumerate(gains) if (gain >= 0).all()]

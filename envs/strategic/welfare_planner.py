@@ -18,12 +18,12 @@ from mores.envs.strategic.welfare_optimum import (
     best_act,
     posterior,
 )
-from mores.envs.strategic.welfare_policies import ScriptedAssistant
+from mores.envs.strategic.welfare_policies import ConversationPolicy
 from mores.envs.strategic.welfare_task import Costs, WelfareTask
 from mores.registry.component import component
 
 
-class WelfarePlanner(ScriptedAssistant):
+class WelfarePlanner(ConversationPolicy):
     """Exact optimum, as assistant or composer, for a known share of vague requests.
 
     Payoff estimates are the true payoffs at `task_words`.

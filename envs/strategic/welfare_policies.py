@@ -73,7 +73,7 @@ class AssistantLayout(NamedTuple):
     parts: tuple[str, ...]
 
 
-class ScriptedAssistant(Policy):
+class ConversationPolicy(Policy):
     """Base of assistants and composers that decide by a fixed rule; a subclass has the rule."""
 
     def initial_state(
@@ -133,7 +133,7 @@ class ScriptedAssistant(Policy):
         return functional.one_hot(decision, len(ACTS)).to(observation.dtype)
 
 
-class CueAssistant(ScriptedAssistant):
+class CueAssistant(ConversationPolicy):
     """Assistant with one act for each cue and a fixed length; its payoff estimates are 0."""
 
     on_definite: ActName = Field(default="direct", description="act at a definite cue")

@@ -278,13 +278,13 @@ def test_targets_by_definition(teacher: Any, min_confidence: float) -> None:
                 assert float(result.reward[role][world, agent]) == pytest.approx(expected[answer])
 
 
-def test_lessons() -> None:
-    state, result, actions = one_round(WeakToStrong(**SMALL, lesson="truth"))
+def test_training_targets() -> None:
+    state, result, actions = one_round(WeakToStrong(**SMALL, training_target="truth"))
     for role in ROLES:  # the truth for everybody
         truth = state.harmless[:, list(WeakToStrong(**SMALL).item_of_agent[role])]
         assert torch.equal(result.feedback[role]["target.answer"][..., 1] > 0.5, truth)
         assert torch.equal(result.reward[role] > 0.5, actions[role].bool() == truth)
-    env = WeakToStrong(**SMALL, lesson="topic")
+    env = WeakToStrong(**SMALL, training_target="topic")
     _, result, _ = one_round(env)
     assert not result.feedback and not result.reward
     streams = RandomStreams.of(0, 2)
@@ -481,7 +481,7 @@ def train(
 def test_roles_share_pretraining_and_nothing_after_it() -> None:
     """Training one role moves the others only while they share parameters."""
     env = WeakToStrong(num_items=16)
-    topics = env.model_copy(update={"lesson": "topic"})
+    topics = env.model_copy(update={"training_target": "topic"})
     shared = {**learners(parameter_sharing="replicate"), "supervisor": learners()["supervisor"]}
     pretrained = train(topics, shared, ["student"], 3)
     own = parameters(pretrained, "student")
@@ -522,7 +522,7 @@ def test_students_surpass_their_supervisor() -> None:
     shared = learners(parameter_sharing="replicate", network=network)
     shared["supervisor"] = learners(network={**network, "hidden_sizes": [16, 16]})["supervisor"]
     apart = {**learners(network=network), "supervisor": shared["supervisor"]}
-    change = lambda lesson: env.model_copy(update={"lesson": lesson})  # noqa: E731
+    change = lambda training_target: env.model_copy(update={"training_target": training_target})  # noqa: E731
     stage = train(change("topic"), shared, ["supervisor", "student"], 300)
     stage = train(change("truth"), apart, ["supervisor", "ceiling"], 150, stage)
     taught = ["student", "reseeded", "matched"]
@@ -537,7 +537,7 @@ def test_students_surpass_their_supervisor() -> None:
 
 @pytest.mark.full
 def test_reinforcement_learning_also_learns_from_the_reward() -> None:
-    env = WeakToStrong(num_items=128, labels_per_item=1, lesson="truth", curvature=0)
+    env = WeakToStrong(num_items=128, labels_per_item=1, training_target="truth", curvature=0)
     ppo = {"kind": "ppo", "num_steps": 8, "learning_rate": 0.01, "gamma": 0.0}
     trained = train(env, {"student": ppo}, ["student"], 160)
     assert float(policy_metrics(trained)["accuracy_student"].min()) > 0.7

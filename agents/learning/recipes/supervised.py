@@ -99,7 +99,7 @@ class Supervised(NetworkLearner):
                 target = transition.feedback.get(PREFIX + phase)
                 if target is None:
                     continue
-                batch, objective = self._lesson(state, phase, target, transition.finished)
+                batch, objective = self._supervised_batch(state, phase, target, transition.finished)
                 update_batch = UpdateBatch({phase: batch}, objective)
                 self.validate_update_batch(update_batch)
                 update_models(
@@ -112,7 +112,7 @@ class Supervised(NetworkLearner):
                 )
         return state
 
-    def _lesson(
+    def _supervised_batch(
         self, state: LearnerState, phase: str, target: Tensor, finished: Tensor
     ) -> tuple[FeedbackBatch, Objective]:
         """Batch of a phase, a sample per agent and world, and its objective."""

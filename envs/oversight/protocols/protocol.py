@@ -57,7 +57,7 @@ class ControlEpisode:
     classes: tuple[ClassSetting, ...]
 
 
-class Decision(NamedTuple):
+class ProtocolDecision(NamedTuple):
     """Action of the protocol in each world, and the draw of the work that is used."""
 
     action: Int[Tensor, " world"]
@@ -134,8 +134,8 @@ class ControlProtocol(Config, ABC):
         self,
         score: Float[Tensor, "world draw"],
         setting: ControlSetting,
-    ) -> Decision:
-        """Decision by the scores of several draws, played if `num_draws` is above 1."""
+    ) -> ProtocolDecision:
+        """ProtocolDecision by the scores of several draws, played if `num_draws` is above 1."""
         raise NotImplementedError
 
     def mixture_outcome(

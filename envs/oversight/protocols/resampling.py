@@ -26,8 +26,8 @@ from mores.envs.oversight.control_outcomes import ProtocolOutcome
 from mores.envs.oversight.control_setting import AUDIT, DEFER, SUBMIT, ControlSetting
 from mores.envs.oversight.protocols.protocol import (
     ControlProtocol,
-    Decision,
     MixtureOutcome,
+    ProtocolDecision,
     power,
 )
 from mores.envs.oversight.resampling import Statistic
@@ -72,14 +72,14 @@ class AuditResample(ControlProtocol):
         self,
         score: Float[Tensor, "world draw"],
         setting: ControlSetting,
-    ) -> Decision:
+    ) -> ProtocolDecision:
         """Audit if the statistic is above its threshold."""
         if self.statistic == "mean":
             statistic = total(score, 1) / math.sqrt(self.draws)
         else:
             statistic = score.amax(1) if self.statistic == "max" else score.amin(1)
         action = torch.where(statistic > self._threshold(setting), AUDIT, SUBMIT)
-        return Decision(action, torch.zeros_like(action))
+        return ProtocolDecision(action, torch.zeros_like(action))
 
     def mixture_outcome(
         self, policy: Float[Tensor, "*batch option"], setting: ControlSetting
@@ -154,10 +154,10 @@ class LeastSuspicious(ControlProtocol):
         self,
         score: Float[Tensor, "world draw"],
         setting: ControlSetting,
-    ) -> Decision:
+    ) -> ProtocolDecision:
         """Use the least suspicious draw, unless it is above the threshold."""
         lowest, draw = score.min(1)
-        return Decision(torch.where(lowest > self._threshold(setting), DEFER, SUBMIT), draw)
+        return ProtocolDecision(torch.where(lowest > self._threshold(setting), DEFER, SUBMIT), draw)
 
     def mixture_outcome(
         self, policy: Float[Tensor, "*batch option"], setting: ControlSetting
@@ -185,13 +185,13 @@ class DeferToResample(LeastSuspicious):
         self,
         score: Float[Tensor, "world draw"],
         setting: ControlSetting,
-    ) -> Decision:
+    ) -> ProtocolDecision:
         """Use the first draw, or the least suspicious of the others, or none."""
         tau = self._threshold(setting)
         lowest, draw = score[:, 1:].min(1)
         first = score[:, 0] <= tau
         action = torch.where(first | (lowest <= tau), SUBMIT, DEFER)
-        return Decision(action, torch.where(first, 0, draw + 1))
+        return ProtocolDecision(action, torch.where(first, 0, draw + 1))
 
     def mixture_outcome(
         self, policy: Float[Tensor, "*batch option"], setting: ControlSetting
