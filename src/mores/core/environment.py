@@ -25,6 +25,13 @@ from mores.core.errors import UserError, did_you_mean
 from mores.core.people import People, Population
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Space
+from mores.core.turn_text import (
+    EnvironmentRoleText,
+    RoleText,
+    TurnText,
+    generic_turn,
+    parse_numbers,
+)
 from mores.core.validation_messages import validation_problems
 
 State = TypeVar("State")
@@ -41,12 +48,15 @@ class Role:
         observation_space: named parts of one agent's observation.
         observation_model: function `(observation, action) -> next observation`, where these two
             determine it (a writer observes the text written so far); policies search with it.
+        text: what agents observe, as text, and their replies as actions. Set by the simulator,
+            from `Environment.describe`.
     """
 
     name: str
     num_agents: int
     observation_space: Box
     observation_model: ObservationModel | None = None
+    text: RoleText | None = dataclasses.field(default=None, compare=False, repr=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,6 +220,47 @@ class Environment(Config, ABC, Generic[State]):
         """What happened in a world, in a few lines for a person to read. Empty: no text."""
         return ""
 
+    def role_rules(self, role: str) -> str:
+        """Text that an agent reads once: the situation, its aims, and what it is rewarded for.
+
+        It is the same for all agents of the role in all rounds. Empty: no text.
+        """
+        return ""
+
+    def describe(
+        self,
+        role: str,
+        phase: str,
+        observation: Float[Tensor, " size"],
+        action_mask: Bool[Tensor, " option"] | None = None,
+    ) -> TurnText:
+        """Text of one turn of an agent, for language models.
+
+        Default: the parts of the observation by name.
+
+        Args:
+            role: the role.
+            phase: a phase in which it acts.
+            observation: of one agent.
+            action_mask: its legal options; `None`: all.
+        """
+        space = _phase(self, phase).action_spaces[role]
+        return generic_turn(space, get_role(self, role).observation_space, observation)
+
+    def parse_reply(
+        self,
+        role: str,
+        phase: str,
+        reply: str,
+        action_mask: Bool[Tensor, " option"] | None = None,
+    ) -> Tensor | None:
+        """The action that a reply in free text states; `None`: it states none.
+
+        Default: the number of an option, from 1 on, or the numbers of the action, and nothing else.
+        The argument is data from a model or a person: it is compared, never evaluated.
+        """
+        return parse_numbers(_phase(self, phase).action_spaces[role], reply, action_mask)
+
     @property
     def metric_bounds(self) -> Mapping[str, tuple[float, float]]:
         """Smallest and largest possible value of metrics that have both, by name.
@@ -295,6 +346,19 @@ def _determined_fields(population: Population) -> dict[str, Any]:
     """Fields of an environment that a population determines, where it has them."""
     std = {} if population.value_std is None else {"population_std": population.value_std}
     return {**population.environment_parameters(), **std}
+
+
+def with_text(environment: Environment[Any], role: Role) -> Role:
+    """The role, with the text of its environment."""
+    return dataclasses.replace(role, text=EnvironmentRoleText(environment, role.name))
+
+
+def _phase(environment: Environment[Any], name: str) -> Phase:
+    for phase in environment.phases:
+        if phase.name == name:
+            return phase
+    known = [phase.name for phase in environment.phases]
+    raise KeyError(f"no phase {name!r}{did_you_mean(name, known)}")
 
 
 def get_role(environment: Environment[Any], name: str) -> Role:

@@ -24,6 +24,7 @@ ENVIRONMENT_VERSIONS: dict[str, int] = {  # in ids of clients, raised when a def
 }
 POLICIES: dict[str, str] = {
     "annotator": "mores.agents.people.annotator:Annotator",
+    "language": "mores.agents.language.language_policy:LanguagePolicy",
     "survey_respondent": "mores.agents.people.survey_respondent:SurveyRespondent",
     "mirror": "mores.agents.scripted.assistants:Mirror",
     "linear_trend": "mores.agents.scripted.assistants:LinearTrend",
@@ -207,4 +208,18 @@ FIGURES: dict[str, str] = {
     "profile": "mores.report.figures.profile:Profile",
     "response": "mores.report.figures.response:Response",
     "tradeoff": "mores.report.figures.tradeoff:Tradeoff",
+}
+LANGUAGE_MODELS: dict[str, str] = {
+    "local": "mores.agents.language.models.local:LocalModel",
+    "served": "mores.agents.language.models.served:ServedModel",
+    "smollm2": "mores.agents.language.models.smollm2:SmolLM2",
+    "tiny": "mores.agents.language.models.tiny:TinyModel",
+}
+READOUTS: dict[str, str] = {
+    "expected_rating": "mores.agents.language.readouts.labels:ExpectedRating",
+    "free_text": "mores.agents.language.readouts.free_text:FreeText",
+    "letters": "mores.agents.language.readouts.labels:Letters",
+    "numbers": "mores.agents.language.readouts.labels:Numbers",
+    "statements": "mores.agents.language.readouts.statements:Statements",
+    "yes_no": "mores.agents.language.readouts.yes_no:YesNo",
 }

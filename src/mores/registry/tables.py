@@ -195,6 +195,12 @@ REGISTRIES: dict[str, Registry] = {
             "mores.core.metric:Metric",
             adapter="mores.core.metric:metric_class",
         ),
+        Registry(
+            "language_model",
+            entries.LANGUAGE_MODELS,
+            "mores.agents.language.language_model:LanguageModel",
+        ),
+        Registry("readout", entries.READOUTS, "mores.agents.language.readouts.readout:Readout"),
         Registry("tracker", entries.TRACKERS, "mores.core.tracker:Tracker"),
         Registry("figure", entries.FIGURES, "mores.report.figures.figure:Figure"),
         Registry(

@@ -18,7 +18,7 @@ from torch import Tensor
 from mores.core import pytree
 from mores.core import stream_addresses as addresses
 from mores.core.arguments import check_device, check_integer, check_seed
-from mores.core.environment import Environment, Phase, Role, Transition
+from mores.core.environment import Environment, Phase, Role, Transition, with_text
 from mores.core.errors import UserError
 from mores.core.learner import Learner, can_train
 from mores.core.people import Population
@@ -130,7 +130,9 @@ class Simulator:
         self.environment, self.autoreset_mode = environment, check_autoreset_mode(autoreset_mode)
         self.rounds, self.worlds = check_integer("rounds", rounds), Worlds.of(worlds)
         self.population, self.stage, self.device = population, stage, check_device(device)
-        self.roles: dict[str, Role] = {role.name: role for role in environment.roles}
+        self.roles: dict[str, Role] = {
+            role.name: with_text(environment, role) for role in environment.roles
+        }
         self.phases: tuple[Phase, ...] = environment.phases
         self.external = check_external(external)
         made_policies: dict[str, Policy] = policies_from_specs({} if policies is None else policies)
