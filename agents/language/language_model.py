@@ -207,7 +207,7 @@ class LanguageModel(Config, ABC):
 
     @abstractmethod
     def identity(self) -> Mapping[str, str]:
-        """What determines the numbers: sha256 of weights, tokenizer and chat template, dtype, padded
+        """What determines the numbers: sha256 of weights, tokenizer, chat template, dtype, padded
         shapes; of a server its address and the name of the model. Part of the digest of a cell.
         """
 
