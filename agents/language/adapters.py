@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -28,12 +29,15 @@ import torch
 from jaxtyping import Float, Int
 from pydantic import Field, field_validator
 from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from mores.core.config import Config
 from mores.core.errors import UserError, did_you_mean
 from mores.core.random_streams import RandomStreams
 
 BASE_MODEL = -1  # index of a row without an adapter
+_revision_numbers = itertools.count(1)
+_revisions = WeakTensorKeyDictionary()  # by the first parameter: version and revision
 LAYER_NUMBER = re.compile(r"\.(\d+)\.")  # of a module's name: `model.layers.3.mlp.up_proj`
 
 
@@ -139,15 +143,17 @@ def _layer_number(name: str) -> int | None:
 
 
 @dataclasses.dataclass(frozen=True)
-class AdapterSet:
-    """P adapters of one base model.
+class StackedLoRA:
+    """P adapters of one base model: an `AdapterSet` for engines.
 
     Attributes:
-        config: their size and place.
+        model: the base model; its weights are not changed.
+        config: size and place of the adapters.
         parameters: A and B by name, `LAYER.lora_A` and `LAYER.lora_B`, `[adapter, ...]` each:
             leaves of autograd, or plain tensors.
     """
 
+    model: nn.Module
     config: LoRA
     parameters: Mapping[str, Tensor]
 
@@ -156,12 +162,24 @@ class AdapterSet:
         """Number of adapters P."""
         return len(next(iter(self.parameters.values())))
 
+    @property
+    def revision(self) -> int:
+        """A number that is unique in the process, and another one after every change of a weight.
+
+        Weights change in place: by an optimizer, or when parameters are loaded.
+        """
+        first = next(iter(self.parameters.values()))
+        version = sum(tensor._version for tensor in self.parameters.values())
+        known = _revisions.get(first)
+        if known is None or known[0] != version:
+            known = _revisions[first] = version, next(_revision_numbers)
+        return known[1]
+
     @contextlib.contextmanager
-    def active(self, model: nn.Module, rows: Int[Tensor, " row"]) -> Iterator[None]:
+    def active(self, rows: Int[Tensor, " row"]) -> Iterator[None]:
         """Context in which the rows of a batch have their adapters.
 
         Args:
-            model: the base model, as given to `LoRA.init_parameters`.
             rows: index of the adapter of each row of the inputs; -1: the base model.
 
         Raises:
@@ -174,12 +192,12 @@ class AdapterSet:
                 path="adapter",
             )
         is_base = rows == BASE_MODEL
-        index, mask = rows.clamp(min=0), is_base if bool(is_base.any()) else None
         handles = []
         try:
-            if mask is None or not bool(mask.all()):
-                for name, module in self.config.modules(model).items():
-                    hook = self._hook(name, index, mask)
+            if not bool(is_base.all()):
+                mask = is_base[:, None, None] if bool(is_base.any()) else None
+                for name, module in self.config.modules(self.model).items():
+                    hook = self._hook(name, rows.clamp(min=0), mask)
                     handles.append(module.register_forward_hook(hook))
             yield
         finally:
@@ -194,15 +212,13 @@ class AdapterSet:
         up = self.parameters[f"{name}.lora_B"][index].mT * self.config.scale  # row rank out
 
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            x = inputs[0].to(down.dtype)
-            change = torch.bmm(torch.bmm(x, down), up)
-            if is_base is not None:
-                change = torch.where(is_base[:, None, None], 0.0, change)
-            return output + change.to(output.dtype)
+            change = torch.bmm(torch.bmm(inputs[0].to(down.dtype), down), up)
+            changed = output + change.to(output.dtype)
+            return changed if is_base is None else torch.where(is_base, output, changed)
 
         return hook
 
-    def merged(self, model: nn.Module, adapter: int) -> dict[str, Float[Tensor, "out in"]]:
+    def merged(self, adapter: int) -> dict[str, Float[Tensor, "out in"]]:
         """Weights of the layers with one adapter merged into them, by name."""
         return {
             name: module.weight
@@ -211,5 +227,5 @@ class AdapterSet:
                 self.parameters[f"{name}.lora_B"][adapter]
                 @ self.parameters[f"{name}.lora_A"][adapter]
             ).to(module.weight.dtype)
-            for name, module in self.config.modules(model).items()
+            for name, module in self.config.modules(self.model).items()
         }

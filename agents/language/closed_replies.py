@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mores.agents.language.adapters import BASE_MODEL, AdapterSet
+from mores.agents.language.adapters import BASE_MODEL, StackedLoRA
 from mores.agents.language.causal_lm import forward_logits, max_context_length
 from mores.agents.language.token_layout import NO_TOKEN
 from mores.core.errors import UserError
@@ -27,7 +27,7 @@ Tokens = Sequence[int]
 
 def closed_reply_logps(
     model: nn.Module,
-    adapters: AdapterSet | None,
+    adapters: StackedLoRA | None,
     prompts: Sequence[Tokens],
     replies: Sequence[Tokens],
     model_index: Int[Tensor, " reply"],
@@ -69,7 +69,7 @@ def closed_reply_logps(
         tokens[row, width - len(sequence) :] = torch.tensor(sequence)
     context: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
     if adapters is not None:
-        context = adapters.active(model, torch.tensor(plan.models, device=device))
+        context = adapters.active(torch.tensor(plan.models, device=device))
     # Predictions of a reply's tokens: from the last token of the prompt on.
     kept = max(len(plan.sequences[row]) - start for row, start in plan.places) + 1
     with context:
