@@ -100,8 +100,9 @@ class LanguageSettings(Policy):
             return FreeText()
         if turn.form == "choice":
             return Letters()
-        if turn.statements:  # without a persona there is nothing that a baseline lacks
-            return Statements(baseline=not isinstance(self.persona, NoPersona))
+        if turn.statements:  # with neither there is nothing that a baseline lacks
+            has_baseline = turn.baseline_situation is not None
+            return Statements(baseline=has_baseline or not isinstance(self.persona, NoPersona))
         return Numbers() if turn.ordered else Letters()
 
     def ask(
