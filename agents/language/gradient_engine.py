@@ -8,10 +8,8 @@ the differentiable function of the adapters that acting uses, whatever the reado
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
-
-from torch import Tensor
 
 from mores.agents.language.adapters import BASE_MODEL, StackedLoRA
 from mores.agents.language.closed_replies import closed_reply_logps
@@ -25,9 +23,6 @@ from mores.agents.language.language_model import (
     ScoreRequest,
 )
 from mores.core.errors import UserError
-
-# Prompts, replies, and the adapter of each reply, to log-probabilities with gradients.
-ReplyScorer = Callable[[Sequence[Sequence[int]], Sequence[Sequence[int]], Sequence[int]], Tensor]
 
 
 class RequestTokens(NamedTuple):
@@ -91,7 +86,10 @@ class GradientEngine(Engine):
 @functools.lru_cache(maxsize=65_536)
 def request_tokens(engine: Any, request: ScoreRequest) -> RequestTokens:
     """Tokens of a request to the engine of a local model, as the engine scores it."""
-    tokenizer = engine.prompt_tokenizer
-    encode = tokenizer.encode_reply if request.with_end else tokenizer.encode
-    replies = [encode(text) for text in request.continuations]
-    return RequestTokens(engine.prompt(request.conversation), replies)
+    if hasattr(engine, "chat"):
+        replies = [list(engine.chat.reply(c, request.with_end)) for c in request.continuations]
+    else:  # TODO(merge): the engine before shared prefixes
+        tokenizer = engine.prompt_tokenizer
+        encode = tokenizer.encode_reply if request.with_end else tokenizer.encode
+        replies = [encode(text) for text in request.continuations]
+    return RequestTokens(list(engine.prompt(request.conversation)), replies)

@@ -12,8 +12,8 @@ would, if it wrote freely, answer with any of the texts at all. Z is not trained
 (Trainers of whole texts, as TRL's, raise log p = log q + log Z of the replies instead: see
 `mores.agents.language.lm_policy`.)
 
-Observations of a batch carry the agent's indices and its memory after the environment's numbers, so
-that a conversation can be written again when an update needs it: `PackedObservation`.
+Observations of a batch are packed (`packed_observation`), so that a conversation can be written
+again when an update needs it.
 """
 
 from __future__ import annotations
@@ -38,8 +38,6 @@ from mores.core.errors import UserError
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Discrete
 
-NUM_INDICES = 2  # numbers after an observation: indices of the world and of the agent
-
 
 @dataclasses.dataclass(frozen=True)
 class LanguageEncoder:
@@ -55,7 +53,7 @@ class LanguageStack(ModelStack):
 
     Attributes:
         encoder: a `LanguageEncoder`.
-        observation_size: length of an observation with its indices and memory.
+        observation_size: length of a packed observation.
         action_spaces: action space of each phase in which the model learns.
         reader: the language policy: it writes conversations, and has the readout.
         role: the role.
