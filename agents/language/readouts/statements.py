@@ -12,6 +12,7 @@ leaves the baseline out where there is no persona.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -63,7 +64,13 @@ class Statements(Readout):
         texts = tuple(self.reply_text(asked.turn, option) for option in asked.legal)
         conversation = (*asked.conversation, message)
         request = ScoreRequest(conversation, texts, has_prefix(texts), asked.adapter)
-        return with_baseline(self.baseline, [request], asked)
+        requests = with_baseline(self.baseline, [request], asked)
+        if self.baseline and asked.turn.baseline_situation is not None:
+            turn = dataclasses.replace(asked.turn, situation=asked.turn.baseline_situation)
+            message = Message("user", self.user_text(turn, asked.legal))
+            conversation = (*asked.baseline, message)
+            requests[1] = dataclasses.replace(requests[1], conversation=conversation)
+        return requests
 
     def read(self, asked: Asked, scores: Sequence[Score]) -> Float[Tensor, " option"]:
         """See the module docstring."""

@@ -42,6 +42,9 @@ class TurnText:
         statements: for attitudes, a sentence in the first person that a person who selects the
             option would say; one for each option, or none.
         ordered: whether the options are points of a scale, in order.
+        baseline_situation: the situation without what the answer may depend on, such as messages
+            that an agent read; the likelihood of statements is compared with that in it. Default:
+            the situation, without the persona alone.
     """
 
     situation: str
@@ -50,6 +53,7 @@ class TurnText:
     options: tuple[str, ...] = ()
     statements: tuple[str, ...] = ()
     ordered: bool = False
+    baseline_situation: str | None = None
 
 
 @runtime_checkable
