@@ -79,6 +79,10 @@ class LanguageSettings(Policy):
         default=3, ge=1, le=MAX_ATTEMPTS, description="replies in a turn with retry, at most"
     )
 
+    def engine_for(self, state: LanguageState) -> Engine:
+        """Engine of the model with the adapters of a state."""
+        return self.model.engine()
+
     def adapter_of(self, world: int, agent: int) -> int:
         """Index of the adapter of an agent's model; -1: the base model."""
         return -1
