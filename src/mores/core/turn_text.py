@@ -14,7 +14,7 @@ import dataclasses
 import math
 import re
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -56,6 +56,7 @@ class TurnText:
     baseline_situation: str | None = None
 
 
+@runtime_checkable
 class RoleText(Protocol):
     """Text of a role of an environment: `Role.text`."""
 
