@@ -4,16 +4,14 @@ With s_o the statement of option o, c the conversation with the persona and b th
 
     log q(o) = log p(s_o | c) - log p(s_o | b),  normalized over the options.
 
-The baseline removes what makes a statement likely for everybody: its length and its words. If the
-turn has a `baseline_situation`, b ends with that situation in place of the turn's. The options are
-not listed, so that there is no order. Without a persona c equals b, and with the baseline all
-options are equally likely, unless the situations differ: nothing is measured there. The default
-readout therefore leaves the baseline out where there is no persona.
+The baseline removes what makes a statement likely for everybody: its length and its words. The
+options are not listed, so that there is no order. Without a persona c equals b, and with the
+baseline all options are equally likely: nothing is measured there. The default readout therefore
+leaves the baseline out where there is no persona.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -29,6 +27,7 @@ from mores.agents.language.readouts.readout import (
     has_prefix,
     minus_baseline,
     normalized,
+    with_baseline,
 )
 from mores.core.turn_text import TurnText
 
@@ -60,21 +59,11 @@ class Statements(Readout):
 
     def requests(self, asked: Asked) -> list[ScoreRequest]:
         """The statements of the legal options as replies."""
-        own = self._request(asked)
-        if not self.baseline:
-            return [own]
-        turn = asked.turn
-        if turn.baseline_situation is not None:
-            turn = dataclasses.replace(turn, situation=turn.baseline_situation)
-        without = dataclasses.replace(asked, conversation=asked.baseline, turn=turn)
-        return [own, self._request(without)]
-
-    def _request(self, asked: Asked) -> ScoreRequest:
-        """The statements as replies to one conversation."""
         message = Message("user", self.user_text(asked.turn, asked.legal))
         texts = tuple(self.reply_text(asked.turn, option) for option in asked.legal)
         conversation = (*asked.conversation, message)
-        return ScoreRequest(conversation, texts, has_prefix(texts), asked.adapter)
+        request = ScoreRequest(conversation, texts, has_prefix(texts), asked.adapter)
+        return with_baseline(self.baseline, [request], asked)
 
     def read(self, asked: Asked, scores: Sequence[Score]) -> Float[Tensor, " option"]:
         """See the module docstring."""
