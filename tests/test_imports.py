@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "metrics": {"core"},
     "analysis": {"core"},
     "experiments.scenario": {"core", "registry", "sim"},
-    "experiments.results": {"core", "sim", "experiments.scenario"},
+    "experiments.results": {"core", "registry", "sim", "experiments.scenario"},
     "experiments.claims": {
         *("core", "metrics", "analysis"),
         *("experiments.scenario", "experiments.results"),

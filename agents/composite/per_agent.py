@@ -323,13 +323,45 @@ class PerAgentPolicy(Learner, AutomatonPolicy):
 
     def dry_run_version(self) -> PerAgentPolicy:
         """The dry-run versions of all policies."""
-        return type(self)(
-            policies=tuple(
-                policy.dry_run_version() if isinstance(policy, Learner) else policy
-                for policy in self.policies
-            ),
-            agents_per_policy=self.agents_per_policy,
+        return self._with_policies(
+            policy.dry_run_version() if isinstance(policy, Learner) else policy
+            for policy in self.policies
         )
+
+    def check_version(self) -> PerAgentPolicy:
+        """The versions of all policies for checks before a run."""
+        versions = [policy.check_version() for policy in self.policies]
+        changed = any(a is not b for a, b in zip(versions, self.policies, strict=True))
+        return self._with_policies(versions) if changed else self
+
+    def _with_policies(self, policies: Iterable[Policy]) -> PerAgentPolicy:
+        return type(self)(policies=tuple(policies), agents_per_policy=self.agents_per_policy)
+
+    @property
+    def couples_arms(self) -> bool:
+        """Whether all policies draw from streams."""
+        return all(policy.couples_arms for policy in self.policies)
+
+    def identity(self) -> Mapping[str, str]:
+        """That of every policy, by its index."""
+        return {
+            f"{index}.{name}": value
+            for index, policy in enumerate(self.policies)
+            for name, value in policy.identity().items()
+        }
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Names of the metrics of any policy."""
+        return tuple(dict.fromkeys(n for policy in self.policies for n in policy.metric_names))
+
+    def metrics(self, state: PerAgentState) -> Mapping[str, Tensor]:
+        """Sums over the policies that have a metric."""
+        totals: dict[str, Tensor] = {}
+        for member, member_state in self._members_with_states(state):
+            for name, value in member.policy.metrics(member_state).items():
+                totals[name] = totals[name] + value if name in totals else value
+        return totals
 
     @property
     def frozen(self) -> bool:

@@ -4,12 +4,14 @@ With s_o the statement of option o, c the conversation with the persona and b th
 
     log q(o) = log p(s_o | c) - log p(s_o | b),  normalized over the options.
 
-The baseline removes what makes a statement likely for everybody: its length and its words. The
-options are not listed, so that there is no order.
+The baseline removes what makes a statement likely for everybody: its length and its words. If the
+turn has a `baseline_situation`, b ends with that situation in place of the turn's. The options are
+not listed, so that there is no order.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from jaxtyping import Float
@@ -49,6 +51,10 @@ class Statements(Readout):
                 ScoreRequest((*each.conversation, message), texts, adapter=each.adapter)
             )
             if self.baseline:
+                turn = each.turn
+                if turn.baseline_situation is not None:
+                    turn = dataclasses.replace(turn, situation=turn.baseline_situation)
+                message = Message("user", self.user_text(turn, each.legal))
                 baseline = (*each.baseline, message)
                 requests.append(ScoreRequest(baseline, texts, adapter=each.adapter))
         scores = engine.score(requests)

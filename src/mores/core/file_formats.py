@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mores.core.errors import UserError
 
-RUN_FORMAT = 5  # the folder of a run: run.json, cells, checkpoints
+RUN_FORMAT = 6  # the folder of a run: run.json, cells, checkpoints
 TRAINED_FORMAT = 5  # a file of `TrainingResult.save`
 VERSION_PATTERN = r"[0-9A-Za-z.+!-]{1,40}"
 

@@ -128,6 +128,41 @@ class Policy(Config, ABC):
         """
         return None
 
+    @property
+    def couples_arms(self) -> bool:
+        """Whether its draws are those of `streams`, which all arms of an experiment share."""
+        return True
+
+    def identity(self) -> Mapping[str, str]:
+        """What determines its numbers besides parameters and code: digests of files, by name.
+
+        They are part of the digest of a cell: a run is not resumed with other files.
+
+        Raises:
+            UserError: a file is missing.
+        """
+        return {}
+
+    def check_version(self) -> Policy:
+        """The policy, or a cheap one with the same interface, for checks before a run.
+
+        Checks simulate first rounds, several times: they must load no large model and call no
+        server.
+        """
+        return self
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Names of the quantities that `metrics` returns. Runs record them as `ROLE.NAME`."""
+        return ()
+
+    def metrics(self, state: Any) -> Mapping[str, Float[Tensor, " world"]]:
+        """Quantities of the policy in each world since the episode began, by `metric_names`.
+
+        Such as numbers of requests and of replies without an action. Nothing is drawn.
+        """
+        return {}
+
     def on_episode_start(
         self, state: Any, initial: Callable[[], Any], reset_mask: Bool[Tensor, " world"]
     ) -> Any:

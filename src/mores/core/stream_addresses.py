@@ -210,6 +210,7 @@ ADDRESSES: Mapping[str, str] = {
     "weights": "initial weights, then the layer",
     "restored": "random weights to restore, then the parameter",
     "order": "order of samples in an update",
+    "heard": "order in which people's messages are read, and which of many",
     "item": "features of items to be judged",
     "test item": "features of held-out items",
     "direction": "directions of concepts in the space of features",

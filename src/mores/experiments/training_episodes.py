@@ -59,7 +59,7 @@ def select_metrics(simulator: Simulator, requested: MetricSpecs) -> ResolvedMetr
         own = checked_metrics(environment, state, num_worlds)
         returns = (f"{RETURN}{role.name}" for role in environment.roles)
         specs = {name: name for name in (*own, *returns)}
-    return resolve_metrics(environment, state, num_worlds, specs)
+    return resolve_metrics(environment, state, num_worlds, specs, simulator.policies)
 
 
 def run_episodes(

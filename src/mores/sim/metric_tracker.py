@@ -26,6 +26,7 @@ from mores.core.metric_inputs import (
     select_inputs,
     state_inputs,
 )
+from mores.core.policy import Policy
 from mores.sim.policy_queries import policy_metrics
 from mores.sim.round_recorder import COORDINATES
 from mores.sim.simulator import Simulator
@@ -72,7 +73,11 @@ def specs_by_name(specs: MetricSpecs) -> Mapping[str, MetricSpec]:
 
 
 def resolve_metrics(
-    environment: Environment[Any], state: Any, num_worlds: int, specs: MetricSpecs
+    environment: Environment[Any],
+    state: Any,
+    num_worlds: int,
+    specs: MetricSpecs,
+    policies: Mapping[str, Policy] | None = None,
 ) -> ResolvedMetrics:
     """The metrics of these names: an environment's own come first, then registered ones.
 
@@ -82,6 +87,7 @@ def resolve_metrics(
         num_worlds: number of its worlds.
         specs: names and mappings, or specifications by name; resolved metrics are returned
             unchanged.
+        policies: policies by role, whose metrics are called `ROLE.NAME`.
 
     Raises:
         UserError: an unknown name, a wrong parameter, or an input that the environment lacks.
@@ -89,17 +95,23 @@ def resolve_metrics(
     if isinstance(specs, ResolvedMetrics):
         return specs
     own = _metrics_of_environment(environment, state, num_worlds)
+    of_policies = {*environment.policy_metric_names, *names_of_policy_metrics(policies or {})}
     resolved = ResolvedMetrics()
     for name, spec in specs_by_name(specs).items():
-        if spec == name and (name in own or name in environment.policy_metric_names):
+        if spec == name and (name in own or name in of_policies):
             resolved[name] = None
             continue
-        resolved[name] = metric = _make_metric(environment, own, spec)
+        resolved[name] = metric = _make_metric(environment, {*own, *of_policies}, spec)
         check_inputs(name, metric, environment, state, own)
     if reserved := [name for name in resolved if name in COORDINATES]:
         message = f"metrics: {reserved[0]!r} is the name of a coordinate of the result; name others"
         raise UserError(message, code="invalid_value", path="metrics")
     return resolved
+
+
+def names_of_policy_metrics(policies: Mapping[str, Policy]) -> list[str]:
+    """Names of the metrics of policies: `ROLE.NAME`."""
+    return [f"{role}.{name}" for role, policy in policies.items() for name in policy.metric_names]
 
 
 def _metrics_of_environment(
@@ -124,9 +136,7 @@ def known_metrics(environment: Environment[Any], own: Iterable[str]) -> list[str
     return list(dict.fromkeys([*own, *of_policies, *returns, *registry.REGISTRIES["metric"]]))
 
 
-def _make_metric(
-    environment: Environment[Any], own: Mapping[str, Tensor], spec: MetricSpec
-) -> Metric:
+def _make_metric(environment: Environment[Any], own: Collection[str], spec: MetricSpec) -> Metric:
     if isinstance(spec, Metric):
         return spec
     if isinstance(spec, Mapping):
@@ -229,7 +239,9 @@ class MetricTracker:
     def __init__(self, simulator: Simulator, specs: MetricSpecs) -> None:
         self._simulator, self._num_worlds = simulator, len(simulator.worlds)
         environment, state = simulator.environment, simulator.state
-        self._metrics = resolve_metrics(environment, state, self._num_worlds, specs)
+        self._metrics = resolve_metrics(
+            environment, state, self._num_worlds, specs, simulator.policies
+        )
         self._inputs = {n for metric in self._metrics.values() if metric for n in metric.inputs}
         initial = {n.removeprefix(INITIAL) for n in self._inputs if n.startswith(INITIAL)}
         self._initial = select_inputs(environment, state, initial) if initial else {}
@@ -276,6 +288,7 @@ class MetricTracker:
         names = {name for name, metric in self._metrics.items() if metric is None}
         if names & {*environment.policy_metric_names}:
             own |= policy_metrics(self._simulator)
+        own |= self._metrics_of_policies(names)
         if names - own.keys():
             own |= checked_metrics(environment, self._simulator.state, self._num_worlds)
         inputs = self._present_inputs(with_memory=False)
@@ -289,6 +302,22 @@ class MetricTracker:
                 values[name] = self._evaluate(name, metric, inputs).value
             self._check_shape(name, values[name])
         return values
+
+    def _metrics_of_policies(self, names: Collection[str]) -> dict[str, Tensor]:
+        """Those of `Policy.metrics` that have these names, checked."""
+        found: dict[str, Tensor] = {}
+        for role, policy in self._simulator.acting_policies.items():
+            if not any(f"{role}.{name}" in names for name in policy.metric_names):
+                continue
+            values = policy.metrics(self._simulator.policy_states[role])
+            for name in policy.metric_names:
+                if f"{role}.{name}" in names:
+                    if name not in values:
+                        message = f"{type(policy).__name__}.metrics returns no {name!r}"
+                        raise _metric_error(f"{role}.{name}", message, "missing")
+                    check_metric(f"{role}.{name}", values[name], self._num_worlds)
+                    found[f"{role}.{name}"] = values[name]
+        return found
 
     def close(self) -> None:
         """Stop listening to rewards."""

@@ -136,7 +136,7 @@ def simulate(
     resolved = ResolvedMetrics()
     if metrics:
         state, size = simulator.state, len(simulator.worlds)
-        resolved = resolve_metrics(environment, state, size, metrics)
+        resolved = resolve_metrics(environment, state, size, metrics, simulator.policies)
     on_round = None if callback is None else guarded_callback(callback, "round")
     simulate_episode(simulator, resolved, recorder, recordings, on_round)
     learning_recorder = LearningRecorder(simulator.worlds)

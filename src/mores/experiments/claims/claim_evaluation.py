@@ -95,7 +95,15 @@ def _evaluate_claim(
                 cells[arm].point,
                 make_claim_data(claim, scenario, arm, by_arm),
                 ablation or None,
-                _describe_stopped_trainings(claim, scenario, arm, by_arm),
+                "; ".join(
+                    filter(
+                        None,
+                        (
+                            _describe_stopped_trainings(claim, scenario, arm, by_arm),
+                            _describe_uncoupled_roles(claim, scenario, by_arm),
+                        ),
+                    )
+                ),
                 claim.kind == "learned" and no_updates_made(claim, scenario, by_arm[arm]),
             )
         )
@@ -143,6 +151,20 @@ def _describe_stopped_trainings(
             n = len(np.unique(result.replicate))
             parts.append(f"{num_stopped} of {n} training runs in {name} stopped early")
     return ", ".join(parts)
+
+
+def _describe_uncoupled_roles(claim: Claim, scenario: Scenario, results_by_arm: CellResults) -> str:
+    """Text on roles whose draws the arms of a claim do not share; empty if there are none.
+
+    The interval of a difference of such arms is valid, and wider than that of coupled arms.
+    """
+    arms = dict.fromkeys(arms_of(scenario, claim))
+    if metric_compared_with_control(claim.metric) is not None and scenario.control is not None:
+        arms[scenario.control] = None
+    if len(arms) < 2:
+        return ""
+    roles = sorted({role for arm in arms for role in results_by_arm[arm].uncoupled_roles})
+    return f"not coupled: the arms share no draws of {', '.join(roles)}" if roles else ""
 
 
 def no_updates_made(claim: Claim, scenario: Scenario, cell_result: CellResult) -> bool:

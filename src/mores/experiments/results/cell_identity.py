@@ -15,9 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from mores.core.errors import UserError, printable
+from mores.core.policy import Policy
 from mores.experiments.scenario.cell import Cell
 from mores.experiments.scenario.recorded_rounds import recorded_rounds
 from mores.experiments.scenario.specification import Scenario
+from mores.registry import class_of
+from mores.registry.specs import policies_from_specs
+from mores.registry.varying import accept_draws
 
 Ranges = list[list[int]]  # [first, last, step] of each arithmetic sequence
 
@@ -89,8 +93,25 @@ def inputs_digest(cell: Cell, scenario: Scenario) -> str:
         "metrics": scenario.metric_specs,
         "draws": [[draw.index, draw.point] for draw in cell.draws],
     }
+    if identities := _policy_identities(cell):
+        fields["files"] = identities
     text = json.dumps(fields, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _policy_identities(cell: Cell) -> dict[str, Mapping[str, str]]:
+    """`Policy.identity` of the policies of all stages that have one."""
+    found: dict[str, Mapping[str, str]] = {}
+    for index, stage in enumerate(cell.stages):
+        for role, spec in cell.stage_spec(index).policies.items():
+            policy_class = class_of("policy", spec["kind"])
+            if policy_class.identity is Policy.identity:
+                continue
+            with accept_draws():
+                policy = policies_from_specs({role: spec})[role]
+            if identity := policy.identity():
+                found[f"{stage.name}/{role}"] = identity
+    return found
 
 
 def check_identity(folder: Path, cell: str, found: CellIdentity, expected: CellIdentity) -> None:

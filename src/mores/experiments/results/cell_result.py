@@ -178,6 +178,7 @@ class CellResult:
         stopped: models that stopped training early.
         training_statuses: numbers of models that were updated, stage by stage.
         checkpoints: learned parameters, stage by stage; not read back with the rest.
+        uncoupled_roles: roles with a policy whose draws arms do not share (`Policy.couples_arms`).
     """
 
     cell: str
@@ -189,6 +190,7 @@ class CellResult:
     stopped: tuple[StoppedTraining, ...] = ()
     training_statuses: tuple[TrainingStatus, ...] = ()
     checkpoints: tuple[PolicyCheckpoint, ...] = ()
+    uncoupled_roles: tuple[str, ...] = ()
 
     def stage(self, name: str | None = None) -> StageResult:
         """The stage of that name; by default the last."""

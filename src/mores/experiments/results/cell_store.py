@@ -125,6 +125,7 @@ def read_cell_result(
             value_names=tuple(metadata["value_names"]),
             drew_random_numbers=bool(metadata["drew_random_numbers"]),
             num_models=metadata.get("num_models", 0),
+            uncoupled_roles=tuple(map(str, metadata.get("uncoupled_roles", ()))),
             **_training_summary(metadata)._asdict(),
         )
     except DECODING_ERRORS as error:
@@ -236,6 +237,7 @@ def _num_values(cell_result: CellResult) -> int:
 
 def _make_metadata(cell_result: CellResult) -> dict[str, Any]:
     """The metadata of a cell's numbers, as JSON."""
+    uncoupled = {"uncoupled_roles": list(cell_result.uncoupled_roles)}
     training = {
         "num_models": cell_result.num_models,
         "stopped": [list(dataclasses.astuple(s)) for s in cell_result.stopped],
@@ -276,6 +278,7 @@ def _make_metadata(cell_result: CellResult) -> dict[str, Any]:
         },
         "value_names": list(cell_result.value_names),
         "drew_random_numbers": cell_result.drew_random_numbers,
+        **(uncoupled if cell_result.uncoupled_roles else {}),
         **(training if cell_result.num_models or cell_result.stopped else {}),
     }
 

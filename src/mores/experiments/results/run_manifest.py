@@ -46,7 +46,7 @@ class RunManifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal[5]
+    format: Literal[6]
     mores_version: str = Field(description="version of mores that wrote it")
     scenario: str = Field(description="name of the scenario")
     scenario_file: str = Field(description="its file")

@@ -138,6 +138,7 @@ class CellRunner:
             training_statuses=tuple(self.checkpoint_collector.training_statuses.values()),
             checkpoints=tuple(self.checkpoint_collector.checkpoints.values()),
             value_names=self.built_cell.value_names,
+            uncoupled_roles=_uncoupled_roles(self.built_cell),
         )
 
     def _run_stage(self, built_stage: BuiltStage, cursor: Cursor) -> None:
@@ -258,6 +259,12 @@ def _stage_cost(built_stage: BuiltStage) -> int:
     """Cost of a stage in rounds; an offline pass over a dataset counts as one."""
     rounds = 1 if built_stage.stage.loop == "fit_offline" else built_stage.rounds
     return built_stage.stage.episodes * rounds
+
+
+def _uncoupled_roles(built_cell: BuiltCell) -> tuple[str, ...]:
+    """Roles with a policy whose draws arms do not share."""
+    policies = [item for staged in built_cell.stages for item in staged.policies.items()]
+    return tuple(sorted({role for role, policy in policies if not policy.couples_arms}))
 
 
 def _draws_globally(built_cell: BuiltCell) -> bool:

@@ -234,7 +234,9 @@ def _first_metrics(
         )
         simulator.reset(scenario.seed)
         specs = scenario.metric_specs
-        metrics = resolve_metrics(environment, simulator.state, len(first), specs)
+        metrics = resolve_metrics(
+            environment, simulator.state, len(first), specs, simulator.policies
+        )
         recorder = RoundRecorder(tuple(range(simulator.rounds + 1)))
         simulate_episode(simulator, metrics, recorder)
         found |= {f"{stage.name}/{name}": t.numpy() for name, t in recorder.tensors.items()}

@@ -20,7 +20,7 @@ from mores.experiments.results.trajectory import GROUPS, Trajectory
 from mores.experiments.scenario.cell import BuiltCell
 from mores.experiments.scenario.recorded_rounds import recorded_rounds
 from mores.experiments.scenario.specification import Scenario
-from mores.sim.metric_tracker import ResolvedMetrics, resolve_metrics
+from mores.sim.metric_tracker import ResolvedMetrics, names_of_policy_metrics, resolve_metrics
 from mores.sim.round_recorder import RoundRecorder, StateRecording
 from mores.sim.simulator import Simulator
 
@@ -93,8 +93,10 @@ class MetricsRecorder:
         environment, state = simulator.environment, simulator.state
         recorder = self._recorders[stage_index]
         if stage_index not in self._metrics:
-            specs, num_worlds = self._scenario.metric_specs, len(simulator.worlds)
-            metrics = resolve_metrics(environment, state, num_worlds, specs)
+            policies, num_worlds = simulator.policies, len(simulator.worlds)
+            of_policies = {name: name for name in names_of_policy_metrics(policies)}
+            specs = {**self._scenario.metric_specs, **of_policies}
+            metrics = resolve_metrics(environment, state, num_worlds, specs, policies)
             self._metrics[stage_index] = metrics
             self._bounds[stage_index] = metrics.bounds(environment)
             people, population = environment.people(state), self._built_cell.population

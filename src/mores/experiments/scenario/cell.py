@@ -54,6 +54,10 @@ class BuiltStage(NamedTuple):
     policies: dict[str, Policy]
     spec: StageSpec
 
+    def policies_to_check(self) -> dict[str, Policy]:
+        """The policies as checks before a run simulate them: `Policy.check_version`."""
+        return {role: policy.check_version() for role, policy in self.policies.items()}
+
 
 @dataclasses.dataclass(frozen=True)
 class BuiltCell:

@@ -58,7 +58,7 @@ class FirstRoundCheck:
         try:
             if not problems:
                 return check_first_rounds(
-                    environment, stage.policies, population, self._seed, compare
+                    environment, stage.policies_to_check(), population, self._seed, compare
                 )
         except Exception as error:
             errors.append(error)
@@ -115,7 +115,7 @@ def _policy_errors(built_stage: BuiltStage, seed: int) -> list[Exception]:
     for role in environment.roles:
         with contextlib.suppress(Exception):  # the simulation has raised it too
             try:
-                policy = built_stage.policies[role.name]
+                policy = built_stage.policies[role.name].check_version()
                 policy.initial_state(role, environment.phases, streams.child(role.name))
             except UserError as error:
                 errors.append(error)

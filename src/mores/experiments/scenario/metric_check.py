@@ -153,7 +153,7 @@ def _start_episode(
     """The start of a stage's episode in which no policy trains."""
     simulator = Simulator(
         stage.environment,
-        stage.policies,
+        stage.policies_to_check(),
         worlds=replicates,
         rounds=rounds,
         population=built.population,
