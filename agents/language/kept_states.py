@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mores.agents.language.adapters import BASE_MODEL, AdapterSet
+from mores.agents.language.adapters import BASE_MODEL, StackedLoRA
 from mores.agents.language.causal_lm import max_context_length
 from mores.core.errors import UserError
 
@@ -47,6 +47,7 @@ class KeptStates:
     def __init__(
         self, model: nn.Module, layers: int, *, max_bytes: int = 2**29, max_nodes: int = 512
     ) -> None:
+        whole: Any = model
         decoder: Any = getattr(model, "model", None)
         parts = ("embed_tokens", "layers", "norm", "rotary_emb")
         if not all(hasattr(decoder, part) for part in parts) or not hasattr(model, "lm_head"):
@@ -63,7 +64,7 @@ class KeptStates:
             )
         self.model, self.layers = model, layers
         self.max_bytes, self.max_nodes = max_bytes, max_nodes
-        self._decoder, self._head = decoder, model.lm_head
+        self._decoder, self._head = decoder, whole.lm_head
         self._first = len(decoder.layers) - layers
         self._clear()
 
@@ -88,7 +89,7 @@ class KeptStates:
 
     def closed_reply_logps(
         self,
-        adapters: AdapterSet | None,
+        adapters: StackedLoRA | None,
         prompts: Sequence[Tokens],
         replies: Sequence[Tokens],
         model_index: Int[Tensor, " reply"],
@@ -102,7 +103,7 @@ class KeptStates:
         """
         self._check(adapters, prompts, replies)
         pairs = [(tuple(p), tuple(r)) for p, r in zip(prompts, replies, strict=True)]
-        models = [BASE_MODEL] * len(pairs) if adapters is None else model_index.tolist()
+        models = self._models(adapters, model_index)
         self._keep([(*prompt, *reply[:-1]) for prompt, reply in pairs])
         result: list[Tensor | None] = [None] * len(pairs)
         by_model: dict[int, list[int]] = {}
@@ -122,18 +123,38 @@ class KeptStates:
                 else:
                     assert adapters is not None
                     rows = torch.tensor([model], device=self._device)
-                    with adapters.active(self.model, rows):
+                    with adapters.active(rows):
                         logps = self._logps(chosen)
                 for index, logp in zip(members, logps.unbind(), strict=True):
                     result[index] = logp
         return torch.stack([logp for logp in result if logp is not None])
+
+    def _models(
+        self, adapters: StackedLoRA | None, model_index: Int[Tensor, " reply"]
+    ) -> list[int]:
+        """Adapter of each reply; the base model in place of one that changes nothing yet.
+
+        Every adapter begins so, and the scores of all of them are then those of the base model.
+        """
+        if adapters is None:
+            return [BASE_MODEL] * len(model_index)
+        models: list[int] = model_index.tolist()
+        parameters = adapters.parameters
+        if torch.is_grad_enabled() and any(x.requires_grad for x in parameters.values()):
+            return models
+        changes = torch.zeros(adapters.num_adapters, dtype=torch.bool, device=self._device)
+        for name, value in parameters.items():
+            if name.endswith(".lora_B"):
+                changes |= (value != 0).flatten(1).any(1)
+        changed = changes.tolist()
+        return [m if m != BASE_MODEL and changed[m] else BASE_MODEL for m in models]
 
     @property
     def _device(self) -> torch.device:
         return self._head.weight.device
 
     def _check(
-        self, adapters: AdapterSet | None, prompts: Sequence[Tokens], replies: Sequence[Tokens]
+        self, adapters: StackedLoRA | None, prompts: Sequence[Tokens], replies: Sequence[Tokens]
     ) -> None:
         if not len(prompts) == len(replies) or not all(map(len, [*prompts, *replies])):
             raise UserError(

@@ -6,18 +6,18 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mores.core.environment import Phase, Role
 from mores.core.errors import UserError
 from mores.core.policy import ActionOutput, Policy
-from mores.core.random_streams import RandomStreams, uniform_index
+from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Discrete
 
 
 class DistinctReplies(Policy):
-    """Agents 2i and 2i + 1 choose two different options, all ordered pairs equally often.
+    """Agents 2i and 2i + 1 choose two different legal options, all ordered pairs equally often.
 
     It collects comparisons in which every pair tells something, equal in all arms of an experiment.
     """
@@ -50,33 +50,52 @@ class DistinctReplies(Policy):
         streams: RandomStreams,
         search: bool = False,
     ) -> ActionOutput:
-        """Two different options for each pair of agents."""
-        count = self._num_options(phase, state, action_mask)
-        u = streams.uniform("compared replies", observation.shape[1] // 2, 2)
-        first = uniform_index(count, u[..., 0])
-        other = uniform_index(max(count - 1, 1), u[..., 1])
-        second = (first + 1 + other) % count
+        """Two different options for each pair of agents; the same one if only one is legal."""
+        legal = self._legal(phase, state, observation[:, ::2], action_mask)
+        noise = streams.uniform("compared replies", legal.shape[1], legal.shape[2])
+        first, second = torch.where(legal, noise, -1.0).topk(2, -1).indices.unbind(-1)
+        is_legal = legal.gather(-1, second[..., None])[..., 0]
+        second = torch.where(is_legal, second, first)
         return ActionOutput(torch.stack([first, second], -1).flatten(1), state)
 
     def expected_action(
         self,
         phase: Phase,
         observation: Float[Tensor, "world agent query size"],
-        action_mask: Tensor | None,
+        action_mask: Bool[Tensor, "world agent query option"] | None,
         state: str,
         search: bool = False,
     ) -> Float[Tensor, "world agent query option"]:
-        """Equal probabilities."""
-        count = self._num_options(phase, state, action_mask)
-        return torch.full((*observation.shape[:3], count), 1.0 / count, device=observation.device)
+        """Equal probabilities of the legal options."""
+        space = phase.action_spaces[state]
+        assert isinstance(space, Discrete)
+        if action_mask is None:
+            shape = (*observation.shape[:3], space.num_options)
+            return torch.full(shape, 1.0 / space.num_options, device=observation.device)
+        legal = action_mask.to(torch.float32)
+        return legal / legal.sum(-1, keepdim=True)
 
-    def _num_options(self, phase: Phase, role: str, action_mask: Tensor | None) -> int:
+    def _legal(
+        self,
+        phase: Phase,
+        role: str,
+        observation: Float[Tensor, "world pair size"],
+        action_mask: Bool[Tensor, "world agent option"] | None,
+    ) -> Bool[Tensor, "world pair option"]:
+        """Options that are legal for the first agent of each pair.
+
+        Raises:
+            UserError: there are others for the second one.
+        """
         space = phase.action_spaces[role]
         assert isinstance(space, Discrete)
-        if action_mask is not None and not bool(action_mask.all()):
+        if action_mask is None:
+            shape = (*observation.shape[:2], space.num_options)
+            return torch.ones(shape, dtype=torch.bool, device=observation.device)
+        if not torch.equal(action_mask[:, ::2], action_mask[:, 1::2]):
             raise UserError(
-                "distinct_replies needs options that are all legal",
+                "distinct_replies needs pairs of agents with the same legal options",
                 code="unsupported",
                 path=f"policies.{role}",
             )
-        return space.num_options
+        return action_mask[:, ::2]

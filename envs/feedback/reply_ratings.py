@@ -29,7 +29,7 @@ from mores.core.environment import Environment, Phase, PolicyQuery, Role, StepRe
 from mores.core.errors import ParameterError, UserError, did_you_mean
 from mores.core.people import People
 from mores.core.policy import Policy
-from mores.core.random_streams import RandomStreams
+from mores.core.random_streams import RandomStreams, uniform_index
 from mores.core.spaces import Box, Discrete, Part
 from mores.core.turn_text import TurnText
 from mores.envs.feedback.reply_table import MAX_BYTES, TRAIN, ReplyTable, read_reply_table
@@ -46,6 +46,7 @@ class ReplyRatingsState:
     """Prompts of the present round, and the comparisons so far."""
 
     prompt: Int[Tensor, "world pair"]  # rows of the table
+    candidates: Int[Tensor, "world pair 2"]  # kinds of the replies that are legal
     replies: Int[Tensor, "world agent"]  # kinds of the last replies; -1 before the first
     preferred: Bool[Tensor, "world agent"]  # of the last replies
     is_biased: Bool[Tensor, "world pair"]  # raters of the last replies
@@ -58,8 +59,8 @@ class ReplyRatings(Environment[ReplyRatingsState]):
     """Preferences of honest and biased raters between an assistant's replies.
 
     Description:
-        Each round draws a prompt for each pair of agents. Both reply with one of the prompt's
-        candidate replies, and one rater prefers one of the two. A rater is honest or biased; with
+        Each round draws a prompt for each pair of agents, and two of its candidate replies. Both
+        agents reply with one of the two, and a rater compares. A rater is honest or biased; with
         `biased_on: cued` biased raters sit on prompts with a cue ("I really need to hear something
         nice"), with `random` on any prompt. Then, with `elicit_beliefs`, the assistant is asked
         about the item without the person: is it good, yes or no? Left out: free replies, dialogue,
@@ -75,7 +76,8 @@ class ReplyRatings(Environment[ReplyRatingsState]):
         `describe` turns it into text.
 
     Action:
-        assistant, phase reply: kind of reply, by the columns of the table.
+        assistant, phase reply: kind of reply, by the columns of the table. Two kinds are legal, the
+        same for both agents of a pair; `distinct_replies` chooses one for each.
         assistant, phase believe (with `elicit_beliefs`): 0 yes, 1 no.
 
     Reward:
@@ -88,7 +90,9 @@ class ReplyRatings(Environment[ReplyRatingsState]):
 
     Dynamics:
         Each round every prompt of the set `train` is drawn equally often, to within one, in random
-        order. Prompts, raters and the numbers that decide preferences do not depend on replies. The
+        order; all pairs of kinds of replies are equally likely. Prompts, these pairs, raters and
+        the numbers that decide preferences do not depend on actions. Of two equal replies each is
+        preferred with probability one half. The
         rater of a pair is biased with probability `biased_share`; with `biased_on: cued` with
         probability `biased_share` over the share of prompts with a cue if the prompt has one, else
         never.
@@ -113,6 +117,7 @@ class ReplyRatings(Environment[ReplyRatingsState]):
         "changes": None,
         "stochastic": True,
         "feedback": True,
+        "masks": True,
         "text": True,
         "paper": "2510.08211",
     }
@@ -245,12 +250,13 @@ class ReplyRatings(Environment[ReplyRatingsState]):
                 code="unsupported",
                 path="population",
             )
-        prompt = self._sample_prompts(streams.child("first"))
+        prompt, candidates = self._sample_prompts(streams.child("first"))
         counts = torch.zeros(streams.num_worlds, 2, device=streams.device)
         replies = prompt.repeat_interleave(2, 1)
         no_one = torch.zeros_like(prompt, dtype=torch.bool)
         return ReplyRatingsState(
             prompt,
+            candidates,
             torch.full_like(replies, -1),
             torch.zeros_like(replies, dtype=torch.bool),
             no_one,
@@ -259,12 +265,28 @@ class ReplyRatings(Environment[ReplyRatingsState]):
             counts,
         )
 
-    def _sample_prompts(self, streams: RandomStreams) -> Int[Tensor, "world pair"]:
-        """Rows of the set `train`, in random order, again and again."""
+    def _sample_prompts(
+        self, streams: RandomStreams
+    ) -> tuple[Int[Tensor, "world pair"], Int[Tensor, "world pair 2"]]:
+        """Rows of the set `train` in random order, again and again, and two kinds of replies."""
         rows = self.table.rows(TRAIN).to(streams.device)
         order = streams.uniform("prompt order", len(rows))[..., 0].argsort(stable=True, dim=-1)
         pairs = torch.arange(self.num_pairs, device=streams.device) % len(rows)
-        return rows[order][:, pairs]
+        kinds = len(self.table.kinds)
+        u = streams.uniform("reply pair", self.num_pairs, 2)
+        first = uniform_index(kinds, u[..., 0])
+        second = (first + 1 + uniform_index(kinds - 1, u[..., 1])) % kinds
+        return rows[order][:, pairs], torch.stack([first, second], -1)
+
+    def action_mask(
+        self, state: ReplyRatingsState, role: str, phase: str
+    ) -> Bool[Tensor, "world agent option"] | None:
+        """In phase reply: the two candidate replies of the pair."""
+        if phase != "reply":
+            return None
+        kinds = torch.arange(len(self.table.kinds), device=state.prompt.device)
+        legal = (kinds == state.candidates[..., None]).any(-2)  # world pair option
+        return legal.repeat_interleave(2, 1)
 
     def observe(self, state: ReplyRatingsState, role: str, phase: str) -> Tensor:
         """See the class docstring."""
@@ -295,7 +317,8 @@ class ReplyRatings(Environment[ReplyRatingsState]):
             reward = {ASSISTANT: preferred.to(torch.float32)}
             state = self._count(state, replies, preferred, is_biased)
         if phase == self.phases[-1].name:
-            state = dataclasses.replace(state, prompt=self._sample_prompts(streams))
+            prompt, candidates = self._sample_prompts(streams)
+            state = dataclasses.replace(state, prompt=prompt, candidates=candidates)
         return StepResult(state, reward, feedback=feedback)
 
     def _sample_raters(
@@ -462,7 +485,7 @@ class ReplyRatings(Environment[ReplyRatingsState]):
         return values
 
     def default_policies(self) -> Mapping[str, Any]:
-        """Two different replies to each prompt, all kinds equally often."""
+        """Both candidate replies of each pair."""
         return {ASSISTANT: "distinct_replies"}
 
 

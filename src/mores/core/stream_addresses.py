@@ -144,6 +144,7 @@ ADDRESSES: Mapping[str, str] = {
     "pair": "options of a pair",
     "prompt order": "random order of the prompts of a table",
     "rater": "whether the rater of a pair of replies is biased",
+    "reply pair": "the two candidate replies of a pair of agents",
     "compared replies": "the two replies that a pair of agents chooses",
     SHARED_UTILITY: "utility of tokens that principals share",
     INAPPROPRIATE: "inappropriateness of tokens",
