@@ -19,7 +19,7 @@ from tests.learners.small_environments import unchecked
 NUM_WORLDS, NUM_DRAWS, MAX_Z = 8, 64, 5.5
 POLICIES = [
     kind
-    for kind in sorted(REGISTRIES["policy"].package_kinds - {"per_agent"})
+    for kind in sorted(REGISTRIES["policy"].package_kinds - {"per_agent", "language"})
     if class_of("policy", kind).expected_action is not Policy.expected_action
 ]
 

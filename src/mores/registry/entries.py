@@ -27,6 +27,7 @@ ENVIRONMENT_VERSIONS: dict[str, int] = {  # in ids of clients, raised when a def
 POLICIES: dict[str, str] = {
     "annotator": "mores.agents.people.annotator:Annotator",
     "language": "mores.agents.language.language_policy:LanguagePolicy",
+    "language_learner": "mores.agents.language.language_learner:LanguageLearner",
     "survey_respondent": "mores.agents.people.survey_respondent:SurveyRespondent",
     "mirror": "mores.agents.scripted.assistants:Mirror",
     "linear_trend": "mores.agents.scripted.assistants:LinearTrend",
@@ -221,8 +222,15 @@ LANGUAGE_MODELS: dict[str, str] = {
     "smollm2": "mores.agents.language.models.smollm2:SmolLM2",
     "tiny": "mores.agents.language.models.tiny:TinyModel",
 }
+PERSONAS: dict[str, str] = {
+    "none": "mores.agents.language.personas.persona:NoPersona",
+    "observed": "mores.agents.language.personas.observed:ObservedPersona",
+    "stated_belief": "mores.agents.language.personas.stated_belief:StatedBelief",
+    "text": "mores.agents.language.personas.persona:TextPersona",
+    "traits": "mores.agents.language.personas.traits:TraitsPersona",
+}
 READOUTS: dict[str, str] = {
-    "expected_rating": "mores.agents.language.readouts.labels:ExpectedRating",
+    "expected_rating": "mores.agents.language.readouts.expected_rating:ExpectedRating",
     "free_text": "mores.agents.language.readouts.free_text:FreeText",
     "letters": "mores.agents.language.readouts.labels:Letters",
     "numbers": "mores.agents.language.readouts.labels:Numbers",

@@ -200,6 +200,7 @@ REGISTRIES: dict[str, Registry] = {
             entries.LANGUAGE_MODELS,
             "mores.agents.language.language_model:LanguageModel",
         ),
+        Registry("persona", entries.PERSONAS, "mores.agents.language.personas.persona:Persona"),
         Registry("readout", entries.READOUTS, "mores.agents.language.readouts.readout:Readout"),
         Registry("tracker", entries.TRACKERS, "mores.core.tracker:Tracker"),
         Registry("figure", entries.FIGURES, "mores.report.figures.figure:Figure"),
