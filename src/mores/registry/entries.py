@@ -17,6 +17,7 @@ ENVIRONMENTS: dict[str, str] = {
     "panel": "mores.envs.opinion.panel:Panel",
     "principal_agent": "mores.envs.strategic.principal_agent:PrincipalAgent",
     "survey": "mores.envs.opinion.survey:Survey",
+    "reply_ratings": "mores.envs.feedback.reply_ratings:ReplyRatings",
     "token_feedback": "mores.envs.feedback.token_feedback:TokenFeedback",
     "weak_to_strong": "mores.envs.oversight.weak_to_strong:WeakToStrong",
 }
@@ -74,6 +75,7 @@ POLICIES: dict[str, str] = {
     "truthful": "mores.envs.opinion.scripted_policies:Truthful",
     "mean_echo": "mores.envs.opinion.scripted_policies:MeanEcho",
     "random_token": "mores.envs.feedback.random_token_policy:RandomTokenPolicy",
+    "distinct_replies": "mores.envs.feedback.reply_policies:DistinctReplies",
     "honest_assistant": "mores.envs.strategic.biased_users_policies:HonestAssistant",
     "flattering_assistant": "mores.envs.strategic.biased_users_policies:FlatteringAssistant",
     "cue_dependent_assistant": "mores.envs.strategic.biased_users_policies:CueDependentAssistant",
