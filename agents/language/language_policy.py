@@ -129,8 +129,15 @@ class LanguagePolicy(LanguageSettings):
         """Probabilities with which options are drawn, and actions that are read and not drawn.
 
         Raises:
-            UserError: the action is generated.
+            UserError: the action is generated, or depends on remembered turns.
         """
+        if state.memory is not None:
+            raise UserError(
+                "the actions of a language model with memory depend on earlier turns: set "
+                "memory_turns to 0 to evaluate it on given observations",
+                code="unsupported",
+                path="policies",
+            )
         space, engine = phase.action_spaces[state.role.name], self.engine_for(state)
         obs, asked = observation.cpu(), []
         for world in range(obs.shape[0]):

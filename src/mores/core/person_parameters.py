@@ -121,19 +121,22 @@ class RangeChecked(PersonParameter):
 
 
 def person_parameters(fields: Mapping[str, Any]) -> dict[str, PersonParameter]:
-    """All person parameters in `fields` and, recursively, in configs among them, by path.
+    """All person parameters in `fields` and, recursively, in configs and mappings among them.
 
     Args:
-        fields: values of fields by path: numbers, person parameters, configs; others are skipped.
+        fields: values of fields by path: numbers, person parameters, configs, mappings of these;
+            others are skipped.
     """
     found: dict[str, PersonParameter] = {}
     for path, value in fields.items():
+        prefix = f"{path}." if path else ""
         if isinstance(value, PersonParameter):
             found[path] = value
         elif isinstance(value, Config):
             names = type(value).model_fields
-            prefix = f"{path}." if path else ""
             found |= person_parameters({f"{prefix}{name}": getattr(value, name) for name in names})
+        elif isinstance(value, Mapping):
+            found |= person_parameters({f"{prefix}{name}": each for name, each in value.items()})
     return found
 
 
@@ -258,9 +261,21 @@ def resolve_parameters(
         Numbers that differ between people are `[world, agent, 1]`, those that differ only between
         draws `[world, 1, 1]`.
     """
+    fields = {name: getattr(config, name) for name in type(config).model_fields}
+    update = _resolved(fields, traits, path, streams)
+    return config.model_copy(update=update) if update else config
+
+
+def _resolved(
+    fields: Mapping[str, Any],
+    traits: Mapping[str, Tensor],
+    path: str,
+    streams: RandomStreams | None,
+) -> dict[str, Any]:
+    """Those of the fields that have person parameters, with tensors in their place."""
     update: dict[str, Any] = {}
-    for name in type(config).model_fields:
-        value, below = getattr(config, name), f"{path}.{name}" if path else name
+    for name, value in fields.items():
+        below = f"{path}.{name}" if path else name
         if isinstance(value, PersonParameter):
             if below in traits:
                 update[name] = person_number(value, traits, below)
@@ -269,4 +284,7 @@ def resolve_parameters(
         elif isinstance(value, Config):
             resolved = resolve_parameters(value, traits, below, streams)
             update |= {} if resolved is value else {name: resolved}
-    return config.model_copy(update=update) if update else config
+        elif isinstance(value, Mapping):
+            changed = _resolved(value, traits, below, streams)
+            update |= {name: {**value, **changed}} if changed else {}
+    return update
