@@ -102,7 +102,7 @@ ADDRESSES: Mapping[str, str] = {
     "prefer": "scope: the teacher's preference stage",
     "epoch": "scope: an epoch of an update, with its number",
     "part": "scope: a minibatch, with its number",
-    "token": "Gumbel noise of a token of a reply, then its position",
+    "token": "Gumbel noise of a token of a reply, then the call of the engine and the position",
     "replies": "scope: replies of a language model, then train or eval",
     "seats": "scope: a member of `per_agent`, with its number",
     "parameter": "scope: a parameter that differs between people, then its path",
