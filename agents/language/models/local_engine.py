@@ -69,7 +69,7 @@ class LocalEngine(Engine):
         self.model, self.tokenizer = model, tokenizer
         self.block, self.columns = block, columns
         self.chat = ChatTokens(tokenizer, _end_tokens(model))
-        self.forward = Forward(model, rows, full)
+        self.forward = Forward(model, rows, full, block)
         self.store = BlockStore(kept_bytes)
         self.vocabulary_size = self.forward.vocabulary_size
 
@@ -81,7 +81,6 @@ class LocalEngine(Engine):
     @adapters.setter
     def adapters(self, adapters: AdapterSet | None) -> None:
         self.forward.adapters = adapters
-        self.store.clear()
 
     def prompt(self, conversation: Conversation) -> tuple[int, ...]:
         """Tokens of a conversation up to the start of the reply."""
