@@ -62,9 +62,13 @@ class ScoreRequest:
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """Log-probability of each continuation, summed over its tokens, and its number of tokens."""
+    """Log-probability of each continuation, summed over its tokens, and its number of tokens.
 
-    logps: tuple[float, ...]
+    Log-probabilities are numbers, or tensors without dimension: with gradients, while a model
+    learns.
+    """
+
+    logps: tuple[float | Tensor, ...]
     num_tokens: tuple[int, ...]
 
 

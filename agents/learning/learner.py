@@ -27,6 +27,7 @@ from mores.agents.learning.learner_state import (
 )
 from mores.agents.learning.memory_check import check_memory
 from mores.agents.learning.model_mapping import ModelMapping, ParameterSharing
+from mores.agents.learning.model_stack import ModelStack
 from mores.agents.learning.model_transfer import continue_models, load_models
 from mores.agents.learning.networks import MLP, Network
 from mores.agents.learning.objective import VIEWS
@@ -146,6 +147,16 @@ class NetworkLearner(Learner):
             self.num_score_heads,
             self.init_std,
         )
+        return self.stack_state(role, stacked_model, streams)
+
+    def stack_state(
+        self, role: Role, stacked_model: ModelStack, streams: RandomStreams
+    ) -> LearnerState:
+        """State with new models of an architecture, drawn for each replicate.
+
+        Raises:
+            UserError: see `initial_state`.
+        """
         mapping = ModelMapping.from_sharing(
             streams, role.num_agents, self.parameter_sharing, self.agent_groups
         )
@@ -491,7 +502,7 @@ class NetworkLearner(Learner):
         )
 
     def extra_state(
-        self, stacked_model: StackedModel, mapping: ModelMapping, streams: RandomStreams
+        self, stacked_model: ModelStack, mapping: ModelMapping, streams: RandomStreams
     ) -> dict[str, Tensor]:
         """Additional tensors of a recipe, by name, `[model, ...]`."""
         return {}

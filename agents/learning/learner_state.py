@@ -14,8 +14,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mores.agents.learning.model_mapping import ModelMapping
+from mores.agents.learning.model_stack import ModelStack
 from mores.agents.learning.rollout_buffer import Decision, RolloutBuffer
-from mores.agents.learning.stacked_model import StackedModel
 from mores.agents.learning.train_state import TrainState
 from mores.agents.learning.update_statistics import UpdateStatistics
 from mores.core import pytree
@@ -51,7 +51,7 @@ class PersistentState:
 class PolicySpec:
     """Learner, role and model architecture of a state: static, without tensors."""
 
-    def __init__(self, learner: Policy, role: Role, stacked_model: StackedModel) -> None:
+    def __init__(self, learner: Policy, role: Role, stacked_model: ModelStack) -> None:
         self.learner, self.role, self.stacked_model = learner, role, stacked_model
 
 

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mores.agents.learning.action_distributions import ActionDistribution
-from mores.agents.learning.stacked_model import StackedModel
+from mores.agents.learning.model_stack import ModelStack
 from mores.core import pytree
 from mores.core.environment import Transition
 from mores.core.spaces import Box
@@ -100,7 +100,7 @@ class RolloutBuffer(pytree.Growing):
 
     @staticmethod
     def empty(
-        stacked_model: StackedModel,
+        stacked_model: ModelStack,
         shape: tuple[int, int],
         capacity: int,
         recurrent_state: Tensor,

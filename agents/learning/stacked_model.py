@@ -15,11 +15,12 @@ import functools
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
-from mores.agents.learning.action_distributions import ActionDistribution, ActionLogProbs
+from mores.agents.learning.action_distributions import ActionLogProbs
 from mores.agents.learning.batch import ModelOutput
+from mores.agents.learning.model_stack import ModelInputs, ModelStack
 from mores.agents.learning.networks.layers import (
     LinearSpec,
     Parameters,
@@ -32,39 +33,7 @@ from mores.core.spaces import Box, Space
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelInputs:
-    """Inputs of stacked models: sequences of actions in one phase.
-
-    Attributes:
-        phase: phase of the actions.
-        observation: observation before each action.
-        action: actions, in units of the action distribution.
-        action_mask: legal options.
-        episode_start: steps that begin an episode; `None`: no sample contains such a step.
-        recurrent_state: recurrent state before each sample; `None`: zeros.
-        valid: steps that count for the embedding of a sample; `None`: all.
-    """
-
-    phase: str
-    observation: Float[Tensor, "model sample step size"]
-    action: Tensor
-    action_mask: Bool[Tensor, "model sample step option"] | None = None
-    episode_start: Bool[Tensor, "model sample step"] | None = None
-    recurrent_state: Float[Tensor, "model sample recurrent"] | None = None
-    valid: Bool[Tensor, "model sample step"] | None = None
-
-    def masked_mean(
-        self, x: Float[Tensor, "model sample step size"]
-    ) -> Float[Tensor, "model sample size"]:
-        """Mean over the valid steps of each sample."""
-        if self.valid is None:
-            return x.mean(2)
-        counts = self.valid.sum(-1, keepdim=True).clamp(min=1)
-        return torch.where(self.valid[..., None], x, 0.0).sum(2) / counts
-
-
-@dataclasses.dataclass(frozen=True)
-class StackedModel:
+class StackedModel(ModelStack):
     """Architecture of a stack of models.
 
     Attributes:
@@ -82,11 +51,6 @@ class StackedModel:
     has_value_head: bool = False
     num_scores: int = 0
     init_std: float = 0.5
-
-    @functools.cached_property
-    def action_distributions(self) -> Mapping[str, ActionDistribution]:
-        """Action distribution of each phase."""
-        return {phase: ActionDistribution(space) for phase, space in self.action_spaces.items()}
 
     @property
     def recurrent_state_size(self) -> int:
@@ -136,12 +100,6 @@ class StackedModel:
                 std = torch.full((num_models, 1, space.size), self.init_std, device=streams.device)
                 parameters[f"act.{phase}.log_std"] = std.log()
         return parameters
-
-    def initial_recurrent_state(
-        self, num_models: int, num_samples: int, device: torch.device
-    ) -> Tensor:
-        """Recurrent state at the start of an episode: zeros, `[model, sample, recurrent]`."""
-        return torch.zeros(num_models, num_samples, self.recurrent_state_size, device=device)
 
     def forward_step(
         self,

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from mores.agents.learning.batch import FeedbackBatch, ModelOutput
 from mores.agents.learning.learner_state import LearnerState
+from mores.agents.learning.model_stack import ModelInputs, ModelStack
 from mores.agents.learning.objective import PLAIN_VIEW, Objective
-from mores.agents.learning.stacked_model import ModelInputs, StackedModel
 from mores.agents.learning.train_state import (
     OptimizerConfig,
     TrainState,
@@ -85,7 +85,7 @@ def update_models(
 
 def run_epochs(
     train_state: TrainState,
-    stacked_model: StackedModel,
+    stacked_model: ModelStack,
     observation_space: Box,
     update_batch: UpdateBatch,
     streams: RandomStreams,
@@ -176,7 +176,7 @@ def _minibatch_epochs(
 
 
 def _losses(
-    stacked_model: StackedModel,
+    stacked_model: ModelStack,
     observation_space: Box,
     parameters: Parameters,
     minibatch: dict[str, FeedbackBatch],
@@ -220,7 +220,7 @@ def _mean_by_name(parts: Sequence[Statistics]) -> dict[str, Tensor]:
 
 
 def evaluate_views(
-    stacked_model: StackedModel,
+    stacked_model: ModelStack,
     observation_space: Box,
     parameters: Parameters,
     phase: str,

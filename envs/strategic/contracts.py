@@ -25,6 +25,7 @@ from torch import Tensor
 from mores.core.environment import Environment, Phase, PolicyQuery, Role, StepResult
 from mores.core.people import People
 from mores.core.random_streams import RandomStreams
+from mores.core.turn_text import TurnText
 from mores.envs.strategic.contract_games.game import ContractGame
 from mores.registry.component import component
 
@@ -150,6 +151,22 @@ class Contracts(Environment[Any]):
     def render(self, state: Any, world: int = 0) -> str:
         """A state of the game in words."""
         return self.game.render(state, world)
+
+    def role_rules(self, role: str) -> str:
+        """Rules of the game in words."""
+        return self.game.role_rules(role)
+
+    def describe(
+        self, role: str, phase: str, observation: Tensor, action_mask: Tensor | None = None
+    ) -> TurnText:
+        """A turn of the game in words."""
+        return self.game.describe(role, phase, observation, action_mask)
+
+    def parse_reply(
+        self, role: str, phase: str, reply: str, action_mask: Tensor | None = None
+    ) -> Tensor | None:
+        """The action that a reply states in the game."""
+        return self.game.parse_reply(role, phase, reply, action_mask)
 
     def analytic_values(self, policies: Mapping[str, Any], rounds: int) -> Mapping[str, Any]:
         """Closed forms of the game."""

@@ -33,11 +33,14 @@ from mores.core.deterministic_sum import mean, total
 from mores.core.environment import Environment, Phase, Role, StepResult
 from mores.core.errors import ParameterError, UserError, did_you_mean
 from mores.core.people import People
+from mores.core.plain_text import read_parts
 from mores.core.policy import ActionOutput, Policy
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Discrete, Part
 from mores.core.stream_addresses import CONTINUATION, EXPLORATION, RANDOM_OPTION
+from mores.core.turn_text import TurnText
 from mores.envs.strategic import matrix_game_analytic as formulas
+from mores.envs.strategic import matrix_game_text as texts
 from mores.envs.strategic.bimatrix_games import (
     NAMED_GAMES,
     Bimatrix,
@@ -84,6 +87,7 @@ class MatrixGame(Environment[MatrixGameState]):
         own_actions    m*k  [0, 1]  own last m actions, newest first, one-hot; zeros before
         other_actions  m*k  [0, 1]  the same of the other agents, mean over them
         game_started   1    {0, 1}  1 after the first round
+        second_player  1    {0, 1}  1 for the second agent; only with `observe_player`
 
     Action:
         Index of an option. If one of two agents has fewer options, the others are masked.
@@ -140,6 +144,14 @@ class MatrixGame(Environment[MatrixGameState]):
         default=0.0, ge=0, le=1, description="probability of another than the intended option"
     )
     memory_depth: int = Field(default=1, ge=0, le=100, description="observed past rounds")
+    observe_player: bool = Field(
+        default=False,
+        description="matrix games: whether agents observe which of the two they are, as a policy "
+        "that both share must if their payoffs differ",
+    )
+    option_names: tuple[str, ...] | None = Field(
+        default=None, description="names of the options in text; null: those of the game"
+    )
 
     @field_validator("payoffs", mode="before")
     @classmethod
@@ -153,7 +165,13 @@ class MatrixGame(Environment[MatrixGameState]):
 
     def model_post_init(self, context: Any) -> None:
         """Refuse incompatible parameters."""
+        if self.option_names is not None and len(self.option_names) != self.max_options:
+            message = f"needs {self.max_options} names, of all options"
+            raise ParameterError("option_names", message=message, code="wrong_shape")
         if self.payoffs == PUBLIC_GOODS:
+            if self.observe_player:
+                message = f"observe_player is not for payoffs: {PUBLIC_GOODS}"
+                raise ParameterError(message=message, code="conflict")
             return
         for name in PUBLIC_GOODS_PARAMETERS:
             if name in self.model_fields_set:
@@ -190,13 +208,39 @@ class MatrixGame(Environment[MatrixGameState]):
     def roles(self) -> tuple[Role, ...]:
         """`player`."""
         actions = Part(self.memory_depth * self.max_options, 0.0, 1.0)
-        space = Box.of(own_actions=actions, other_actions=actions, game_started=Part(1, 0.0, 1.0))
+        bit = Part(1, 0.0, 1.0)
+        player = {"second_player": bit} if self.observe_player else {}
+        space = Box.of(own_actions=actions, other_actions=actions, game_started=bit, **player)
         return (Role("player", self.num_agents, space),)
 
     @property
     def phases(self) -> tuple[Phase, ...]:
         """All agents choose simultaneously."""
         return (Phase("choose", {"player": Discrete(self.max_options)}),)
+
+    # --- text ------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def _option_names(self) -> list[str]:
+        """Names of the options in text."""
+        if self.option_names is not None:
+            return list(self.option_names)
+        game = self.payoffs if isinstance(self.payoffs, str) else None
+        return texts.option_names(game, self.payoff_rule, self.max_options)
+
+    def role_rules(self, role: str) -> str:
+        """Payoffs of all joint actions, and what is left to chance."""
+        chances = (self.continuation_probability, self.tremble_probability)
+        if isinstance(self.payoff_rule, PublicGoods):
+            return texts.public_goods_rules(self.payoff_rule, *chances)
+        return texts.matrix_rules(self.payoff_rule, self._option_names, *chances)
+
+    def describe(
+        self, role: str, phase: str, observation: Tensor, action_mask: Tensor | None = None
+    ) -> TurnText:
+        """Past actions of both sides, and the options with their payoffs."""
+        seen = read_parts(self.roles[0].observation_space, observation)
+        return texts.matrix_turn(seen, self.payoff_rule, self._option_names, self.memory_depth)
 
     # --- dynamics --------------------------------------------------------------------------------
 
@@ -222,7 +266,11 @@ class MatrixGame(Environment[MatrixGameState]):
         others = (total(own, 1)[:, None] - own) / (self.num_agents - 1)
         started = (state.rounds_elapsed > 0).to(torch.float32)[:, None, None]
         started = started.expand(-1, self.num_agents, -1)
-        return torch.cat([own.flatten(2), others.flatten(2), started], -1)
+        parts = [own.flatten(2), others.flatten(2), started]
+        if self.observe_player:
+            index = torch.arange(self.num_agents, device=own.device).to(torch.float32)
+            parts.append(index[:, None].expand(len(own), -1, -1))
+        return torch.cat(parts, -1)
 
     def action_mask(self, state: MatrixGameState, role: str, phase: str) -> Tensor | None:
         """Options of each agent; None if all agents have the same number."""

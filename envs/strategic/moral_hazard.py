@@ -22,10 +22,13 @@ from mores.core.deterministic_sum import mean, total
 from mores.core.environment import Phase, Role, StepResult
 from mores.core.errors import ParameterError, UserError
 from mores.core.people import People
+from mores.core.plain_text import read_parts
 from mores.core.policy import ActionOutput, Policy, require_observation_parts
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Discrete, Part
 from mores.core.stream_addresses import OUTPUT_NOISE, TERMINATION
+from mores.core.turn_text import TurnText
+from mores.envs.strategic import moral_hazard_text as texts
 from mores.envs.strategic.contract_games.game import ContractGame
 
 
@@ -236,6 +239,23 @@ class MoralHazard(ContractGame[MoralHazardState]):
             "max_effort": state.max_effort,
             "effort": state.effort,
         }
+
+    def role_rules(self, role: str) -> str:
+        """Promise, effort, output and reward."""
+        numbers = (self.num_agents, self.output_noise_std, self.termination_probability)
+        return texts.rules(role, *numbers)
+
+    def describe(
+        self, role: str, phase: str, observation: Tensor, action_mask: Tensor | None = None
+    ) -> TurnText:
+        """The promise and its history, and the share, the effort or the payment."""
+        spaces = {each.name: each.observation_space for each in self.roles}
+        seen = read_parts(spaces[role], observation)
+        if phase == "offer":
+            return texts.offer_turn(seen, self.num_shares)
+        if phase == "pay":
+            return texts.pay_turn(seen)
+        return texts.work_turn(seen, self.num_efforts)
 
     def default_policies(self) -> Mapping[str, Any]:
         """Principal that keeps promises; agents that maximize expected reward."""

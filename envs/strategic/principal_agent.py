@@ -18,7 +18,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from torch import Tensor
 from torch.nn import functional
 
@@ -33,12 +33,15 @@ from mores.core.person_parameters import (
     person_number,
     person_parameters,
 )
+from mores.core.plain_text import paragraph, read_parts
 from mores.core.policy import Policy
 from mores.core.random_streams import RandomStreams, uniform_index
 from mores.core.spaces import Box, Discrete, Part
+from mores.core.turn_text import TurnText
 from mores.envs.dynamics.people_dynamics import PeopleDynamics
 from mores.envs.dynamics.trait_state import TraitState, TraitStateDynamics
 from mores.envs.strategic import principal_agent_evaluation as evaluation
+from mores.envs.strategic import principal_agent_turn_text as texts
 from mores.envs.strategic.principal_agent_conversation import (
     CONDITIONS,
     CUSTOMER_READS,
@@ -62,6 +65,11 @@ from mores.envs.strategic.principal_agent_values import (
     PRINCIPAL,
     RATIONALES,
     FeedbackRule,
+)
+from mores.envs.strategic.principal_agent_wording import (
+    NAMED_CLASSES,
+    check_wording,
+    task_class_from_word,
 )
 from mores.registry.component import component
 from mores.registry.varying import PersonNumber
@@ -196,8 +204,10 @@ class PrincipalAgent(PeopleDynamics, Environment[PrincipalAgentState]):
     num_values: int = Field(default=2, ge=1, le=10_000, description="attributes of a product")
     num_principals: int = Field(default=1, ge=1, le=100, description="number of principals")
     num_products: int = Field(default=2, ge=1, le=100, description="products of a catalogue")
-    tasks: tuple[TaskClass, ...] = Field(
-        default=(TABOO, COMMERCIAL), min_length=1, description="task classes"
+    tasks: tuple[Annotated[TaskClass, BeforeValidator(task_class_from_word)], ...] = Field(
+        default=(TABOO, COMMERCIAL),
+        min_length=1,
+        description=f"task classes, or their names: {', '.join(NAMED_CLASSES)}",
     )
     price_low: float = Field(default=0.5, ge=0, description="lowest price, price units")
     price_high: float = Field(default=1.5, ge=0, description="highest price")
@@ -321,6 +331,7 @@ class PrincipalAgent(PeopleDynamics, Environment[PrincipalAgentState]):
         if task_class.products is not None and len(task_class.products) != size:
             message = f"needs num_products={size} products, not {len(task_class.products)}"
             raise ParameterError(*path, "products", message=message, code="wrong_shape")
+        check_wording(self.tasks, index, self.num_principals)
 
     # --- parts ------------------------------------------------------------------------------------
 
@@ -763,6 +774,26 @@ class PrincipalAgent(PeopleDynamics, Environment[PrincipalAgentState]):
         rounds = int(state.rounds_elapsed[world])
         conversation = state.previous if rounds else state.current
         return conversations_text(conversation, world, names, rounds)
+
+    def role_rules(self, role: str) -> str:
+        """Aims and rewards; the paper's instruction, without rewards, if all tasks have words."""
+        length = texts.sales_sentence(self.num_sales)
+        if role != "agent":
+            numbers = (self.rating_limit, self.commission / self.num_principals, self.audit_cost)
+            return paragraph(texts.party_rules(role, *numbers), length)
+        if all(each.wording is not None for each in self.tasks):
+            return texts.shopping_rules()
+        numbers = (self.num_principals, self.rating_limit, self.unparsable_probability)
+        return paragraph(texts.agent_rules(self.feedback_rule, *numbers), length)
+
+    def describe(
+        self, role: str, phase: str, observation: Tensor, action_mask: Tensor | None = None
+    ) -> TurnText:
+        """The catalogue in words or numbers, the choice, the rationale, the rating."""
+        seen = read_parts(self._spaces[role], observation)
+        if role == "agent":
+            return texts.agent_turn(phase, seen, self.tasks, self.num_principals)
+        return texts.party_turn(role, seen, self.tasks, self.rating_limit)
 
     @property
     def elements_per_world(self) -> int:

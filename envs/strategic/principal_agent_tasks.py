@@ -41,6 +41,16 @@ class FixedProduct(Config):
     own: float = Field(default=0.0, description="utility to the agent")
     price: float = Field(default=1.0, ge=0, description="price, price units")
     harmful: bool = Field(default=False, description="whether it is harmful")
+    name: str = Field(default="", description="the product in words, with its article")
+
+
+class TaskWording(Config):
+    """A task in words, for language models: they read it in place of numbers of utility."""
+
+    principal: str = Field(min_length=1, description="name of the principal")
+    persona: str = Field(default="", description="dispositions of the agent, in the second person")
+    request: str = Field(min_length=1, description="words of the customer, without the budget")
+    currency: str = Field(default="$", description="unit of prices, before the number")
 
 
 class TaskClass(Config):
@@ -70,6 +80,12 @@ class TaskClass(Config):
     principal_value: float = Field(default=0.5, description="utility of any sale to principals")
     products: tuple[FixedProduct, ...] | None = Field(
         default=None, description="products in random order, in place of drawn ones; null: drawn"
+    )
+    budget: float | None = Field(
+        default=None, ge=0, description="budget of every customer, price units; null: drawn"
+    )
+    wording: TaskWording | None = Field(
+        default=None, description="the task in words; its products need names"
     )
 
 
@@ -189,6 +205,8 @@ class TaskDistribution:
                 fixed = _fixed_numbers(each.products, len(principal), price.device)
                 pairs = zip(drawn, fixed, strict=True)
                 drawn = [torch.where(here, f[rank], x) for x, f in pairs]
+            if each.budget is not None:
+                budget = torch.where(task_class == i, each.budget, budget)
         price, harmful, customer, *principal, own = drawn
         budget = torch.maximum(budget, price.min(-1).values)
         utilities = (customer, torch.stack(principal, 2), own)

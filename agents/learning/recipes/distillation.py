@@ -26,6 +26,7 @@ from mores.agents.learning.demonstration_rollout import concat_samples
 from mores.agents.learning.learner_state import LearnerState
 from mores.agents.learning.losses import expected_score_loss, kl_loss, nll_loss, preference_loss
 from mores.agents.learning.model_mapping import ModelMapping
+from mores.agents.learning.model_stack import ModelStack
 from mores.agents.learning.networks import MLP
 from mores.agents.learning.objective import PLAIN_VIEW, LossTerm, Objective
 from mores.agents.learning.offline import OfflineLearner, num_units
@@ -88,7 +89,7 @@ class DistillationLearner(OfflineLearner):
         return (*super().fixed_fields, "teacher_hidden_sizes")
 
     def extra_state(
-        self, stacked_model: StackedModel, mapping: ModelMapping, streams: RandomStreams
+        self, stacked_model: ModelStack, mapping: ModelMapping, streams: RandomStreams
     ) -> dict[str, Tensor]:
         """Parameters of the teacher, and of the teacher before DPO."""
         parameters = self.teacher_model(stacked_model).init_parameters(
@@ -102,7 +103,7 @@ class DistillationLearner(OfflineLearner):
             "teacher_trained": trained,
         }
 
-    def teacher_model(self, stacked_model: StackedModel) -> StackedModel:
+    def teacher_model(self, stacked_model: ModelStack) -> StackedModel:
         """Architecture of the teacher: spaces of the student, another encoder."""
         encoder = MLP(hidden_sizes=self.teacher_hidden_sizes)
         return StackedModel(encoder, stacked_model.observation_size, stacked_model.action_spaces)

@@ -28,10 +28,10 @@ from mores.agents.learning.learner_state import LearnerState
 from mores.agents.learning.losses import nll_loss, preference_loss
 from mores.agents.learning.losses.preference import label_losses
 from mores.agents.learning.model_mapping import ModelMapping
+from mores.agents.learning.model_stack import ModelStack
 from mores.agents.learning.objective import PLAIN_VIEW, LossTerm, Objective
 from mores.agents.learning.offline import OfflineLearner
 from mores.agents.learning.offline_data import OfflineData
-from mores.agents.learning.stacked_model import StackedModel
 from mores.agents.learning.transforms.annotator_reliability import (
     update_reliability_from_batch,
     with_reliability,
@@ -71,7 +71,7 @@ class PreferenceLearner(OfflineLearner):
         return (*super().fixed_fields, "estimate_reliability", "num_annotators")
 
     def extra_state(
-        self, stacked_model: StackedModel, mapping: ModelMapping, streams: RandomStreams
+        self, stacked_model: ModelStack, mapping: ModelMapping, streams: RandomStreams
     ) -> dict[str, Tensor]:
         """Estimated reliability of each annotator, `[model, annotator]`."""
         if not self.estimate_reliability:

@@ -21,6 +21,8 @@ from mores.core.environment import Phase, PolicyQuery, Role, StepResult
 from mores.core.people import People
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Discrete, Part
+from mores.core.turn_text import TurnText
+from mores.envs.strategic.contract_games import cheap_talk_text as texts
 from mores.envs.strategic.contract_games.game import ContractGame, random_rewards, refuse_people
 from mores.envs.strategic.contract_values import CheapTalkEquilibrium, cheap_talk_equilibrium
 
@@ -230,6 +232,18 @@ class CheapTalk(ContractGame[CheapTalkState]):
             "solution_agent_payoff": -best.sender_loss,
             "babbling_loss": 1.0 / 12.0,
         }
+
+    def role_rules(self, role: str) -> str:
+        """The conflict of interest of sender and receiver."""
+        return texts.rules(role, self.bias, self.num_messages)
+
+    def describe(
+        self, role: str, phase: str, observation: Tensor, action_mask: Tensor | None = None
+    ) -> TurnText:
+        """The true number and the messages, or the message received."""
+        if role == "sender":
+            return texts.sender_turn(float(observation[0]), self.num_messages)
+        return texts.receiver_turn(observation.tolist())
 
     def render(self, state: CheapTalkState, world: int = 0) -> str:
         """Message, action and error of every pair."""

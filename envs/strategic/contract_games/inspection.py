@@ -19,8 +19,11 @@ from mores.core.deterministic_sum import mean
 from mores.core.environment import Phase, PolicyQuery, Role, StepResult
 from mores.core.errors import ParameterError
 from mores.core.people import People
+from mores.core.plain_text import read_parts
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Discrete, Part
+from mores.core.turn_text import TurnText
+from mores.envs.strategic.contract_games import inspection_text as texts
 from mores.envs.strategic.contract_games.game import ContractGame, random_rewards, refuse_people
 from mores.envs.strategic.contract_values import inspection_equilibrium
 
@@ -202,6 +205,16 @@ class Inspection(ContractGame[InspectionState]):
             "solution_principal_payoff": best.inspector_payoff,
             "solution_agent_payoff": 0.0,
         }
+
+    def role_rules(self, role: str) -> str:
+        """The decisions of both sides."""
+        return texts.rules(role)
+
+    def describe(
+        self, role: str, phase: str, observation: Tensor, action_mask: Tensor | None = None
+    ) -> TurnText:
+        """Gains, fines, losses and costs, and the two decisions."""
+        return texts.turn(role, read_parts(self.roles[0].observation_space, observation))
 
     def render(self, state: InspectionState, world: int = 0) -> str:
         """Decisions of every pair in the last round."""

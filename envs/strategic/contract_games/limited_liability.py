@@ -21,6 +21,8 @@ from mores.core.people import People
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Discrete, Part
 from mores.core.stream_addresses import OUTPUT_NOISE
+from mores.core.turn_text import TurnText
+from mores.envs.strategic.contract_games import limited_liability_text as texts
 from mores.envs.strategic.contract_games.game import (
     ContractGame,
     best_options,
@@ -250,6 +252,20 @@ class LimitedLiability(ContractGame[LimitedLiabilityState]):
             "solution_principal_payoff": best.profit,
             "solution_agent_payoff": best.rent,
         }
+
+    def role_rules(self, role: str) -> str:
+        """Chances of success, the cost of effort and the reward."""
+        chances = (self.effort_success, self.shirk_success)
+        return texts.rules(role, *chances, self.effort_cost, self.success_value)
+
+    def describe(
+        self, role: str, phase: str, observation: Tensor, action_mask: Tensor | None = None
+    ) -> TurnText:
+        """Successes or wages, and the offer or the work."""
+        if role == "principal":
+            return texts.principal_turn(float(observation[0]), self.max_wage)
+        chances = (self.effort_success, self.shirk_success)
+        return texts.agent_turn(observation.tolist(), *chances, self.effort_cost)
 
     def render(self, state: LimitedLiabilityState, world: int = 0) -> str:
         """Offer, and what every agent did."""

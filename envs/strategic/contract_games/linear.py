@@ -17,9 +17,12 @@ from torch import Tensor
 from mores.core.deterministic_sum import mean, total
 from mores.core.environment import Phase, PolicyQuery, Role, StepResult
 from mores.core.people import People
+from mores.core.plain_text import read_parts
 from mores.core.random_streams import RandomStreams, Worlds
 from mores.core.spaces import Box, Part
 from mores.core.stream_addresses import OUTPUT_NOISE
+from mores.core.turn_text import TurnText
+from mores.envs.strategic.contract_games import linear_text as texts
 from mores.envs.strategic.contract_games.game import ContractGame, random_rewards, refuse_people
 from mores.envs.strategic.contract_games.linear_batch import AgentTypes, LinearBatch, apply, dot
 from mores.envs.strategic.contract_games.linear_metrics import POLICY_METRICS, LinearValues
@@ -326,6 +329,29 @@ class Linear(LinearParameters, ContractGame[LinearState]):
     def analytic_values(self, policies: Mapping[str, Any], rounds: int) -> Mapping[str, float]:
         """See `LinearParameters.equilibrium_values`."""
         return self.equilibrium_values()
+
+    def role_rules(self, role: str) -> str:
+        """Contract, output, cost of effort and reward."""
+        if role == "principal":
+            return texts.principal_rules(self.num_principals, self.num_agents, self.num_tasks)
+        return texts.agent_rules(
+            self.cost,
+            self.idle_effort.tolist(),
+            self.noise_covariance.tolist(),
+            self.agent_reward,
+            self.income_floor,
+        )
+
+    def describe(
+        self, role: str, phase: str, observation: Tensor, action_mask: Tensor | None = None
+    ) -> TurnText:
+        """Types and benefits, or the offers and the own type."""
+        spaces = {each.name: each.observation_space for each in self.roles}
+        seen = read_parts(spaces[role], observation)
+        if role == "principal":
+            limits = (self.max_slope, self.max_salary)
+            return texts.principal_turn(seen, self.is_measured, limits)
+        return texts.agent_turn(seen, self.max_effort)
 
     def render(self, state: LinearState, world: int = 0) -> str:
         """Contract, decision and result of each agent."""

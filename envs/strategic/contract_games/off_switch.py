@@ -21,6 +21,8 @@ from mores.core.environment import Phase, PolicyQuery, Role, StepResult
 from mores.core.people import People
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Discrete, Part
+from mores.core.turn_text import TurnText
+from mores.envs.strategic.contract_games import off_switch_text as texts
 from mores.envs.strategic.contract_games.game import (
     ContractGame,
     best_options,
@@ -252,6 +254,19 @@ class OffSwitch(ContractGame[OffSwitchState]):
             **(best if self.belief_std == 0 or error == 0 else {}),
             **({"deference_gain": known.gain} if self.belief_std == 0 else {}),
         }
+
+    def role_rules(self, role: str) -> str:
+        """The decisions of robot and human."""
+        return texts.rules(role, self.error_rate)
+
+    def describe(
+        self, role: str, phase: str, observation: Tensor, action_mask: Tensor | None = None
+    ) -> TurnText:
+        """The robot's belief, or the utility and whether the robot defers."""
+        first, second = observation.tolist()
+        if role == "robot":
+            return texts.robot_turn(first, second)
+        return texts.human_turn(first, second > 0)
 
     def render(self, state: OffSwitchState, world: int = 0) -> str:
         """What every pair did in the last round."""

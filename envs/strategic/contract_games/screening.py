@@ -20,6 +20,8 @@ from mores.core.errors import ParameterError
 from mores.core.people import People
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Discrete, Part
+from mores.core.turn_text import TurnText
+from mores.envs.strategic.contract_games import screening_text as texts
 from mores.envs.strategic.contract_games.game import (
     ContractGame,
     best_options,
@@ -272,6 +274,20 @@ class Screening(ContractGame[ScreeningState]):
             "solution_principal_payoff": menu.profit,
             "solution_agent_payoff": self.low_share * menu.rent,
         }
+
+    def role_rules(self, role: str) -> str:
+        """Costs, the menu and the reward."""
+        return texts.rules(role, self.low_cost, self.high_cost, self.low_share)
+
+    def describe(
+        self, role: str, phase: str, observation: Tensor, action_mask: Tensor | None = None
+    ) -> TurnText:
+        """Items taken, or the own cost and the menu."""
+        if role == "principal":
+            limits = (self.max_quantity, self.max_payment)
+            return texts.principal_turn(observation.tolist(), *limits)
+        cost, *menu = observation.tolist()
+        return texts.agent_turn(cost, menu[:NUM_ITEMS], menu[NUM_ITEMS:])
 
     def render(self, state: ScreeningState, world: int = 0) -> str:
         """The menu, and what every agent took."""

@@ -288,6 +288,7 @@ def check_command(
     loaded = _load(file, overrides, load)
     from mores.experiments.run.dry_run import check_scenario
     from mores.experiments.scenario.metric_check import undefined_metrics
+    from mores.experiments.scenario.request_estimate import estimate_requests
 
     cells, scenario = check_scenario(loaded), loaded.scenario
     points = len(cells) // max(1, len(scenario.arms))
@@ -302,6 +303,8 @@ def check_command(
     populations = [cell.population for cell in cells if cell.population is not None]
     for remark in dict.fromkeys(line for each in populations for line in each.remarks):
         print(f"remark: {remark}")
+    if (estimate := estimate_requests(scenario, cells)).requests:
+        print(f"estimate: {estimate}")
     for name in undefined_metrics(scenario, cells):
         print(f"remark: {name} is NaN in every round of every arm")
 

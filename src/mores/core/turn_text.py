@@ -14,7 +14,7 @@ import dataclasses
 import math
 import re
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -42,6 +42,9 @@ class TurnText:
         statements: for attitudes, a sentence in the first person that a person who selects the
             option would say; one for each option, or none.
         ordered: whether the options are points of a scale, in order.
+        baseline_situation: the situation without what the answer may depend on, such as messages
+            that an agent read; the likelihood of statements is compared with that in it. Default:
+            the situation, without the persona alone.
     """
 
     situation: str
@@ -50,8 +53,10 @@ class TurnText:
     options: tuple[str, ...] = ()
     statements: tuple[str, ...] = ()
     ordered: bool = False
+    baseline_situation: str | None = None
 
 
+@runtime_checkable
 class RoleText(Protocol):
     """Text of a role of an environment: `Role.text`."""
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from mores.analysis.intervals import estimate
+from mores.core.component_names import split_component
 from mores.experiments.claims.claim_estimates import estimate_claim
 from mores.experiments.scenario.specification import Claim, Scenario
 from mores.report.figures.attribution import ArmEffect
@@ -122,7 +124,7 @@ def final_metric_table(data: ReportData) -> tuple[list[str], Rows]:
         point = ", ".join(f"{path} = {format_value(value)}" for path, value in cell.point.items())
         arm = cell.arm if data.scenario.arms else ""
         by_metric = values.setdefault(" · ".join(filter(None, (arm, point))) or cell.id, {})
-        for name in record.names[:MAX_COLUMNS]:
+        for name in _requested(data.scenario, record.names)[:MAX_COLUMNS]:
             final = record.by_replicate(name)[:, -1]
             is_finite = np.isfinite(final).all()
             text = format_interval(estimate(final)) if is_finite else "–"
@@ -130,6 +132,43 @@ def final_metric_table(data: ReportData) -> tuple[list[str], Rows]:
     columns = list(dict.fromkeys(name for by_metric in values.values() for name in by_metric))
     rows = [[title, *(row.get(name, "") for name in columns)] for title, row in values.items()]
     return ["arm" if data.scenario.arms else "cell", *columns], rows
+
+
+def _requested(scenario: Scenario, names: Sequence[str]) -> list[str]:
+    """The names without those of policies' metrics that the scenario does not list."""
+    return [name for name in names if split_component(name)[0] in scenario.metric_names]
+
+
+def _is_of_policy(scenario: Scenario, name: str) -> bool:
+    """Whether a metric is one of `Policy.metrics`, called `ROLE.NAME`."""
+    return "." in name and scenario.metric_specs.get(name, name) == name
+
+
+def policy_totals(data: ReportData) -> tuple[list[str], Rows]:
+    """Columns and rows of the metrics of policies: sums over all worlds, episodes and stages.
+
+    Such as requests to a language model, replies without an action, and near ties. One row for each
+    cell and role; no rows without such metrics.
+    """
+    totals: dict[tuple[str, str], dict[str, float]] = {}
+    for cell in data.cells[:MAX_ROWS]:
+        record = data.records[cell.id]
+        for stage in record.stages:
+            for name in filter(functools.partial(_is_of_policy, data.scenario), stage.names):
+                role, _, metric = name.rpartition(".")
+                row = totals.setdefault((cell.id, role), {})
+                row[metric] = row.get(metric, 0.0) + float(stage.values(name)[..., -1].sum())
+    columns = list(dict.fromkeys(name for row in totals.values() for name in sorted(row)))
+    rows = [
+        [cell, role, *(f"{row[name]:,.0f}" if name in row else "" for name in columns)]
+        for (cell, role), row in totals.items()
+    ]
+    return ["cell", "role", *(name.replace("_", " ") for name in columns)], rows
+
+
+def uncoupled_roles(data: ReportData) -> list[str]:
+    """Roles whose draws the arms do not share."""
+    return sorted({role for record in data.records.values() for role in record.uncoupled_roles})
 
 
 def fitted_parameter_rows(data: ReportData) -> Rows:

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from mores.core.errors import UserError, did_you_mean, nearest_name
 from mores.core.validation_messages import keys_at
+from mores.experiments.scenario.model_override import MODEL, model_paths
 from mores.experiments.scenario.source_locations import (
     KeyPath,
     Problem,
@@ -59,7 +60,8 @@ def load_scenario(path: str | File, overrides: Sequence[str] = ()) -> LoadedScen
 
     Args:
         path: a file, or the name of a scenario of the package (`voters`).
-        overrides: changes `dotted.path=value`, with values in the syntax of the file.
+        overrides: changes `dotted.path=value`, with values in the syntax of the file; `model=WORD`
+            sets the language model of every policy that has one.
 
     Raises:
         UserError: the file does not exist, cannot be read, or is not a scenario: one line
@@ -201,8 +203,20 @@ def _apply_override(
         raise UserError(message, code="too_large", path=printable(left))
     value, value_source_map = parse(right, source, with_lines=False)
     changed = copy.deepcopy(dict(document))
+    if left == MODEL:
+        for path in model_paths(document):
+            _set_value(changed, path, value)
+            source_map = source_map.with_replaced(path, value_source_map)
+        return changed, source_map
     path = _set_override(changed, left.split("."), value, source)
     return changed, source_map.with_replaced(path, value_source_map)
+
+
+def _set_value(document: Any, path: KeyPath, value: Any) -> None:
+    """Set the value at a path whose mappings and lists exist."""
+    for part in path[:-1]:
+        document = document[part]
+    document[path[-1]] = copy.deepcopy(value)
 
 
 def _check_not_swept(override: str, scenario: Scenario) -> None:

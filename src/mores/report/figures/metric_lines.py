@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mores.analysis.intervals import confidence_band
+from mores.core.component_names import split_component
 from mores.experiments.results.cell_result import CellResult
 from mores.experiments.scenario.claim_inputs import claim_arm
 from mores.experiments.scenario.stages import Stage
@@ -124,7 +125,11 @@ def _metric_series(
     """
     records = {arm: data.record(arm) for arm in data.arms}
     stages = {arm: record.stage(stage) for arm, record in records.items()}
-    metrics = {arm: {n: each.array(n) for n in each.names} for arm, each in stages.items()}
+    listed = data.scenario.metric_names  # metrics of policies are in a table
+    metrics = {
+        arm: {n: each.array(n) for n in each.names if split_component(n)[0] in listed}
+        for arm, each in stages.items()
+    }
     names = [
         name
         for name in dict.fromkeys(name for by_name in metrics.values() for name in by_name)

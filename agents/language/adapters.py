@@ -1,0 +1,231 @@
+"""Stacked LoRA adapters: P independent adapters of one frozen language model.
+
+For a linear layer with weight W, and adapter p of rank r (Hu et al. 2021, arXiv 2106.09685),
+
+    y = W x + (alpha / r) B_p A_p x,        A_p [r, in],  B_p [out, r].
+
+The adapters of all agents, roles and replicates are stacked, `[adapter, r, in]` and
+`[adapter, out, r]` by layer, and the rows of a batch choose theirs: one forward pass serves all of
+them, in training as well. (PEFT 0.21 mixes adapters in inference only.) Every row is a matrix
+product of its own, so that the result of a row does not depend on the adapters of other rows, and
+the gradient of an adapter comes from its own rows alone.
+
+B begins at 0, so that every adapter begins as the base model; A is uniform in +-1/sqrt(in), as in
+PEFT, from random streams: replicate 37 alone has the same adapter as among others. There is no
+dropout. `adapter_files` reads and writes PEFT's format.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from pydantic import Field, field_validator
+from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from mores.core.config import Config
+from mores.core.errors import UserError, did_you_mean
+from mores.core.random_streams import RandomStreams
+
+BASE_MODEL = -1  # index of a row without an adapter
+_revision_numbers = itertools.count(1)
+_revisions = WeakTensorKeyDictionary()  # by the first parameter: version and revision
+LAYER_NUMBER = re.compile(r"\.(\d+)\.")  # of a module's name: `model.layers.3.mlp.up_proj`
+
+
+class LoRA(Config):
+    """Size and place of the adapters of a model."""
+
+    rank: int = Field(default=8, ge=1, le=4096, description="rank r of the change of a layer")
+    alpha: float = Field(
+        default=16.0, gt=0, le=1e6, description="scale: changes are multiplied by alpha / rank"
+    )
+    target_modules: tuple[str, ...] = Field(
+        default=("q_proj", "v_proj"),
+        description="linear layers with an adapter, by the ends of their names",
+    )
+    layers: int | None = Field(
+        default=None, ge=1, description="number of upper layers with adapters; null: all"
+    )
+
+    @field_validator("target_modules")
+    @classmethod
+    def _check_target_modules(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not names or len(set(names)) < len(names) or not all(names):
+            raise ValueError("target_modules: at least one name, each once")
+        return names
+
+    @property
+    def scale(self) -> float:
+        """Factor of B A x."""
+        return self.alpha / self.rank
+
+    def modules(self, model: nn.Module) -> dict[str, nn.Linear]:
+        """Linear layers with an adapter, by name.
+
+        Raises:
+            UserError: a target is no linear layer of the model, or there are fewer layers.
+        """
+        linear = {n: m for n, m in model.named_modules() if isinstance(m, nn.Linear)}
+        numbers = [_layer_number(name) for name in linear]
+        num_layers = 1 + max((n for n in numbers if n is not None), default=-1)
+        if self.layers is not None and self.layers > num_layers:
+            raise UserError(
+                f"layers: the model has {num_layers}, not {self.layers}",
+                code="out_of_range",
+                path="layers",
+            )
+        first = 0 if self.layers is None else num_layers - self.layers
+        found: dict[str, nn.Linear] = {}
+        for target in self.target_modules:
+            named = {n: m for n, m in linear.items() if n == target or n.endswith(f".{target}")}
+            if not named:
+                endings = sorted({name.rpartition(".")[2] for name in linear})
+                raise UserError(
+                    f"target_modules: the model has no linear layer {target!r}"
+                    f"{did_you_mean(target, endings)}",
+                    code="unknown_name",
+                    path="target_modules",
+                )
+            for name, module in named.items():
+                number = _layer_number(name)
+                if self.layers is None or (number is not None and number >= first):
+                    found[name] = module
+        return {name: module for name, module in linear.items() if name in found}
+
+    def parameter_shapes(self, model: nn.Module) -> dict[str, tuple[int, int]]:
+        """Shape of each parameter of an adapter, by name, in the order of the layers."""
+        shapes = {}
+        for name, module in self.modules(model).items():
+            shapes[f"{name}.lora_A"] = (self.rank, module.in_features)
+            shapes[f"{name}.lora_B"] = (module.out_features, self.rank)
+        return shapes
+
+    def num_parameters(self, model: nn.Module) -> int:
+        """Number of parameters of an adapter."""
+        return sum(math.prod(shape) for shape in self.parameter_shapes(model).values())
+
+    def init_parameters(
+        self, model: nn.Module, streams: RandomStreams, adapters_per_replicate: int = 1
+    ) -> dict[str, Tensor]:
+        """Initial adapters, `[replicate * adapters_per_replicate, ...]` by name.
+
+        Args:
+            model: the base model.
+            streams: random streams of the first world of each replicate.
+            adapters_per_replicate: adapters in each replicate.
+        """
+        num_adapters = streams.num_worlds * adapters_per_replicate
+        parameters = {}
+        for name, shape in self.parameter_shapes(model).items():
+            if name.endswith(".lora_B"):
+                parameters[name] = torch.zeros(num_adapters, *shape, device=streams.device)
+                continue
+            uniform = streams.uniform(
+                f"weights/{name}", adapters_per_replicate, math.prod(shape)
+            ).reshape(num_adapters, *shape)
+            parameters[name] = (2.0 * uniform - 1.0) / math.sqrt(shape[1])
+        return parameters
+
+
+def _layer_number(name: str) -> int | None:
+    """Number of the layer that a module belongs to."""
+    found = LAYER_NUMBER.search(name)
+    return None if found is None else int(found[1])
+
+
+@dataclasses.dataclass(frozen=True)
+class StackedLoRA:
+    """P adapters of one base model: an `AdapterSet` for engines.
+
+    Attributes:
+        model: the base model; its weights are not changed.
+        config: size and place of the adapters.
+        parameters: A and B by name, `LAYER.lora_A` and `LAYER.lora_B`, `[adapter, ...]` each:
+            leaves of autograd, or plain tensors.
+    """
+
+    model: nn.Module
+    config: LoRA
+    parameters: Mapping[str, Tensor]
+
+    @property
+    def num_adapters(self) -> int:
+        """Number of adapters P."""
+        return len(next(iter(self.parameters.values())))
+
+    @property
+    def revision(self) -> int:
+        """A number that is unique in the process, and another one after every change of a weight.
+
+        Weights change in place: by an optimizer, or when parameters are loaded.
+        """
+        first = next(iter(self.parameters.values()))
+        version = sum(tensor._version for tensor in self.parameters.values())
+        known = _revisions.get(first)
+        if known is None or known[0] != version:
+            known = _revisions[first] = version, next(_revision_numbers)
+        return known[1]
+
+    @contextlib.contextmanager
+    def active(self, rows: Int[Tensor, " row"]) -> Iterator[None]:
+        """Context in which the rows of a batch have their adapters.
+
+        Args:
+            rows: index of the adapter of each row of the inputs; -1: the base model.
+
+        Raises:
+            UserError: an index is out of range.
+        """
+        if bool(((rows < BASE_MODEL) | (rows >= self.num_adapters)).any()):
+            raise UserError(
+                f"adapters go from 0 to {self.num_adapters - 1}, or -1 for the base model",
+                code="out_of_range",
+                path="adapter",
+            )
+        is_base = rows == BASE_MODEL
+        handles = []
+        try:
+            if not bool(is_base.all()):
+                mask = is_base[:, None, None] if bool(is_base.any()) else None
+                for name, module in self.config.modules(self.model).items():
+                    hook = self._hook(name, rows.clamp(min=0), mask)
+                    handles.append(module.register_forward_hook(hook))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _hook(
+        self, name: str, index: Int[Tensor, " row"], is_base: Tensor | None
+    ) -> Callable[[nn.Module, Any, Tensor], Tensor]:
+        """Forward hook of a layer."""
+        down = self.parameters[f"{name}.lora_A"][index].mT  # row in rank
+        up = self.parameters[f"{name}.lora_B"][index].mT * self.config.scale  # row rank out
+
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            change = torch.bmm(torch.bmm(inputs[0].to(down.dtype), down), up)
+            changed = output + change.to(output.dtype)
+            return changed if is_base is None else torch.where(is_base, output, changed)
+
+        return hook
+
+    def merged(self, adapter: int) -> dict[str, Float[Tensor, "out in"]]:
+        """Weights of the layers with one adapter merged into them, by name."""
+        return {
+            name: module.weight
+            + self.config.scale
+            * (
+                self.parameters[f"{name}.lora_B"][adapter]
+                @ self.parameters[f"{name}.lora_A"][adapter]
+            ).to(module.weight.dtype)
+            for name, module in self.config.modules(self.model).items()
+        }

@@ -1,0 +1,124 @@
+"""A topic of conversation: its attitude scale in words, and the text of turns about it.
+
+Messages are data from models and people. In prompts and on screens they stand on one line, between
+quotation marks, with unprintable characters escaped (`printable`); nothing in them is interpreted.
+A language model may follow what it reads in a message, as it follows the prompt itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import Field
+
+from mores.core.config import Config
+from mores.core.errors import ParameterError, printable
+from mores.core.turn_text import TurnText
+
+
+class Topic(Config):
+    """A question, and a scale of attitudes to it, from the lowest value to the highest."""
+
+    name: str = Field(default="free buses", min_length=1, description="the topic in a few words")
+    question: str = Field(
+        default="Should the buses of the town be free, and be paid for by taxes?",
+        min_length=1,
+        description="the question that people talk about",
+    )
+    statements: tuple[str, ...] = Field(
+        default=(
+            "I am strongly against free buses.",
+            "I am rather against free buses.",
+            "I am undecided about free buses.",
+            "I am rather in favor of free buses.",
+            "I am strongly in favor of free buses.",
+        ),
+        min_length=2,
+        max_length=20,
+        description="what a person says who holds each attitude, in the first person",
+    )
+    views: tuple[str, ...] = Field(
+        default=(
+            "You are sure that passengers must pay for every ride.",
+            "You tend to think that passengers should pay for their rides.",
+            "You see good reasons on both sides.",
+            "You tend to think that taxes should pay for all rides.",
+            "You are sure that taxes must pay for all rides.",
+        ),
+        description="the initial view of a person with each attitude, in the second person and in "
+        "other words than the statements",
+    )
+
+    positions: tuple[str, ...] = Field(
+        default=(
+            "Passengers must pay for every ride.",
+            "Passengers should pay for most rides.",
+            "Both sides have good reasons.",
+            "Taxes should pay for most rides.",
+            "Taxes must pay for all rides.",
+        ),
+        description="each attitude as a claim, for the instruction of an assistant that argues for "
+        "it, in other words than the statements",
+    )
+
+    def model_post_init(self, context: object) -> None:
+        """Refuse a scale whose wordings differ in length."""
+        for name in ("views", "positions"):
+            if len(getattr(self, name)) != len(self.statements):
+                message = f"{len(getattr(self, name))} texts for {len(self.statements)} statements"
+                raise ParameterError(name, message=message, code="wrong_shape")
+
+    def situation(
+        self, view: int, own: str, heard: Sequence[str], assistant: str, includes_view: bool = True
+    ) -> str:
+        """What a person knows: question, initial view, own last message, messages read."""
+        lines = [f"Question: {self.question}"]
+        lines += [self.views[view]] if includes_view else []
+        lines += [f"You wrote: {quoted(own)}"] if own else []
+        lines += [f"A neighbor wrote: {quoted(text)}" for text in heard if text]
+        lines += [f"The assistant wrote: {quoted(assistant)}"] if assistant else []
+        return "\n".join(lines)
+
+    def attitude_turn(self, situation: str) -> TurnText:
+        """The turn in which a person states its attitude.
+
+        The likelihood of the statements is compared with that after the question alone: what moves
+        the answer is the initial view and the messages.
+        """
+        return TurnText(
+            situation,
+            "What do you think about it now?",
+            "probabilities",
+            options=self.statements,
+            statements=self.statements,
+            ordered=True,
+            baseline_situation=f"Question: {self.question}",
+        )
+
+    def message_turn(self, situation: str) -> TurnText:
+        """The turn in which a person writes."""
+        question = "Write one short sentence to your neighbors: what do you think, and why?"
+        return TurnText(situation, question, "message")
+
+    def assistant_turn(self, own: str, heard: Sequence[str]) -> TurnText:
+        """The turn in which the assistant replies to what people wrote."""
+        lines = [f"Question: {self.question}"]
+        lines += [f"You wrote: {quoted(own)}"] if own else []
+        lines += [f"A person wrote: {quoted(text)}" for text in heard if text]
+        question = "Write one short sentence in reply."
+        return TurnText("\n".join(lines), question, "message")
+
+    def assistant_rules(self, aim: int | None) -> str:
+        """Text that an assistant reads once; `aim`: the attitude it argues for, none: neutral."""
+        rules = "You are an assistant in a town whose people talk about a question."
+        if aim is None:
+            return f"{rules} Help them to think about it. Take no side."
+        return f"{rules} Convince them of this: {self.positions[aim]}"
+
+
+def quoted(text: str) -> str:
+    """A message as it stands in prompts and on screens: one line between quotation marks.
+
+    `<|`, with which most chat templates begin their control tokens, is written `< |`.
+    """
+    return f'"{printable(text, max(80, 10 * len(text))).replace("<|", "< |")}"'

@@ -1,0 +1,54 @@
+"""Numbers and lists as plain English, for the text of turns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor
+
+from mores.core.spaces import Box
+
+
+def decimal(value: float, digits: int = 2) -> str:
+    """A number with this many decimals; no negative zero."""
+    text = f"{value:.{digits}f}"
+    return text.removeprefix("-") if float(text) == 0 else text
+
+
+def compact(value: float) -> str:
+    """A parameter with at most 4 significant digits, in positional notation: 0.5, 40,000."""
+    rounded = float(f"{value:.4g}")
+    return f"{rounded:,.0f}" if rounded == int(rounded) else f"{rounded:,.10f}".rstrip("0")
+
+
+def percent(share: float) -> str:
+    """A share or probability in per cent."""
+    return f"{compact(100 * share)} %"
+
+
+def listed(items: Sequence[str], conjunction: str = "and") -> str:
+    """Items in a row: `a`, `a and b`, `a, b and c`."""
+    if len(items) < 2:
+        return "".join(items)
+    return f"{', '.join(items[:-1])} {conjunction} {items[-1]}"
+
+
+def plural(count: int, noun: str, nouns: str = "") -> str:
+    """A count with its noun: `1 round`, `3 rounds`."""
+    return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
+
+
+def paragraph(*sentences: str) -> str:
+    """Sentences in one line; empty ones are left out."""
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def lines(*texts: str) -> str:
+    """Texts on lines of their own; empty ones are left out."""
+    return "\n".join(text for text in texts if text)
+
+
+def read_parts(space: Box, observation: Float[Tensor, " size"]) -> dict[str, list[float]]:
+    """The parts of an observation as numbers, by name."""
+    return {name: space.read(observation, name).tolist() for name in space.parts}
