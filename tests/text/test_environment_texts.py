@@ -94,6 +94,7 @@ def test_form(kind: str, index: int) -> None:
     assert all(rules.endswith(".") for _, rules in roles)
 
 
+@pytest.mark.cut(2)
 @pytest.mark.parametrize(("kind", "index"), CASES)
 def test_observed_numbers_are_shown(kind: str, index: int) -> None:
     """Each observed number that is no bit is in the text or the rules, to the digits shown."""
@@ -134,6 +135,7 @@ def is_bits(part: Part, seen: list[float]) -> bool:
     return (part.low, part.high) == (0.0, 1.0) and set(seen) <= {0.0, 1.0}
 
 
+@pytest.mark.cut(2)
 @pytest.mark.parametrize(("kind", "index"), CASES)
 def test_different_observations_have_different_texts(kind: str, index: int) -> None:
     """A turn with a part of another turn's observation has another text."""
@@ -207,6 +209,7 @@ def is_nine(reply: str, space: Any) -> bool:
     return isinstance(space, Box) and space.size == len(reply.split()) > 1
 
 
+@pytest.mark.cut(2)
 @pytest.mark.parametrize(("kind", "index"), CASES)
 def test_replies(kind: str, index: int) -> None:
     """Every option and number is parsed to its action, and nothing else is."""
