@@ -23,7 +23,7 @@ from torch import Tensor
 from mores.core.spaces import Box, Discrete, MultiDiscrete, Space
 
 ReplyForm = Literal["choice", "probabilities", "numbers", "message"]
-NUMBER_PATTERN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+NUMBER_PATTERN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 END_OF_MESSAGE = 256  # the code of all positions after the last byte
 
 
@@ -148,9 +148,11 @@ def parse_numbers(
     if len(words) != count or not all(NUMBER_PATTERN.fullmatch(word) for word in words):
         return None
     numbers = [float(word) for word in words]
+    if not all(map(math.isfinite, numbers)):
+        return None
     if isinstance(space, Box):
         bounded = zip(numbers, space.low, space.high, strict=True)
-        if not all(math.isfinite(x) and low <= x <= high for x, low, high in bounded):
+        if not all(low <= x <= high for x, low, high in bounded):
             return None
         return torch.tensor(numbers, dtype=torch.float32)
     sizes = (space.num_options,) if isinstance(space, Discrete) else space.num_options
