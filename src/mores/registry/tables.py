@@ -165,6 +165,9 @@ REGISTRIES: dict[str, Registry] = {
         ),
         Registry("population", entries.POPULATIONS, "mores.core.people:Population"),
         Registry(
+            "question_set", entries.QUESTION_SETS, "mores.core.survey_questions:QuestionSet"
+        ),
+        Registry(
             "person_parameter",
             entries.PERSON_PARAMETERS,
             "mores.core.person_parameters:PersonParameter",
