@@ -79,6 +79,10 @@ class LanguageSettings(Policy):
         default=3, ge=1, le=MAX_ATTEMPTS, description="replies in a turn with retry, at most"
     )
 
+    def engine_for(self, state: LanguageState) -> Engine:
+        """Engine of the model with the adapters of a state."""
+        return self.model.engine()
+
     def adapter_of(self, world: int, agent: int) -> int:
         """Index of the adapter of an agent's model; -1: the base model."""
         return -1
@@ -100,8 +104,9 @@ class LanguageSettings(Policy):
             return FreeText()
         if turn.form == "choice":
             return Letters()
-        if turn.statements:  # without a persona there is nothing that a baseline lacks
-            return Statements(baseline=not isinstance(self.persona, NoPersona))
+        if turn.statements:  # with neither there is nothing that a baseline lacks
+            has_baseline = turn.baseline_situation is not None
+            return Statements(baseline=has_baseline or not isinstance(self.persona, NoPersona))
         return Numbers() if turn.ordered else Letters()
 
     def ask(

@@ -60,7 +60,7 @@ class LanguageTurn:
         finished: Bool[Tensor, " world"] | None = None,
     ) -> None:
         self.settings, self.phase, self.state, self.streams = settings, phase, state, streams
-        self.engine = settings.model.engine()
+        self.engine = settings.engine_for(state)
         self.space: Space = phase.action_spaces[state.role.name]
         self.device, self.leading = observation.device, tuple(observation.shape[:2])
         self.mask = None if action_mask is None else action_mask.cpu()

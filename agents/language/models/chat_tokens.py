@@ -7,8 +7,8 @@ reply: tokens are appended, and text is never tokenized again.
 
 A template without a system role gets the text of the system at the start of the first message of
 the user. A tokenizer without a chat template gets the messages one per line, and its end token
-after each reply. Text of messages is data: control tokens that are spelled out in it (`<|im_end|>`) are
-tokenized as ordinary text, so that nobody can write the turn of another.
+after each reply. Text of messages is data: control tokens that are spelled out in it
+(`<|im_end|>`) are tokenized as ordinary text, so that nobody can write the turn of another.
 """
 
 from __future__ import annotations

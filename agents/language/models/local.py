@@ -25,6 +25,7 @@ class LocalModel(LanguageModel):
     def load(self) -> tuple[Any, Any]:
         """Model and tokenizer."""
         transformers = import_optional("transformers")
+        transformers.utils.logging.disable_progress_bar()
         tokenizer = transformers.AutoTokenizer.from_pretrained(self.path)
         model = transformers.AutoModelForCausalLM.from_pretrained(
             self.path, dtype=torch.float32, use_safetensors=True

@@ -2,12 +2,11 @@
 
 Three properties carry the rest of the package:
 
-Exact.   A result depends on its request alone. All passes have one of a few shapes, each computation
-         of a row depends on the row's own lengths (whole blocks of a prompt; slots of a reply after
-         the prompt's length in whole columns), and other rows of a pass do not change a row's bits
-         (`row_independence` checks this for the model, its precision and the machine).
-Shared.  Equal prompts are computed once, common beginnings of prompts once, several continuations of
-         a prompt use its keys and values, and beginnings stay for later calls (`local_prefixes`).
+Exact.   A result depends on its request alone. Passes have few shapes, and those of a row depend on
+         its own lengths: prompts in whole blocks, replies after the prompt in whole columns. Other
+         rows of a pass do not change the bits of a row.
+Shared.  Equal prompts are computed once, common beginnings of prompts once, continuations of a
+         prompt use its keys and values, and beginnings stay for later calls (`local_prefixes`).
 Coupled. Tokens are drawn by Gumbel numbers of the caller over the whole vocabulary.
 """
 
@@ -17,7 +16,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
 
 from mores.agents.language.adapter_set import AdapterSet
 from mores.agents.language.language_model import (

@@ -17,6 +17,7 @@ ENVIRONMENTS: dict[str, str] = {
     "panel": "mores.envs.opinion.panel:Panel",
     "principal_agent": "mores.envs.strategic.principal_agent:PrincipalAgent",
     "survey": "mores.envs.opinion.survey:Survey",
+    "reply_ratings": "mores.envs.feedback.reply_ratings:ReplyRatings",
     "token_feedback": "mores.envs.feedback.token_feedback:TokenFeedback",
     "weak_to_strong": "mores.envs.oversight.weak_to_strong:WeakToStrong",
 }
@@ -27,6 +28,7 @@ ENVIRONMENT_VERSIONS: dict[str, int] = {  # in ids of clients, raised when a def
 POLICIES: dict[str, str] = {
     "annotator": "mores.agents.people.annotator:Annotator",
     "language": "mores.agents.language.language_policy:LanguagePolicy",
+    "language_learner": "mores.agents.language.language_learner:LanguageLearner",
     "survey_respondent": "mores.agents.people.survey_respondent:SurveyRespondent",
     "mirror": "mores.agents.scripted.assistants:Mirror",
     "linear_trend": "mores.agents.scripted.assistants:LinearTrend",
@@ -73,6 +75,7 @@ POLICIES: dict[str, str] = {
     "truthful": "mores.envs.opinion.scripted_policies:Truthful",
     "mean_echo": "mores.envs.opinion.scripted_policies:MeanEcho",
     "random_token": "mores.envs.feedback.random_token_policy:RandomTokenPolicy",
+    "distinct_replies": "mores.envs.feedback.reply_policies:DistinctReplies",
     "honest_assistant": "mores.envs.strategic.biased_users_policies:HonestAssistant",
     "flattering_assistant": "mores.envs.strategic.biased_users_policies:FlatteringAssistant",
     "cue_dependent_assistant": "mores.envs.strategic.biased_users_policies:CueDependentAssistant",
