@@ -165,6 +165,7 @@ ADDRESSES: Mapping[str, str] = {
     "code": "code of the features of a domain",
     "corpus reply": "kind of a demonstrated reply",
     "fabrication": "answer that a demonstrated reply makes up",
+    "requested words": "set of words of a request",
     "rated reply": "random reply that is rated in place of the own one",
     "cost": "effort cost",
     "ability": "maximal effort",

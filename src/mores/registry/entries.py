@@ -16,6 +16,7 @@ ENVIRONMENTS: dict[str, str] = {
     "pairwise_preferences": "mores.envs.feedback.pairwise_preferences:PairwisePreferences",
     "panel": "mores.envs.opinion.panel:Panel",
     "principal_agent": "mores.envs.strategic.principal_agent:PrincipalAgent",
+    "text_requests": "mores.envs.feedback.text_requests:TextRequests",
     "token_feedback": "mores.envs.feedback.token_feedback:TokenFeedback",
     "weak_to_strong": "mores.envs.oversight.weak_to_strong:WeakToStrong",
 }
@@ -70,6 +71,7 @@ POLICIES: dict[str, str] = {
     "statement_writer": "mores.envs.opinion.message_policies:StatementWriter",
     "truthful": "mores.envs.opinion.scripted_policies:Truthful",
     "mean_echo": "mores.envs.opinion.scripted_policies:MeanEcho",
+    "word_list": "mores.envs.feedback.text_requests:WordList",
     "random_token": "mores.envs.feedback.random_token_policy:RandomTokenPolicy",
     "honest_assistant": "mores.envs.strategic.biased_users_policies:HonestAssistant",
     "flattering_assistant": "mores.envs.strategic.biased_users_policies:FlatteringAssistant",
