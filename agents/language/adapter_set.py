@@ -30,10 +30,14 @@ class AdapterSet(Protocol):
     """
 
     @property
-    def num_adapters(self) -> int: ...
+    def num_adapters(self) -> int:
+        """Number of adapters."""
+        ...
 
     @property
-    def revision(self) -> int: ...
+    def revision(self) -> int:
+        """Number of changes of the weights."""
+        ...
 
     def active(self, rows: Int[Tensor, " row"]) -> AbstractContextManager[None]:
         """Context in which row i of every forward pass of the model has adapter `rows[i]`.

@@ -183,7 +183,7 @@ def forward_logits(
     output_hidden_states: bool = False,
 ) -> tuple[Float[Tensor, "sample kept option"], Float[Tensor, "sample position size"] | None]:
     """Raw logits, of at least the last `logits_to_keep` positions, and the last layer's states."""
-    accepted = _forward_parameters(model)
+    accepted = forward_parameters(model)
     kwargs: dict[str, Any] = {"use_cache": False}
     if "logits_to_keep" in accepted:
         kwargs["logits_to_keep"] = logits_to_keep
@@ -203,7 +203,7 @@ def forward_next(
         tokens: tokens that end at the same position.
         cache: of the call before, which had all but the last token; `None` at first.
     """
-    accepted = _forward_parameters(model)
+    accepted = forward_parameters(model)
     inputs = _forward_inputs(tokens, accepted)
     name = "cache" if "cache" in accepted else "past_key_values"  # renamed in transformers 5
     if cache is not None:
@@ -226,7 +226,7 @@ def _forward_inputs(
     return inputs
 
 
-def _forward_parameters(model: nn.Module) -> frozenset[str]:
+def forward_parameters(model: nn.Module) -> frozenset[str]:
     """Parameter names of the model's own `forward`: not all models accept positions."""
     inner = unwrap_model(model)
     if hasattr(inner, "get_base_model"):

@@ -49,19 +49,26 @@ class ScoreRequest:
         with_end: whether the end of the reply is scored with each continuation. Labels of which
             one is a prefix of another need it.
         adapter: index of the adapter of the agent's model; -1: the base model.
+        address: which measurement this is; see `GenerateRequest`. Scores are not drawn, so that
+            equal requests may share an address.
     """
 
     conversation: Conversation
     continuations: tuple[str, ...]
     with_end: bool = False
     adapter: int = -1
+    address: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """Log-probability of each continuation, summed over its tokens, and its number of tokens."""
+    """Log-probability of each continuation, summed over its tokens, and its number of tokens.
 
-    logps: tuple[float, ...]
+    Log-probabilities are numbers, or tensors without dimension: with gradients, while a model
+    learns.
+    """
+
+    logps: tuple[float | Tensor, ...]
     num_tokens: tuple[int, ...]
 
 
@@ -75,6 +82,9 @@ class GenerateRequest:
         temperature: divisor of logits; 0: the likeliest token.
         adapter: index of the adapter of the agent's model; -1: the base model.
         stop: texts at which the reply ends; the text is cut before them.
+        address: which draw this is: role, replicate, world, agent, episode, round, phase and call,
+            the same in all arms. Models that run elsewhere derive their seed from it and keep
+            replies under it. Two draws of one run never have one address.
     """
 
     conversation: Conversation
@@ -82,6 +92,7 @@ class GenerateRequest:
     temperature: float = 1.0
     adapter: int = -1
     stop: tuple[str, ...] = ()
+    address: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,125 +4,166 @@ Each turn of an agent becomes a conversation: the rules of the role with the per
 remembered turns, and the text of this turn (user). Choices among given options are read from the
 model's probabilities by a readout, and drawn with the numbers that all arms share: ordered options
 by the inverse distribution function, others by Gumbel noise. Answers that only measure
-(`probabilities`) are not drawn. Numbers and messages are generated.
+(`probabilities`) are not drawn. Numbers and messages are generated, token by token with shared
+Gumbel noise, and parsed by the environment.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from collections.abc import Mapping
 
 import torch
-from pydantic import BeforeValidator, Field
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mores.agents.language.language_model import (
-    Conversation,
-    GenerateRequest,
-    LanguageModel,
-    Message,
-    model_from_word,
-)
+from mores.agents.language.choice_draws import choice_logps
+from mores.agents.language.engine_calls import ActSteps, act_together, score_all
+from mores.agents.language.language_settings import METRICS, LanguageSettings, LanguageState
+from mores.agents.language.language_turn import LanguageTurn, read_action
 from mores.agents.language.models.tiny import TinyModel
-from mores.agents.language.readouts.labels import Letters
-from mores.agents.language.readouts.readout import Asked, Readout
+from mores.core.deterministic_sum import total
 from mores.core.environment import Phase, Role
 from mores.core.errors import UserError
-from mores.core.policy import ActionOutput, Policy
+from mores.core.policy import ActionOutput
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Discrete
-from mores.core.turn_text import encode_message
-from mores.registry.component import component
 
 
-class LanguagePolicy(Policy):
-    """A language model that decides for all agents of a role."""
+class LanguagePolicy(LanguageSettings):
+    """A language model that decides for all agents of a role.
 
-    tags: ClassVar[dict[str, object]] = {"language": True, "stochastic": True}
+    Description:
+        `Environment.role_rules` and the persona are the system message, `Environment.describe` the
+        message of a turn. The readout determines how a choice is read; by default it is chosen by
+        the turn: `statements` for measured attitudes (form `probabilities` with statements),
+        `numbers` for other measured answers on a scale, `letters` for other choices, `free_text`
+        for numbers and messages, and for all with a model that cannot score given texts. Agents
+        with a single legal action, and agents of finished worlds, are not asked.
 
-    model: Annotated[
-        LanguageModel, component("language_model"), BeforeValidator(model_from_word)
-    ] = Field(default=TinyModel(), description="the model: a kind, a folder, a hub name, a URL")
-    readout: Annotated[Readout, component("readout")] = Field(
-        default=Letters(), description="how a choice among given options is read"
-    )
-    temperature: float = Field(default=1.0, ge=0, le=100, description="divisor of logits")
-    max_new_tokens: int = Field(default=32, ge=1, le=4096, description="tokens of a reply")
+    Unparsable replies:
+        A reply in which `Environment.parse_reply` finds no action is counted, and then, by
+        `on_unparsable`: retry: the agent is told so and replies again, up to `max_attempts` replies
+        in all, and then as with uniform; uniform: a uniform random legal action acts, drawn from
+        the shared streams; error: the simulation stops.
 
-    def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> Role:
-        """The role, with its text."""
-        return role
+    Metrics:
+        Sums over the agents of a world since the episode began. requests: to the model;
+        prompt_tokens: tokens of conversations and of scored texts; reply_tokens: generated;
+        unparsable: replies without an action, each attempt counted; fallbacks: turns in which a
+        random action acted; near_ties: drawn tokens and choices that rounding may have changed.
+
+    References:
+        Gumbel coupling: Maddison, Tarlow, Minka 2014 (A* sampling), arXiv 1411.0030.
+    """
+
+    def initial_state(
+        self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams
+    ) -> LanguageState:
+        """Counts of 0.
+
+        Raises:
+            UserError: the role has no text, or does not observe what the persona reads.
+        """
+        if role.text is None:
+            message = f"{role.name}: a language model needs the text of the environment"
+            raise UserError(message, code="unsupported", path=f"policies.{role.name}")
+        self.persona.check(role)
+        size = streams.num_worlds, role.num_agents
+        zero = torch.zeros(size, dtype=torch.int64, device=streams.device)
+        return LanguageState(role, {name: zero.clone() for name in METRICS})
 
     def act(
         self,
         phase: Phase,
-        observation: Tensor,
-        action_mask: Tensor | None,
-        state: Role,
+        observation: Float[Tensor, "world agent size"],
+        action_mask: Bool[Tensor, "world agent option"] | None,
+        state: LanguageState,
         streams: RandomStreams,
         search: bool = False,
     ) -> ActionOutput:
-        """Actions of all agents, with one call of the engine."""
-        text, space = state.text, phase.action_spaces[state.name]
-        assert text is not None
-        num_worlds, num_agents = observation.shape[:2]
-        rows = [(w, a) for w in range(num_worlds) for a in range(num_agents)]
-        asked = []
-        for w, a in rows:
-            mask = None if action_mask is None else action_mask[w, a]
-            turn = text.describe(phase.name, observation[w, a], mask)
-            options = range(len(turn.options))
-            legal = tuple(o for o in options if mask is None or bool(mask[o]))
-            before: Conversation = (Message("system", text.rules),) if text.rules else ()
-            asked.append(Asked(before, before, turn, legal))
-        engine = self.model.engine()
-        form = asked[0].turn.form
-        if form in ("choice", "probabilities") and not self.readout.generates:
-            logps = torch.stack(self.readout.log_probabilities(engine, asked))
-            logps = logps.unflatten(0, (num_worlds, num_agents))
-            if form == "probabilities":
-                return ActionOutput(logps.exp().float(), state)
-            if self.temperature == 0:
-                return ActionOutput(logps.argmax(-1), state)
-            logps = (logps / self.temperature).log_softmax(-1)
-            if asked[0].turn.ordered:
-                return ActionOutput(streams.ordered_categorical("choice", logps.exp()), state)
-            return ActionOutput(streams.categorical("choice", logps), state)
-        requests = [
-            GenerateRequest(
-                (
-                    *each.conversation,
-                    Message("user", self.readout.user_text(each.turn, each.legal)),
-                ),
-                self.max_new_tokens,
-                self.temperature,
-            )
-            for each in asked
-        ]
+        """Actions of all agents, with one call of the engine for all that are asked.
 
-        def gumbel(indices: Any, position: int) -> Tensor:
-            numbers = []
-            for index in indices:
-                world, agent = rows[index]
-                agents = torch.tensor([agent])
-                own = streams.take(torch.tensor([world]))
-                numbers.append(
-                    own.gumbel(f"token {position}", agents, engine.vocabulary_size)[0, 0]
-                )
-            return torch.stack(numbers)
+        The output's `extra` has `unparsable` `[world, agent]`, whether a random action acts, and
+        `log_probabilities` `[world, agent, option]` where choices among options were read.
 
-        actions = []
-        for (w, a), reply in zip(rows, engine.generate(requests, gumbel), strict=True):
-            if form == "message":
-                assert not isinstance(space, Discrete)
-                actions.append(encode_message(reply.text, space.size))
-                continue
-            mask = None if action_mask is None else action_mask[w, a]
-            action = text.parse_reply(phase.name, reply.text, mask)
-            if action is None:
+        Raises:
+            UserError: a reply states no action, with `on_unparsable` error; the engine failed.
+        """
+        return act_together([self.act_steps(phase, observation, action_mask, state, streams)])[0]
+
+    def act_steps(
+        self,
+        phase: Phase,
+        observation: Float[Tensor, "world agent size"],
+        action_mask: Bool[Tensor, "world agent option"] | None,
+        state: LanguageState,
+        streams: RandomStreams,
+        finished: Bool[Tensor, " world"] | None = None,
+    ) -> ActSteps:
+        """See `StepwisePolicy`."""
+        turn = LanguageTurn(self, phase, observation, action_mask, state, streams, finished)
+        return turn.steps()
+
+    def expected_action(
+        self,
+        phase: Phase,
+        observation: Float[Tensor, "world agent query size"],
+        action_mask: Bool[Tensor, "world agent query option"] | None,
+        state: LanguageState,
+        search: bool = False,
+    ) -> Float[Tensor, "world agent query option"]:
+        """Probabilities with which options are drawn, and actions that are read and not drawn.
+
+        Raises:
+            UserError: the action is generated.
+        """
+        space, engine = phase.action_spaces[state.role.name], self.engine_for(state)
+        obs, asked = observation.cpu(), []
+        for world in range(obs.shape[0]):
+            for agent in range(obs.shape[1]):
+                for query in range(obs.shape[2]):
+                    index = world, agent, query
+                    mask = None if action_mask is None else action_mask[index].cpu()
+                    asked.append(self.ask(phase, obs[index], mask, state, world, agent))
+        readouts = []
+        for each in asked:
+            readout = self.readout_for(each.turn, space, engine)
+            if readout is None or readout.generates:
                 raise UserError(
-                    f"the reply {reply.text!r:.60} states no action",
-                    code="unparsable",
+                    f"what a language model generates in {phase.name!r} has no expected action: "
+                    "choices among options that are read have",
+                    code="unsupported",
                     path="policies",
                 )
-            actions.append(action)
-        return ActionOutput(torch.stack(actions).unflatten(0, (num_worlds, num_agents)), state)
+            readouts.append(readout)
+        requests = [r.requests(each) for r, each in zip(readouts, asked, strict=True)]
+        scores = iter(score_all(engine, [each for own in requests for each in own]))
+        found = []
+        for readout, each, own in zip(readouts, asked, requests, strict=True):
+            logps = readout.read(each, [next(scores) for _ in own])
+            logps = choice_logps(logps, self.temperature)
+            is_choice = isinstance(space, Discrete)
+            found.append(logps.exp() if is_choice else read_action(readout, each, space, logps))
+        expected = torch.stack(found).float().unflatten(0, tuple(observation.shape[:3]))
+        return expected.to(observation.device)
+
+    # --- what is recorded ------------------------------------------------------------------------
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """See the class docstring."""
+        return METRICS
+
+    def metrics(self, state: LanguageState) -> Mapping[str, Float[Tensor, " world"]]:
+        """See the class docstring."""
+        return {name: total(count, 1).to(torch.float64) for name, count in state.counts.items()}
+
+    def identity(self) -> Mapping[str, str]:
+        """That of the model."""
+        return self.model.identity()
+
+    def check_version(self) -> LanguagePolicy:
+        """The same with a tiny model, unless the model is one."""
+        if isinstance(self.model, TinyModel):
+            return self
+        return self.model_copy(update={"model": TinyModel()})

@@ -97,7 +97,7 @@ class PromptTokenizer:
 
     def encode_reply(self, text: str) -> Tokens:
         """Tokens of a reply of the model with this text, its end included."""
-        return [*self.encode(text), self._reply_eos_token_id]
+        return [*self.encode(text), self.reply_end]
 
     def encode_user_turn(self, text: str) -> Tokens:
         """Tokens between the end of one reply and the next, with the message `text`."""
@@ -119,7 +119,7 @@ class PromptTokenizer:
         return frozenset((*self.extra_eos_token_ids, self.tokenizer.eos_token_id))
 
     @functools.cached_property
-    def _reply_eos_token_id(self) -> int:
+    def reply_end(self) -> int:
         """The token that closes a reply: the one after it in the template, if that ends replies."""
         return (
             self._tokens_after_reply("")[0]

@@ -1,62 +1,95 @@
 """The label of an option as the reply: letters or numbers.
 
-Labels are read with the order in which options are listed: small models answer by position. Use
-`statements` for attitudes, and both orders for every claim.
+Options are listed with labels in the order in which they are shown, and the likelihoods of the
+labels are compared: log q(o) = log p(label of o | conversation), normalized over legal options. A
+label belongs to a position and not to an option: in reversed order A is the last option. Where one
+label is the beginning of another (1 and 10) the end of the reply is scored as well.
+
+Small models answer by position. Use `statements` for attitudes, and both orders for every claim.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
-import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor
 
-from mores.agents.language.language_model import Engine, Message, ScoreRequest
-from mores.agents.language.readouts.readout import Asked, Readout
+from mores.agents.language.language_model import Message, Score, ScoreRequest
+from mores.agents.language.placeholders import fill_lines
+from mores.agents.language.readouts.readout import (
+    Asked,
+    Readout,
+    has_prefix,
+    minus_baseline,
+    normalized,
+    with_baseline,
+)
 from mores.core.turn_text import TurnText
+
+TEMPLATES: Mapping[str, str] = {
+    "plain": "$situation\n$question\n$options\nAnswer with $labels only.",
+    "options_first": "Possible answers:\n$options\n$situation\n$question\n"
+    "Reply with $labels and nothing else.",
+    "form": "$situation\nQuestion: $question\nOptions:\n$options\nYour choice ($labels):",
+}
 
 
 class LabelReadout(Readout):
     """Options are listed with labels, and the likelihood of each label is compared."""
 
+    templates: ClassVar[Mapping[str, str]] = TEMPLATES
+    template_names: ClassVar[tuple[str, ...]] = ("situation", "question", "options", "labels")
+
+    baseline: bool = Field(
+        default=False, description="whether the likelihood without the persona is subtracted"
+    )
+
     @abstractmethod
     def labels(self, num_options: int) -> tuple[str, ...]:
-        """Labels of the options."""
+        """Labels of the positions, in order."""
+
+    def label_of(self, turn: TurnText) -> dict[int, str]:
+        """Label of each option, in the order in which they are shown."""
+        order = self.shown_order(turn)
+        return dict(zip(order, self.labels(len(order)), strict=True))
 
     def user_text(self, turn: TurnText, legal: Sequence[int]) -> str:
         """Situation, question, the legal options with their labels, and the form of the reply."""
-        labels = self.labels(len(turn.options))
-        lines = [f"{labels[option]}. {turn.options[option]}" for option in legal]
-        allowed = " or ".join(labels[option] for option in legal)
-        parts = [turn.situation, turn.question, *lines, f"Answer with {allowed} only."]
-        return "\n".join(part for part in parts if part)
+        shown = [
+            (option, label) for option, label in self.label_of(turn).items() if option in legal
+        ]
+        lines = [f"{label}. {turn.options[option]}" for option, label in shown]
+        values = {
+            "situation": turn.situation,
+            "question": turn.question,
+            "options": "\n".join(lines),
+            "labels": " or ".join(label for _, label in shown),
+        }
+        return fill_lines(self.template_text, values)
 
     def reply_text(self, turn: TurnText, option: int) -> str:
         """The label."""
-        return self.labels(len(turn.options))[option]
+        return self.label_of(turn)[option]
 
-    def log_probabilities(
-        self, engine: Engine, asked: Sequence[Asked]
-    ) -> list[Float[Tensor, " option"]]:
+    def requests(self, asked: Asked) -> list[ScoreRequest]:
+        """The labels of the legal options as replies."""
+        label_of = self.label_of(asked.turn)
+        continuations = tuple(label_of[option] for option in asked.legal)
+        message = Message("user", self.user_text(asked.turn, asked.legal))
+        request = ScoreRequest(
+            (*asked.conversation, message), continuations, has_prefix(continuations), asked.adapter
+        )
+        return with_baseline(self.baseline, [request], asked)
+
+    def read(self, asked: Asked, scores: Sequence[Score]) -> Float[Tensor, " option"]:
         """Log-likelihood of each label, normalized over the legal ones."""
-        requests = []
-        for each in asked:
-            labels = self.labels(len(each.turn.options))
-            message = Message("user", self.user_text(each.turn, each.legal))
-            continuations = tuple(labels[option] for option in each.legal)
-            has_prefixes = len(set(map(len, continuations))) > 1
-            requests.append(
-                ScoreRequest(
-                    (*each.conversation, message), continuations, has_prefixes, each.adapter
-                )
-            )
-        scores = engine.score(requests)
-        return [
-            normalized(len(each.turn.options), each.legal, score.logps)
-            for each, score in zip(asked, scores, strict=True)
-        ]
+        values = [logp for score in scores for logp in score.logps]
+        logps = minus_baseline(self.baseline, values)
+        return normalized(len(asked.turn.options), asked.legal, logps)
 
 
 class Letters(LabelReadout):
@@ -77,16 +110,3 @@ class Numbers(LabelReadout):
     def labels(self, num_options: int) -> tuple[str, ...]:
         """Numbers from 1 on."""
         return tuple(str(option + 1) for option in range(num_options))
-
-
-class ExpectedRating(Numbers):
-    """A rating on a scale, read from the probabilities of its points."""
-
-
-def normalized(
-    num_options: int, legal: Sequence[int], logps: Sequence[float]
-) -> Float[Tensor, " option"]:
-    """Log-probabilities of all options: normalized over the legal ones, -inf elsewhere."""
-    options = torch.full((num_options,), float("-inf"), dtype=torch.float64)
-    options[list(legal)] = torch.tensor(logps, dtype=torch.float64)
-    return options.log_softmax(0)

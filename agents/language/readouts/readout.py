@@ -1,17 +1,27 @@
-"""Interface of readouts: log-probabilities of the options of a turn."""
+"""Interface of readouts: log-probabilities of the options of a turn.
+
+A readout asks the model in some wording (`template`) and order (`option_order`), scores texts, and
+returns log-probabilities in the order of the action's options, whatever order they were shown in.
+Both change a small model's answers more than a persona does, so that a claim about people needs
+both orders and several templates.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
+import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor
 
-from mores.agents.language.language_model import Conversation, Engine
+from mores.agents.language.language_model import Conversation, Engine, Score, ScoreRequest
+from mores.agents.language.placeholders import check_placeholders, placeholders
 from mores.core.config import Config
+from mores.core.errors import ParameterError, did_you_mean
 from mores.core.turn_text import TurnText
 
 
@@ -38,10 +48,41 @@ class Readout(Config, ABC):
     """How the choice among given options is read.
 
     Attributes:
-        generates: whether it is read from a generated reply; then `log_probabilities` is not used.
+        generates: whether it is read from a generated reply; then nothing is scored.
+        templates: wordings of a turn by name, with placeholders.
+        template_names: names of the placeholders of a template.
     """
 
     generates: ClassVar[bool] = False
+    templates: ClassVar[Mapping[str, str]] = {}
+    template_names: ClassVar[tuple[str, ...]] = ()
+
+    template: str = Field(
+        default="plain", description="wording: a name of the table of the readout, or a text"
+    )
+    option_order: Literal["listed", "reversed"] = Field(
+        default="listed", description="order in which options are shown"
+    )
+
+    def model_post_init(self, context: Any) -> None:
+        """Check the template."""
+        if self.template in self.templates:
+            return
+        if not placeholders(self.template):
+            near = did_you_mean(self.template, self.templates)
+            message = f"there is no template {self.template!r:.60}{near}"
+            raise ParameterError("template", message=message, code="unknown_name")
+        check_placeholders("template", self.template, self.template_names)
+
+    @property
+    def template_text(self) -> str:
+        """The text of the template."""
+        return self.templates.get(self.template, self.template)
+
+    def shown_order(self, turn: TurnText) -> list[int]:
+        """Indices of all options in the order in which they are shown."""
+        order = list(range(len(turn.options)))
+        return order[::-1] if self.option_order == "reversed" else order
 
     @abstractmethod
     def user_text(self, turn: TurnText, legal: Sequence[int]) -> str:
@@ -51,8 +92,59 @@ class Readout(Config, ABC):
         """The reply that states an option, for the memory of the agent."""
         return turn.options[option]
 
+    def requests(self, asked: Asked) -> list[ScoreRequest]:
+        """Texts to be scored for a turn."""
+        raise NotImplementedError
+
+    def read(self, asked: Asked, scores: Sequence[Score]) -> Float[Tensor, " option"]:
+        """Normalized log-probability of every option, from the scores of `requests`."""
+        raise NotImplementedError
+
     def log_probabilities(
         self, engine: Engine, asked: Sequence[Asked]
     ) -> list[Float[Tensor, " option"]]:
         """Normalized log-probability of every option of each turn; -inf for illegal ones."""
-        raise NotImplementedError
+        requests = [self.requests(each) for each in asked]
+        scores = iter(engine.score([request for own in requests for request in own]))
+        return [
+            self.read(each, [next(scores) for _ in own])
+            for each, own in zip(asked, requests, strict=True)
+        ]
+
+
+def normalized(
+    num_options: int, legal: Sequence[int], logps: Sequence[float | Tensor]
+) -> Float[Tensor, " option"]:
+    """Log-probabilities of all options: normalized over the legal ones, -inf elsewhere."""
+    options = torch.full((num_options,), float("-inf"), dtype=torch.float64)
+    options[list(legal)] = torch.stack(
+        [torch.as_tensor(logp, dtype=torch.float64).cpu() for logp in logps]
+    )
+    return options.log_softmax(0)
+
+
+def has_prefix(texts: Sequence[str]) -> bool:
+    """Whether one of the texts is the beginning of another one."""
+    return any(a != b and b.startswith(a) for a in texts for b in texts)
+
+
+def with_baseline(
+    uses_baseline: bool, requests: Sequence[ScoreRequest], asked: Asked
+) -> list[ScoreRequest]:
+    """The requests, followed by the same without the persona if there is a baseline."""
+    if not uses_baseline:
+        return list(requests)
+    length = len(asked.conversation)
+    without = [
+        dataclasses.replace(each, conversation=(*asked.baseline, *each.conversation[length:]))
+        for each in requests
+    ]
+    return [*requests, *without]
+
+
+def minus_baseline(uses_baseline: bool, values: Sequence[float | Tensor]) -> list[float | Tensor]:
+    """Values of the requests of `with_baseline`, minus those without the persona."""
+    if not uses_baseline:
+        return list(values)
+    half = len(values) // 2
+    return [a - b for a, b in zip(values[:half], values[half:], strict=True)]

@@ -6,26 +6,45 @@ With s_o the statement of option o, c the conversation with the persona and b th
 
 The baseline removes what makes a statement likely for everybody: its length and its words. If the
 turn has a `baseline_situation`, b ends with that situation in place of the turn's. The options are
-not listed, so that there is no order.
+not listed, so that there is no order. With neither a persona nor such a situation c equals b, and
+with the baseline all options are equally likely: nothing is measured there. The default readout
+therefore leaves the baseline out there.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from mores.agents.language.language_model import Engine, Message, ScoreRequest
-from mores.agents.language.readouts.labels import normalized
-from mores.agents.language.readouts.readout import Asked, Readout
+from mores.agents.language.language_model import Message, Score, ScoreRequest
+from mores.agents.language.placeholders import fill_lines
+from mores.agents.language.readouts.readout import (
+    Asked,
+    Readout,
+    has_prefix,
+    minus_baseline,
+    normalized,
+    with_baseline,
+)
 from mores.core.turn_text import TurnText
+
+TEMPLATES: Mapping[str, str] = {
+    "plain": "$situation\n$question",
+    "own_words": "$situation\n$question\nSay in your own words what you think.",
+    "form": "$situation\nQuestion: $question\nYour opinion:",
+}
 
 
 class Statements(Readout):
     """Whole statements, with or without the baseline."""
+
+    templates: ClassVar[Mapping[str, str]] = TEMPLATES
+    template_names: ClassVar[tuple[str, ...]] = ("situation", "question")
 
     baseline: bool = Field(
         default=True, description="whether the likelihood without the persona is subtracted"
@@ -33,36 +52,31 @@ class Statements(Readout):
 
     def user_text(self, turn: TurnText, legal: Sequence[int]) -> str:
         """Situation and question; the options are not listed."""
-        return "\n".join(part for part in (turn.situation, turn.question) if part)
+        values = {"situation": turn.situation, "question": turn.question}
+        return fill_lines(self.template_text, values)
 
     def reply_text(self, turn: TurnText, option: int) -> str:
-        """The statement."""
+        """The statement; of turns without statements the text of the option."""
         return (turn.statements or turn.options)[option]
 
-    def log_probabilities(
-        self, engine: Engine, asked: Sequence[Asked]
-    ) -> list[Float[Tensor, " option"]]:
+    def requests(self, asked: Asked) -> list[ScoreRequest]:
+        """The statements of the legal options as replies."""
+        message = Message("user", self.user_text(asked.turn, asked.legal))
+        texts = tuple(self.reply_text(asked.turn, option) for option in asked.legal)
+        conversation = (*asked.conversation, message)
+        request = ScoreRequest(conversation, texts, has_prefix(texts), asked.adapter)
+        situation = asked.turn.baseline_situation
+        if not self.baseline or situation is None:
+            return with_baseline(self.baseline, [request], asked)
+        turn = dataclasses.replace(asked.turn, situation=situation)
+        without = Message("user", self.user_text(turn, asked.legal))
+        return [
+            request,
+            dataclasses.replace(request, conversation=(*asked.baseline, without)),
+        ]
+
+    def read(self, asked: Asked, scores: Sequence[Score]) -> Float[Tensor, " option"]:
         """See the module docstring."""
-        requests = []
-        for each in asked:
-            message = Message("user", self.user_text(each.turn, each.legal))
-            texts = tuple(self.reply_text(each.turn, option) for option in each.legal)
-            requests.append(
-                ScoreRequest((*each.conversation, message), texts, adapter=each.adapter)
-            )
-            if self.baseline:
-                turn = each.turn
-                if turn.baseline_situation is not None:
-                    turn = dataclasses.replace(turn, situation=turn.baseline_situation)
-                message = Message("user", self.user_text(turn, each.legal))
-                baseline = (*each.baseline, message)
-                requests.append(ScoreRequest(baseline, texts, adapter=each.adapter))
-        scores = engine.score(requests)
-        step, found = 2 if self.baseline else 1, []
-        for index, each in enumerate(asked):
-            logps = scores[step * index].logps
-            if self.baseline:
-                others = scores[step * index + 1].logps
-                logps = tuple(a - b for a, b in zip(logps, others, strict=True))
-            found.append(normalized(len(each.turn.options), each.legal, logps))
-        return found
+        values = [logp for score in scores for logp in score.logps]
+        logps = minus_baseline(self.baseline, values)
+        return normalized(len(asked.turn.options), asked.legal, logps)

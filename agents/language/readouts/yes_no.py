@@ -1,40 +1,83 @@
-"""One question for each option: is this what you choose, yes or no."""
+"""One question for each option: is this what you choose, yes or no.
+
+    log q(o) = log p(Yes | o) - log p(No | o),  normalized over the options.
+
+A tendency to say yes, whatever the option, cancels in the normalization. With two options both are
+asked, and log q(1) - log q(2) is the difference of their log-odds.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor
 
-from mores.agents.language.language_model import Engine, Message, ScoreRequest
-from mores.agents.language.readouts.labels import normalized
-from mores.agents.language.readouts.readout import Asked, Readout
+from mores.agents.language.language_model import Message, Score, ScoreRequest
+from mores.agents.language.placeholders import fill_lines
+from mores.agents.language.readouts.readout import (
+    Asked,
+    Readout,
+    has_prefix,
+    minus_baseline,
+    normalized,
+    with_baseline,
+)
 from mores.core.turn_text import TurnText
+
+TEMPLATES: Mapping[str, str] = {
+    "plain": "$situation\n$question\n$statement\nAnswer with $words only.",
+    "statement_first": "$statement\n$situation\n$question\nReply with $words and nothing else.",
+    "form": "$situation\nQuestion: $question\nStatement: $statement\nYour answer ($words):",
+}
 
 
 class YesNo(Readout):
-    """Log-odds of yes over no, asked of each option alone, normalized over the options."""
+    """Log-odds of yes over no, asked of each option alone, normalized over the options.
+
+    The option is asked as its statement, if the turn has statements. The order of options is that
+    of the words: in reversed order "No or Yes".
+    """
+
+    templates: ClassVar[Mapping[str, str]] = TEMPLATES
+    template_names: ClassVar[tuple[str, ...]] = ("situation", "question", "statement", "words")
+
+    baseline: bool = Field(
+        default=False, description="whether the log-odds without the persona are subtracted"
+    )
+    words: tuple[str, str] = Field(default=("Yes", "No"), description="words for yes and for no")
 
     def user_text(self, turn: TurnText, legal: Sequence[int]) -> str:
-        """Situation and question; the options are asked one by one."""
-        return "\n".join(part for part in (turn.situation, turn.question) if part)
+        """Situation and question, for the memory; the options are asked one by one."""
+        return fill_lines("$situation\n$question", _values(turn))
 
-    def log_probabilities(
-        self, engine: Engine, asked: Sequence[Asked]
-    ) -> list[Float[Tensor, " option"]]:
+    def option_text(self, turn: TurnText, option: int) -> str:
+        """The message that asks about one option."""
+        shown = self.words[::-1] if self.option_order == "reversed" else self.words
+        statement = (turn.statements or turn.options)[option]
+        values = {**_values(turn), "statement": statement, "words": " or ".join(shown)}
+        return fill_lines(self.template_text, values)
+
+    def requests(self, asked: Asked) -> list[ScoreRequest]:
+        """Yes and no as replies about each legal option."""
+        requests = [
+            ScoreRequest(
+                (*asked.conversation, Message("user", self.option_text(asked.turn, option))),
+                self.words,
+                has_prefix(self.words),
+                asked.adapter,
+            )
+            for option in asked.legal
+        ]
+        return with_baseline(self.baseline, requests, asked)
+
+    def read(self, asked: Asked, scores: Sequence[Score]) -> Float[Tensor, " option"]:
         """Log-odds of yes for each option, normalized over the legal ones."""
-        requests = []
-        for each in asked:
-            text = self.user_text(each.turn, each.legal)
-            for option in each.legal:
-                statement = (each.turn.statements or each.turn.options)[option]
-                question = f"{text}\n{statement}\nAnswer with Yes or No only."
-                conversation = (*each.conversation, Message("user", question))
-                requests.append(ScoreRequest(conversation, ("Yes", "No"), adapter=each.adapter))
-        scores = iter(engine.score(requests))
-        found = []
-        for each in asked:
-            odds = [s.logps[0] - s.logps[1] for s in (next(scores) for _ in each.legal)]
-            found.append(normalized(len(each.turn.options), each.legal, odds))
-        return found
+        odds = minus_baseline(self.baseline, [s.logps[0] - s.logps[1] for s in scores])
+        return normalized(len(asked.turn.options), asked.legal, odds)
+
+
+def _values(turn: TurnText) -> dict[str, str]:
+    return {"situation": turn.situation, "question": turn.question}

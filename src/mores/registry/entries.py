@@ -17,6 +17,8 @@ ENVIRONMENTS: dict[str, str] = {
     "panel": "mores.envs.opinion.panel:Panel",
     "principal_agent": "mores.envs.strategic.principal_agent:PrincipalAgent",
     "text_requests": "mores.envs.feedback.text_requests:TextRequests",
+    "survey": "mores.envs.opinion.survey:Survey",
+    "reply_ratings": "mores.envs.feedback.reply_ratings:ReplyRatings",
     "token_feedback": "mores.envs.feedback.token_feedback:TokenFeedback",
     "weak_to_strong": "mores.envs.oversight.weak_to_strong:WeakToStrong",
 }
@@ -27,6 +29,7 @@ ENVIRONMENT_VERSIONS: dict[str, int] = {  # in ids of clients, raised when a def
 POLICIES: dict[str, str] = {
     "annotator": "mores.agents.people.annotator:Annotator",
     "language": "mores.agents.language.language_policy:LanguagePolicy",
+    "language_learner": "mores.agents.language.language_learner:LanguageLearner",
     "survey_respondent": "mores.agents.people.survey_respondent:SurveyRespondent",
     "mirror": "mores.agents.scripted.assistants:Mirror",
     "linear_trend": "mores.agents.scripted.assistants:LinearTrend",
@@ -65,6 +68,7 @@ POLICIES: dict[str, str] = {
     "welfare_planner": "mores.envs.strategic.welfare_planner:WelfarePlanner",
     "contract_solution": "mores.envs.strategic.contract_games.game:ContractSolution",
     "advocate": "mores.envs.opinion.panel:Advocate",
+    "biased_respondent": "mores.envs.opinion.survey_policies:BiasedRespondent",
     "truthful_answer": "mores.envs.opinion.panel:TruthfulAnswer",
     "fixed_message": "mores.envs.opinion.message_policies:FixedMessage",
     "scale_answer": "mores.envs.opinion.message_policies:ScaleAnswer",
@@ -73,6 +77,7 @@ POLICIES: dict[str, str] = {
     "mean_echo": "mores.envs.opinion.scripted_policies:MeanEcho",
     "word_list": "mores.envs.feedback.text_requests:WordList",
     "random_token": "mores.envs.feedback.random_token_policy:RandomTokenPolicy",
+    "distinct_replies": "mores.envs.feedback.reply_policies:DistinctReplies",
     "honest_assistant": "mores.envs.strategic.biased_users_policies:HonestAssistant",
     "flattering_assistant": "mores.envs.strategic.biased_users_policies:FlatteringAssistant",
     "cue_dependent_assistant": "mores.envs.strategic.biased_users_policies:CueDependentAssistant",
@@ -105,7 +110,14 @@ RECIPES: dict[str, str] = {
 POPULATIONS: dict[str, str] = {
     "normal": "mores.agents.people.normal:NormalPopulation",
     "anes96": "mores.agents.people.anes96:Anes96Population",
+    "polis": "mores.agents.people.polis:PolisPopulation",
     "survey_csv": "mores.agents.people.survey_csv:SurveyCsvPopulation",
+}
+QUESTION_SETS: dict[str, str] = {
+    "anes96": "mores.agents.people.questions.anes96_questions:Anes96Questions",
+    "attitudes": "mores.agents.people.questions.attitudes:Attitudes",
+    "file": "mores.agents.people.questions.question_file:QuestionFile",
+    "polis": "mores.agents.people.questions.polis_questions:PolisQuestions",
 }
 UPDATE_RULES: dict[str, str] = {
     "degroot": "mores.envs.dynamics.degroot:DeGroot",
@@ -221,8 +233,15 @@ LANGUAGE_MODELS: dict[str, str] = {
     "smollm2": "mores.agents.language.models.smollm2:SmolLM2",
     "tiny": "mores.agents.language.models.tiny:TinyModel",
 }
+PERSONAS: dict[str, str] = {
+    "none": "mores.agents.language.personas.persona:NoPersona",
+    "observed": "mores.agents.language.personas.observed:ObservedPersona",
+    "stated_belief": "mores.agents.language.personas.stated_belief:StatedBelief",
+    "text": "mores.agents.language.personas.persona:TextPersona",
+    "traits": "mores.agents.language.personas.traits:TraitsPersona",
+}
 READOUTS: dict[str, str] = {
-    "expected_rating": "mores.agents.language.readouts.labels:ExpectedRating",
+    "expected_rating": "mores.agents.language.readouts.expected_rating:ExpectedRating",
     "free_text": "mores.agents.language.readouts.free_text:FreeText",
     "letters": "mores.agents.language.readouts.labels:Letters",
     "numbers": "mores.agents.language.readouts.labels:Numbers",

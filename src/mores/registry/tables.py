@@ -165,6 +165,9 @@ REGISTRIES: dict[str, Registry] = {
         ),
         Registry("population", entries.POPULATIONS, "mores.core.people:Population"),
         Registry(
+            "question_set", entries.QUESTION_SETS, "mores.core.survey_questions:QuestionSet"
+        ),
+        Registry(
             "person_parameter",
             entries.PERSON_PARAMETERS,
             "mores.core.person_parameters:PersonParameter",
@@ -200,6 +203,7 @@ REGISTRIES: dict[str, Registry] = {
             entries.LANGUAGE_MODELS,
             "mores.agents.language.language_model:LanguageModel",
         ),
+        Registry("persona", entries.PERSONAS, "mores.agents.language.personas.persona:Persona"),
         Registry("readout", entries.READOUTS, "mores.agents.language.readouts.readout:Readout"),
         Registry("tracker", entries.TRACKERS, "mores.core.tracker:Tracker"),
         Registry("figure", entries.FIGURES, "mores.report.figures.figure:Figure"),

@@ -1,0 +1,312 @@
+"""One turn of the agents of a role: what is asked, read, drawn, generated and parsed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from mores.agents.language.choice_draws import choice_logps, draw_choice
+from mores.agents.language.engine_calls import ActSteps, EngineCall, GenerateCall, ScoreCall
+from mores.agents.language.language_model import (
+    Conversation,
+    GenerateRequest,
+    GumbelFunction,
+    Message,
+    Reply,
+    ScoreRequest,
+)
+from mores.agents.language.language_settings import METRICS, LanguageSettings, LanguageState
+from mores.agents.language.readouts.expected_rating import ExpectedRating, expected_point
+from mores.agents.language.readouts.readout import Asked, Readout
+from mores.agents.scripted.uniform_random import UniformRandom
+from mores.core.environment import Phase
+from mores.core.errors import UserError, printable
+from mores.core.policy import ActionOutput
+from mores.core.random_streams import RandomStreams
+from mores.core.spaces import Box, Discrete, MultiDiscrete, Space
+from mores.core.turn_text import TurnText, encode_message
+
+FALLBACK = "unparsable"  # scope of the streams of actions in place of unparsable replies
+Row = tuple[int, int]  # world, agent
+EngineSteps = Generator[EngineCall, list[Any], None]
+
+
+class LanguageTurn:
+    """A turn of all agents of a role.
+
+    Args:
+        settings: the policy.
+        phase: the phase.
+        observation: of every agent.
+        action_mask: legal options; `None`: all.
+        state: state of the policy.
+        streams: random numbers of this phase.
+        finished: worlds whose actions are not used; `None`: no world.
+    """
+
+    def __init__(
+        self,
+        settings: LanguageSettings,
+        phase: Phase,
+        observation: Float[Tensor, "world agent size"],
+        action_mask: Bool[Tensor, "world agent option"] | None,
+        state: LanguageState,
+        streams: RandomStreams,
+        finished: Bool[Tensor, " world"] | None = None,
+    ) -> None:
+        self.settings, self.phase, self.state, self.streams = settings, phase, state, streams
+        self.engine = settings.engine_for(state)
+        self.space: Space = phase.action_spaces[state.role.name]
+        self.device, self.leading = observation.device, tuple(observation.shape[:2])
+        self.mask = None if action_mask is None else action_mask.cpu()
+        self._action_mask, self._observation = action_mask, observation
+        self.asked: dict[Row, Asked] = {}
+        self.actions = self._single_actions()
+        self.counts = {name: torch.zeros(self.leading, dtype=torch.int64) for name in METRICS}
+        self.fallback = torch.zeros(self.leading, dtype=torch.bool)
+        self.logps: dict[Row, Tensor] = {}
+        self._token_counts: dict[Conversation, int] = {}
+        self._ask(observation.cpu(), finished)
+
+    def _ask(self, observation: Tensor, finished: Tensor | None) -> None:
+        """Write the turns of the agents that are asked: those with several legal actions."""
+        turns: dict[tuple[bytes, bytes], TurnText] = {}
+        skipped = set() if finished is None else set(finished.nonzero()[:, 0].tolist())
+        for world in range(self.leading[0]):
+            for agent in range(self.leading[1]):
+                row = world, agent
+                if world in skipped or not self._has_choice(row):
+                    continue
+                obs, mask = observation[row], self._mask(row)
+                key = obs.numpy().tobytes(), b"" if mask is None else mask.numpy().tobytes()
+                if key not in turns:
+                    turns[key] = self.state.text.describe(self.phase.name, obs, mask)
+                self.asked[row] = self.settings.ask(
+                    self.phase, obs, mask, self.state, world, agent, turns[key]
+                )
+
+    def _mask(self, row: Row) -> Tensor | None:
+        return None if self.mask is None else self.mask[row]
+
+    def _has_choice(self, row: Row) -> bool:
+        """Whether an agent has more than one legal action."""
+        if isinstance(self.space, Box) or self.mask is None:
+            return True
+        options = self.space.num_options
+        parts = self.mask[row].split((options,) if isinstance(options, int) else options)
+        return any(int(part.sum()) > 1 for part in parts)
+
+    def _single_actions(self) -> Tensor:
+        """The first legal action of every agent; of a box its lower limit, or 0."""
+        if isinstance(self.space, Box):
+            low, high = self.space.limits
+            action = torch.zeros(self.space.size).clamp(low, high)
+            return action.expand(*self.leading, -1).clone()
+        options = self.space.num_options
+        sizes = (options,) if isinstance(options, int) else options
+        if self.mask is None:
+            action = torch.zeros(*self.leading, len(sizes), dtype=torch.int64)
+        else:
+            parts = self.mask.split(sizes, -1)
+            action = torch.stack([part.to(torch.int8).argmax(-1) for part in parts], -1)
+        return action[..., 0] if isinstance(self.space, Discrete) else action
+
+    # --- steps -----------------------------------------------------------------------------------
+
+    def steps(self) -> ActSteps:
+        """Read and generate, and return the output."""
+        readouts: dict[Row, Readout] = {}
+        generated = []
+        for row, asked in self.asked.items():
+            readout = self.settings.readout_for(asked.turn, self.space, self.engine)
+            if readout is None or readout.generates:
+                generated.append(row)
+            else:
+                readouts[row] = readout
+        if readouts:
+            yield from self._read(readouts)
+        if generated:
+            yield from self._generate(generated)
+        return self._output()
+
+    def _output(self) -> ActionOutput:
+        counts = {
+            name: self.state.counts[name] + self.counts[name].to(self.device) for name in METRICS
+        }
+        extra = {"unparsable": self.fallback.to(self.device)}
+        if self.logps and isinstance(self.space, Discrete):
+            extra["log_probabilities"] = self._grid(self.logps).to(self.device)
+        state = dataclasses.replace(self.state, counts=counts)
+        return ActionOutput(self.actions.to(self.device), state, extra)
+
+    def _count(self, row: Row, **counts: int) -> None:
+        for name, number in counts.items():
+            self.counts[name][row] += number
+
+    def _num_tokens(self, conversation: Conversation) -> int:
+        if conversation not in self._token_counts:
+            self._token_counts[conversation] = self.engine.count_tokens(conversation)
+        return self._token_counts[conversation]
+
+    # --- reading ---------------------------------------------------------------------------------
+
+    def _read(self, readouts: Mapping[Row, Readout]) -> EngineSteps:
+        """Read choices from scores, and draw those that act."""
+        requests: dict[Row, list[ScoreRequest]] = {
+            row: readout.requests(self.asked[row]) for row, readout in readouts.items()
+        }
+        scores = yield ScoreCall(self.engine, [each for own in requests.values() for each in own])
+        results = iter(scores)
+        for row, readout in readouts.items():
+            own = [next(results) for _ in requests[row]]
+            self.logps[row] = readout.read(self.asked[row], own)
+            prompts = sum(self._num_tokens(each.conversation) for each in requests[row])
+            texts = sum(sum(score.num_tokens) for score in own)
+            self._count(row, requests=len(own), prompt_tokens=prompts + texts)
+        if isinstance(self.space, Discrete):
+            self._draw(list(readouts))
+        else:
+            self._measure(readouts)
+
+    def _draw(self, rows: Sequence[Row]) -> None:
+        """Draw a choice of each of these agents."""
+        ordered = torch.zeros(self.leading, dtype=torch.bool)
+        for row in rows:
+            ordered[row] = self.asked[row].turn.ordered
+        temperature = self.settings.temperature
+        grid = self._grid(self.logps).to(self.device)
+        drawn = draw_choice(
+            grid, ordered.to(self.device), temperature, self.engine.near_tie, self.streams
+        )
+        action, near = drawn.action.cpu(), drawn.is_near_tie.cpu()
+        for row in rows:
+            self.actions[row] = action[row]
+            self._count(row, near_ties=int(near[row]))
+
+    def _measure(self, readouts: Mapping[Row, Readout]) -> None:
+        """Probabilities, and expected points of scales, as actions; nothing is drawn."""
+        for row, readout in readouts.items():
+            logps = choice_logps(self.logps[row], self.settings.temperature)
+            action = read_action(readout, self.asked[row], self.space, logps)
+            self.actions[row][: len(action)] = action  # a box may have room for more options
+
+    def _grid(self, by_row: Mapping[Row, Tensor]) -> Float[Tensor, "world agent option"]:
+        """Log-probabilities of all agents; equal ones where an agent was not asked."""
+        options = len(next(iter(by_row.values())))
+        grid = torch.zeros(*self.leading, options, dtype=torch.float64).log_softmax(-1)
+        for row, logps in by_row.items():
+            grid[row] = logps
+        return grid
+
+    # --- generating ------------------------------------------------------------------------------
+
+    def _generate(self, rows: Sequence[Row]) -> EngineSteps:
+        """Generate and parse replies; ask again, or act at random, where one states no action."""
+        conversations: dict[Row, Conversation] = {}
+        for row in rows:
+            asked = self.asked[row]
+            message = Message("user", self.settings.generation_text(asked))
+            conversations[row] = (*asked.conversation, message)
+        waiting = list(rows)
+        retries = self.settings.on_unparsable == "retry"
+        for attempt in range(self.settings.max_attempts if retries else 1):
+            requests = [self._request(conversations[row], row) for row in waiting]
+            gumbel = token_gumbel(self.streams, waiting, attempt, self.engine.vocabulary_size)
+            replies: list[Reply] = yield GenerateCall(self.engine, requests, gumbel)
+            unparsed = []
+            for row, reply in zip(waiting, replies, strict=True):
+                prompt = self._num_tokens(conversations[row])
+                self._count(row, requests=1, prompt_tokens=prompt, near_ties=reply.near_ties)
+                self._count(row, reply_tokens=len(reply.token_ids))
+                if self._parse(row, reply):
+                    continue
+                unparsed.append(row)
+                self._count(row, unparsable=1)
+                correction = Message("user", self.settings.correction_text(self.asked[row]))
+                said = self.engine.reply_message(self.engine.reply_codes(reply))
+                conversations[row] = (*conversations[row], said, correction)
+            waiting = unparsed
+            if not waiting:
+                return
+        self._act_at_random(waiting)
+
+    def _request(self, conversation: Conversation, row: Row) -> GenerateRequest:
+        settings = self.settings
+        return GenerateRequest(
+            conversation, settings.max_new_tokens, settings.temperature, self.asked[row].adapter
+        )
+
+    def _parse(self, row: Row, reply: Reply) -> bool:
+        """Set the action that a reply states; whether it states one.
+
+        Raises:
+            UserError: it states none, and `on_unparsable` is error.
+        """
+        action: Tensor | None
+        if self.asked[row].turn.form == "message":
+            assert isinstance(self.space, MultiDiscrete)
+            action = encode_message(reply.text, self.space.size)
+        else:
+            action = self.state.text.parse_reply(self.phase.name, reply.text, self._mask(row))
+        if action is not None:
+            self.actions[row] = action
+            return True
+        if self.settings.on_unparsable == "error":
+            raise UserError(
+                f"{self.state.role.name}_{row[1]}: the reply {printable(reply.text)!r} states no "
+                f"action in {self.phase.name!r}",
+                code="invalid_value",
+                path=f"policies.{self.state.role.name}",
+            )
+        return False
+
+    def _act_at_random(self, rows: Sequence[Row]) -> None:
+        """Uniform random legal actions of these agents, with shared random numbers."""
+        policy, streams = UniformRandom(), self.streams.child(FALLBACK)
+        name = policy.initial_state(self.state.role, (self.phase,), streams)
+        output = policy.act(self.phase, self._observation, self._action_mask, name, streams)
+        random = output.action.cpu()
+        for row in rows:
+            self.actions[row] = random[row]
+            self.fallback[row] = True
+            self._count(row, fallbacks=1)
+
+
+def read_action(
+    readout: Readout, asked: Asked, space: Space, logps: Float[Tensor, " option"]
+) -> Float[Tensor, " size"]:
+    """The action of a turn that measures: probabilities, or the expected point of a scale."""
+    if isinstance(readout, ExpectedRating) and asked.turn.form == "choice":
+        assert isinstance(space, Box)
+        return expected_point(logps, readout.scale(space)).float()
+    return logps.exp().float()
+
+
+def token_gumbel(
+    streams: RandomStreams, rows: Sequence[Row], call: int, width: int
+) -> GumbelFunction:
+    """Gumbel numbers of the tokens of replies.
+
+    Args:
+        streams: random numbers of a phase.
+        rows: world and agent of each request.
+        call: number of the call of the engine in the turn.
+        width: size of the vocabulary.
+    """
+    own = streams.child(f"call {call}")
+
+    def gumbel(indices: Sequence[int], position: int) -> Tensor:
+        numbers = []
+        for index in indices:
+            world, agent = rows[index]
+            one = own.take(torch.tensor([world]))
+            agents = torch.tensor([agent])
+            numbers.append(one.gumbel(f"token {position}", agents, width)[0, 0])
+        return torch.stack(numbers)
+
+    return gumbel

@@ -1,0 +1,189 @@
+"""Conversations as tokens, for the model that continues them.
+
+The messages before the first reply are rendered by the chat template of the tokenizer; a reply has
+the tokens that the model generated; the messages after it are what the template puts there. So a
+conversation that is continued begins with the tokens of the earlier one, followed by those of the
+reply: tokens are appended, and text is never tokenized again.
+
+A template without a system role gets the text of the system at the start of the first message of
+the user. A tokenizer without a chat template gets the messages one per line, and its end token
+after each reply. Text of messages is data: control tokens that are spelled out in it
+(`<|im_end|>`) are tokenized as ordinary text, so that nobody can write the turn of another.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from mores.agents.language.language_model import Conversation, Message
+from mores.agents.language.tokenization import PromptTokenizer
+from mores.core.errors import UserError
+
+# Texts that no message contains, in whose place the text of a message is put.
+_MARK = "@@message {}@@"
+_SYSTEM, _USER, _REPLY = "@@system@@", "@@user@@", "@@reply@@"
+Turns = tuple[tuple[str, str], ...]  # role and text of consecutive messages
+
+
+class ChatTokens:
+    """Tokens of conversations and replies.
+
+    Args:
+        tokenizer: of the model, with an end token.
+        end_tokens: further tokens that end a reply.
+
+    Raises:
+        UserError: the tokenizer has no end token.
+    """
+
+    def __init__(self, tokenizer: Any, end_tokens: Collection[int] = ()) -> None:
+        self.tokenizer = tokenizer
+        self.prompts = PromptTokenizer(tokenizer, tuple(end_tokens))
+        self._control = tuple(tokenizer.get_added_vocab())
+        self._ends = frozenset((*end_tokens, tokenizer.eos_token_id))
+        self._cached_opening = functools.lru_cache(2**12)(self._opening)
+        self._cached_turns = functools.lru_cache(2**12)(self._turns)
+
+    def prompt(self, conversation: Conversation) -> tuple[int, ...]:
+        """Tokens of a conversation up to the start of the reply.
+
+        Raises:
+            UserError: the last message is not the user's, or the template refuses the messages.
+        """
+        if not conversation or conversation[-1].role != "user":
+            raise UserError(
+                "a conversation must end with a message of the user",
+                code="invalid_value",
+                path="conversation",
+            )
+        replies = [i for i, message in enumerate(conversation) if message.role == "assistant"]
+        if replies and replies[0] == 0:
+            raise UserError(
+                "a conversation cannot begin with a reply of the assistant",
+                code="invalid_value",
+                path="conversation",
+            )
+        ends = [*replies, len(conversation)]
+        tokens = list(self._cached_opening(_turns(conversation[: ends[0]])))
+        for start, end in itertools.pairwise(ends):
+            tokens += self._reply_tokens(conversation[start])
+            tokens += self._cached_turns(_turns(conversation[start + 1 : end]))
+        return tuple(tokens)
+
+    def reply(self, text: str, with_end: bool) -> tuple[int, ...]:
+        """Tokens of a reply with this text."""
+        end = (self.prompts.reply_end,) if with_end else ()
+        return (*self._encode_text(text), *end)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of a reply, without the token that ends it."""
+        return self.prompts.decode_reply(list(tokens))
+
+    def is_end(self, token: int) -> bool:
+        """Whether a token ends a reply."""
+        return token in self._ends
+
+    def _reply_tokens(self, message: Message) -> tuple[int, ...]:
+        """Tokens of an earlier reply, with its end: one at the limit of tokens has none."""
+        if not message.token_ids:
+            return self.reply(message.text, True)
+        if self.is_end(message.token_ids[-1]):
+            return message.token_ids
+        return (*message.token_ids, self.prompts.reply_end)
+
+    def _opening(self, turns: Turns) -> tuple[int, ...]:
+        """Tokens of the messages before the first reply."""
+        if not self.prompts.has_chat_template:
+            text = "".join(f"{text}\n" for _, text in turns)
+            return tuple(self.tokenizer("")["input_ids"]) + self._encode_text(text)
+        if not self._has_system_role:
+            turns = _merged(turns)
+        return self._rendered(turns, ())
+
+    def _turns(self, turns: Turns) -> tuple[int, ...]:
+        """Tokens between a reply and the next, with these messages in between."""
+        if not self.prompts.has_chat_template:
+            return self._encode_text("\n" + "".join(f"{text}\n" for _, text in turns))
+        before = (("user", _USER), ("assistant", _REPLY))
+        tokens = self._rendered(turns, before)
+        return tokens[1:] if tokens and tokens[0] in self._ends else tokens
+
+    def _rendered(self, turns: Turns, before: Turns) -> tuple[int, ...]:
+        """Tokens of messages up to the reply; with messages before, of what follows the last."""
+        # Messages that spell control tokens are encoded apart from the template around them.
+        marks = {
+            _MARK.format(index): text
+            for index, (_, text) in enumerate(turns)
+            if any(control in text for control in self._control)
+        }
+        texts = {text: mark for mark, text in marks.items()}
+        messages = [
+            {"role": role, "content": texts.get(text, text)} for role, text in (*before, *turns)
+        ]
+        rendered = self._render(messages)
+        if before:
+            _, found, rendered = rendered.partition(before[-1][1])
+            if not found:
+                raise UserError(
+                    "this chat template leaves out messages of the assistant",
+                    code="unsupported",
+                    path="tokenizer.chat_template",
+                )
+        tokens = list[int]()
+        for mark, text in marks.items():
+            start, found, rendered = rendered.partition(mark)
+            tokens += self.prompts.encode(start)
+            if found:
+                tokens += self._encode_text(text)
+        return (*tokens, *self.prompts.encode(rendered))
+
+    def _render(self, messages: Sequence[dict[str, str]]) -> str:
+        try:
+            return self.tokenizer.apply_chat_template(
+                list(messages), tokenize=False, add_generation_prompt=True
+            )
+        except Exception as error:
+            raise UserError(
+                f"the chat template refuses these messages ({error}): "
+                f"{', '.join(message['role'] for message in messages)}",
+                code="unsupported",
+                path="tokenizer.chat_template",
+            ) from None
+
+    @functools.cached_property
+    def _has_system_role(self) -> bool:
+        turns = [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": _USER}]
+        try:
+            return _SYSTEM in self._render(turns)
+        except UserError:
+            return False
+
+    def _encode_text(self, text: str) -> tuple[int, ...]:
+        """Tokens of a text, in which no control token is recognized."""
+        if not any(control in text for control in self._control):
+            return tuple(self.prompts.encode(text))
+        # cut inside each control token, whose parts are ordinary text
+        tokens, rest = list[int](), text
+        while found := [c for c in self._control if c in rest]:
+            first = min(found, key=rest.index)
+            cut = rest.index(first) + 1
+            tokens += self.prompts.encode(rest[:cut])
+            rest = rest[cut:]
+        return (*tokens, *self.prompts.encode(rest))
+
+
+def _turns(messages: Sequence[Message]) -> Turns:
+    return tuple((message.role, message.text) for message in messages)
+
+
+def _merged(turns: Turns) -> Turns:
+    """Messages in which the first message of the user begins with the text of the system."""
+    system = [text for role, text in turns if role == "system"]
+    others = [turn for turn in turns if turn[0] != "system"]
+    if not others:
+        return turns
+    (role, text), *rest = others
+    return ((role, "\n\n".join([*system, text])), *rest)
