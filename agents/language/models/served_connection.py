@@ -94,7 +94,6 @@ class ApiKey:
         key = os.environ.get(self.variable, "").strip() if self.variable else ""
         return text.replace(key, KEY_PLACEHOLDER) if key else text
 
-
     def remove_from_data(self, data: Any) -> Any:
         """JSON data without the key, should a text in it contain it."""
         match data:

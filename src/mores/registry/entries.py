@@ -29,6 +29,8 @@ ENVIRONMENT_VERSIONS: dict[str, int] = {  # in ids of clients, raised when a def
 POLICIES: dict[str, str] = {
     "annotator": "mores.agents.people.annotator:Annotator",
     "language": "mores.agents.language.language_policy:LanguagePolicy",
+    "language_best_of_n": "mores.agents.language.message_search:LanguageBestOfN",
+    "language_lookahead": "mores.agents.language.message_search:LanguageLookahead",
     "language_learner": "mores.agents.language.language_learner:LanguageLearner",
     "survey_respondent": "mores.agents.people.survey_respondent:SurveyRespondent",
     "mirror": "mores.agents.scripted.assistants:Mirror",
