@@ -45,7 +45,7 @@ class TextRequestsState:
     answered: Int[Tensor, "world agent"]  # index of the set of the last text
     messages: Int[Tensor, "world agent byte"]
     covered: Float[Tensor, "world agent"]  # share of the words, in the last text
-    complete: Float[Tensor, "world agent"]  # 1: all words
+    totals: Float[Tensor, "world agent 3"]  # share of words, complete, bytes: sums over rounds
     rounds_elapsed: Int[Tensor, " world"]
 
 
@@ -127,7 +127,7 @@ class TextRequests(Environment[TextRequestsState]):
             torch.zeros_like(zeros, dtype=torch.int64),
             empty,
             zeros,
-            zeros,
+            torch.zeros(*zeros.shape, 3, device=zeros.device),
             torch.zeros(streams.num_worlds, dtype=torch.int64, device=zeros.device),
         )
 
@@ -160,24 +160,27 @@ class TextRequests(Environment[TextRequestsState]):
         ]
         share = [[sum(each) / len(each) for each in row] for row in found]
         covered = torch.tensor(share, dtype=torch.float32, device=messages.device)
+        num_bytes = (messages != END_OF_MESSAGE).sum(-1).float()
         new = TextRequestsState(
             self._draw_requests(streams),
             state.request,
             messages.long(),
             covered,
-            (covered == 1.0).float(),
+            state.totals + torch.stack([covered, (covered == 1.0).float(), num_bytes], -1),
             state.rounds_elapsed + 1,
         )
         return StepResult(new, {"writer": covered})
 
     def metrics(self, state: TextRequestsState) -> Mapping[str, Tensor]:
-        """Share of words used, share of complete sentences, bytes of a sentence: means of a round."""
-        length = (state.messages != END_OF_MESSAGE).sum(-1).float()
-        return {
-            "coverage": mean(state.covered, 1),
-            "complete_share": mean(state.complete, 1),
-            "sentence_bytes": mean(length, 1),
-        }
+        """Means over the sentences of the episode so far; 0 before the first.
+
+        coverage: share of the words; complete_share: share of sentences with all words;
+        sentence_bytes: length of a sentence.
+        """
+        rounds = state.rounds_elapsed.clamp(min=1)[:, None, None]
+        means = mean(state.totals / rounds, 1)
+        names = ("coverage", "complete_share", "sentence_bytes")
+        return dict(zip(names, means.unbind(-1), strict=True))
 
     @property
     def metric_bounds(self) -> Mapping[str, tuple[float, float]]:

@@ -18,14 +18,12 @@ from mores.core.deterministic_sum import mean, total
 from mores.core.environment import Environment, Phase, Role, StepResult
 from mores.core.errors import ParameterError, printable
 from mores.core.people import People
-from mores.core.policy import ActionOutput, Policy
 from mores.core.random_streams import RandomStreams
-from mores.core.spaces import Box, MultiDiscrete, Part
+from mores.core.spaces import Box, Part
 from mores.core.turn_text import (
     END_OF_MESSAGE,
     TurnText,
     decode_message,
-    encode_message,
     message_space,
 )
 from mores.envs.opinion.perspective_lexicon import (
@@ -41,6 +39,11 @@ from mores.envs.opinion.perspective_measures import (
     perspective_entropy,
 )
 
+MEASURES = (
+    *("perspective_entropy", "divergence", "fidelity", "named_cultures"),
+    *("num_references", "answer_bytes"),
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class PerspectivesState:
@@ -52,8 +55,7 @@ class PerspectivesState:
     views: Int[Tensor, "world culture byte"]  # of the delegates, on the present question
     answer: Int[Tensor, "world byte"]
     references: Float[Tensor, "world culture"]  # of the last answer
-    naming: Float[Tensor, "world culture"]  # its sentences that name each culture
-    faithful: Float[Tensor, "world culture"]  # those of them that state a concept of the culture
+    totals: Mapping[str, Float[Tensor, " world"]]  # measures of the answers: sums over rounds
     rounds_elapsed: Int[Tensor, " world"]
 
 
@@ -103,8 +105,6 @@ class Perspectives(Environment[PerspectivesState]):
     """
 
     tags: ClassVar[Mapping[str, object]] = {"phases": "1 or 2", "stochastic": True, "text": True}
-    dimension_names: ClassVar[Mapping[str, tuple[str, ...]]] = {"references": ("culture",)}
-
     cultures: tuple[Culture, ...] = Field(
         default=CULTURES, min_length=2, max_length=50, description="cultures of the population"
     )
@@ -165,8 +165,9 @@ class Perspectives(Environment[PerspectivesState]):
         views = torch.full((worlds, count, self.max_bytes), END_OF_MESSAGE, device=device)
         answer = torch.full((worlds, self.answer_bytes), END_OF_MESSAGE, device=device)
         zeros = torch.zeros(worlds, count, device=device)
+        totals = {name: torch.zeros(worlds, device=device) for name in MEASURES}
         none = torch.zeros(worlds, dtype=torch.int64, device=device)
-        return PerspectivesState(order[:, 0], order, none, views, answer, zeros, zeros, zeros, none)
+        return PerspectivesState(order[:, 0], order, none, views, answer, zeros, totals, none)
 
     def observe(self, state: PerspectivesState, role: str, phase: str) -> Tensor:
         """See the class docstring."""
@@ -191,6 +192,15 @@ class Perspectives(Environment[PerspectivesState]):
         texts = [decode_message(codes) for codes in answer]
         counts = torch.tensor([count_references(text, self.cultures) for text in texts])
         pairs = torch.tensor([faithful_references(text, self.cultures) for text in texts])
+        references = counts.to(answer.device, torch.float32)
+        measures = {
+            "perspective_entropy": perspective_entropy(references),
+            "divergence": divergence_from(references, self._shares.to(answer.device)),
+            "fidelity": mean_fidelity(*pairs.to(references).unbind(-1)),
+            "named_cultures": mean((references > 0).float(), 1),
+            "num_references": total(references, 1),
+            "answer_bytes": (answer != END_OF_MESSAGE).sum(-1).float(),
+        }
         elapsed = state.rounds_elapsed + 1
         following = state.order.gather(1, (elapsed % len(self.questions))[:, None])[:, 0]
         new = PerspectivesState(
@@ -199,29 +209,20 @@ class Perspectives(Environment[PerspectivesState]):
             state.question,
             torch.full_like(state.views, END_OF_MESSAGE),
             answer,
-            counts.to(answer.device, torch.float32),
-            pairs[..., 0].to(answer.device, torch.float32),
-            pairs[..., 1].to(answer.device, torch.float32),
+            references,
+            {name: state.totals[name] + measures[name] for name in MEASURES},
             elapsed,
         )
         return StepResult(new)
 
     def metrics(self, state: PerspectivesState) -> Mapping[str, Tensor]:
-        """See `perspective_measures`; of the last answer, and 0 before the first.
+        """Means over the answers of the episode so far; 0 before the first.
 
-        named_cultures: share of the cultures that are named; answer_bytes: length of the answer.
+        perspective_entropy, divergence, fidelity: see `perspective_measures`; named_cultures: share
+        of the cultures that an answer names; num_references; answer_bytes: length of an answer.
         """
-        began = (state.rounds_elapsed > 0).float()
-        shares = self._shares.to(began.device)
-        return {
-            "perspective_entropy": perspective_entropy(state.references),
-            "divergence": divergence_from(state.references, shares) * began,
-            "fidelity": mean_fidelity(state.naming, state.faithful),
-            "named_cultures": mean((state.references > 0).float(), 1),
-            "num_references": total(state.references, 1),
-            "references": state.references,
-            "answer_length": (state.answer != END_OF_MESSAGE).sum(-1).float(),
-        }
+        answers = state.rounds_elapsed.clamp(min=1)
+        return {name: total / answers for name, total in state.totals.items()}
 
     @property
     def metric_bounds(self) -> Mapping[str, tuple[float, float]]:
@@ -284,41 +285,6 @@ class Perspectives(Environment[PerspectivesState]):
 def quoted(text: str) -> str:
     """A text of an agent on one line, between quotation marks, with control characters escaped."""
     return f'"{printable(text, 10_000)}"'
-
-
-class NameAll(Policy):
-    """Writer that names every culture and says nothing: the largest entropy, fidelity 0.
-
-    A control: the entropy of perspectives can be had without any content.
-    """
-
-    tags: ClassVar[Mapping[str, object]] = {"stochastic": False}
-
-    names: tuple[str, ...] = Field(
-        default=tuple(culture.name for culture in CULTURES),
-        min_length=1,
-        description="what it names, in one sentence",
-    )
-
-    def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> Role:
-        """The role, whose action space is read by name."""
-        return role
-
-    def act(
-        self,
-        phase: Phase,
-        observation: Tensor,
-        action_mask: Tensor | None,
-        state: Role,
-        streams: RandomStreams,
-        search: bool = False,
-    ) -> ActionOutput:
-        """The names."""
-        space = phase.action_spaces[state.name]
-        assert isinstance(space, MultiDiscrete)
-        text = f"There are the traditions {', '.join(self.names)}."
-        message = encode_message(text, space.size).to(observation.device)
-        return ActionOutput(message.expand(*observation.shape[:2], -1), state)
 
 
 if __name__ == "__main__":
