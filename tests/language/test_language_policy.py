@@ -13,6 +13,7 @@ import mores
 from mores.agents.composite.per_agent import PerAgentPolicy
 from mores.agents.language.language_policy import METRICS, LanguagePolicy
 from mores.agents.language.models.tiny import TinyModel
+from mores.agents.language.personas.persona import TextPersona
 from mores.core import pytree
 from mores.core.errors import UserError
 from mores.core.random_streams import RandomStreams
@@ -515,7 +516,7 @@ def test_stated_beliefs():
         systems({**paraphrased, "option": 1}, environment)
     with refused("out_of_range", path="persona.option"):
         systems({"kind": "stated_belief", "option": 2}, environment)
-    assert systems({"kind": "stated_belief"}) == [rules]  # no options, no belief
+    assert systems({"kind": "stated_belief"}) == [rules, rules]  # no options, no belief
 
 
 @pytest.mark.parametrize(
@@ -541,7 +542,7 @@ def test_invalid_personas(persona):
 def test_policies_of_one_model_are_asked_in_one_call():
     """Agents with several personas, and with another model, as they would act alone."""
     first, engine = given(persona={"kind": "text", "content": "One."})
-    second = LanguagePolicy(model=first.model, persona={"kind": "text", "content": "Two."})
+    second = first.model_copy(update={"persona": TextPersona(content="Two.")})
     third, other = given("b")
     mixed = PerAgentPolicy(policies=(first, second, third, make_policy("random")))
     environment = Talk(num_people=4, phase_names=("say", "rate", "number"))
@@ -558,7 +559,7 @@ def test_joint_calls_have_the_results_of_separate_ones():
     """Tokens are drawn with each agent's own numbers."""
     tiny = TinyModel(hidden_size=16, num_layers=1)
     members = [
-        LanguagePolicy(model=tiny, max_new_tokens=4, persona={"kind": "text", "content": text})
+        LanguagePolicy(model=tiny, max_new_tokens=4, persona=TextPersona(content=text))
         for text in ("a", "b")
     ]
     phases = ("say", "choose", "number")

@@ -121,22 +121,22 @@ class RangeChecked(PersonParameter):
 
 
 def person_parameters(fields: Mapping[str, Any]) -> dict[str, PersonParameter]:
-    """All person parameters in `fields` and, recursively, in configs and mappings among them.
+    """All person parameters in `fields` and, recursively, in configs among them, by path.
 
     Args:
-        fields: values of fields by path: numbers, person parameters, configs, mappings of these;
-            others are skipped.
+        fields: values of fields by path: numbers, person parameters, configs, and mappings of
+            these by name; others are skipped.
     """
     found: dict[str, PersonParameter] = {}
     for path, value in fields.items():
-        prefix = f"{path}." if path else ""
         if isinstance(value, PersonParameter):
             found[path] = value
         elif isinstance(value, Config):
             names = type(value).model_fields
+            prefix = f"{path}." if path else ""
             found |= person_parameters({f"{prefix}{name}": getattr(value, name) for name in names})
         elif isinstance(value, Mapping):
-            found |= person_parameters({f"{prefix}{name}": each for name, each in value.items()})
+            found |= person_parameters({f"{path}.{name}": each for name, each in value.items()})
     return found
 
 
@@ -261,30 +261,26 @@ def resolve_parameters(
         Numbers that differ between people are `[world, agent, 1]`, those that differ only between
         draws `[world, 1, 1]`.
     """
-    fields = {name: getattr(config, name) for name in type(config).model_fields}
-    update = _resolved(fields, traits, path, streams)
+    update: dict[str, Any] = {}
+    for name in type(config).model_fields:
+        value, below = getattr(config, name), f"{path}.{name}" if path else name
+        resolved = _resolved(value, traits, below, streams)
+        update |= {} if resolved is value else {name: resolved}
     return config.model_copy(update=update) if update else config
 
 
 def _resolved(
-    fields: Mapping[str, Any],
-    traits: Mapping[str, Tensor],
-    path: str,
-    streams: RandomStreams | None,
-) -> dict[str, Any]:
-    """Those of the fields that have person parameters, with tensors in their place."""
-    update: dict[str, Any] = {}
-    for name, value in fields.items():
-        below = f"{path}.{name}" if path else name
-        if isinstance(value, PersonParameter):
-            if below in traits:
-                update[name] = person_number(value, traits, below)
-            elif isinstance(value, PerDraw) and streams is not None:
-                update[name] = world_number(value, streams)
-        elif isinstance(value, Config):
-            resolved = resolve_parameters(value, traits, below, streams)
-            update |= {} if resolved is value else {name: resolved}
-        elif isinstance(value, Mapping):
-            changed = _resolved(value, traits, below, streams)
-            update |= {name: {**value, **changed}} if changed else {}
-    return update
+    value: Any, traits: Mapping[str, Tensor], path: str, streams: RandomStreams | None
+) -> Any:
+    """The value of a field with tensors in place of person parameters; itself if it has none."""
+    if isinstance(value, PersonParameter):
+        if path in traits:
+            return person_number(value, traits, path)
+        if isinstance(value, PerDraw) and streams is not None:
+            return world_number(value, streams)
+    elif isinstance(value, Config):
+        return resolve_parameters(value, traits, path, streams)
+    elif isinstance(value, Mapping):
+        found = {n: _resolved(each, traits, f"{path}.{n}", streams) for n, each in value.items()}
+        return found if any(found[name] is not value[name] for name in found) else value
+    return value
