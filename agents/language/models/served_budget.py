@@ -41,11 +41,21 @@ class Amount:
 
     def __add__(self, other: Amount) -> Amount:
         """The sum, quantity by quantity."""
-        return Amount(*(a + b for a, b in zip(self.row, other.row, strict=True)))
+        return Amount(
+            self.requests + other.requests,
+            self.prompt_tokens + other.prompt_tokens,
+            self.reply_tokens + other.reply_tokens,
+            self.cost + other.cost,
+        )
 
     def __sub__(self, other: Amount) -> Amount:
         """The difference, quantity by quantity."""
-        return Amount(*(a - b for a, b in zip(self.row, other.row, strict=True)))
+        return Amount(
+            self.requests - other.requests,
+            self.prompt_tokens - other.prompt_tokens,
+            self.reply_tokens - other.reply_tokens,
+            self.cost - other.cost,
+        )
 
 
 @dataclasses.dataclass(frozen=True)

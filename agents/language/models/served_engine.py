@@ -170,7 +170,7 @@ class ServedEngine(Engine):
                 total += prices.amount(1, prompt, request.max_new_tokens)
                 continue
             for text in request.continuations:
-                reply = self.count_tokens((Message("assistant", text),))
+                reply = estimate_tokens((Message("assistant", text),))
                 total += prices.amount(1, prompt + reply, 1)
         return total
 

@@ -143,8 +143,9 @@ class NextTokenScorer(Scorer):
             for text in request.continuations:
                 if request.with_end or len(text.split()) != 1 or len(text) > 12:
                     raise UserError(
-                        f"the server {self.caller.url} scores single tokens only, and not "
-                        f"{printable(text, 40)!r}: use the readout free_text, or letters or yes_no",
+                        f"the server {self.caller.url} scores labels of one token only, of which "
+                        f"none begins another, and not {printable(text, 40)!r}: use the readout "
+                        "free_text, or letters or yes_no",
                         code="unsupported",
                         path="readout",
                     )
@@ -164,7 +165,8 @@ class NextTokenScorer(Scorer):
         return Call("chat/completions", body, parse, request.address, most, 1, estimate)
 
     def _score(self, request: ScoreRequest, answer: Answer) -> Score:
-        logps = label_logps(request.continuations, answer["tokens"])
+        tokens = [(token, logp) for token, logp in answer["tokens"]]
+        logps = label_logps(request.continuations, tokens)
         if logps is None:
             listed = ", ".join(repr(printable(token, 12)) for token, _ in answer["tokens"][:5])
             raise UserError(
