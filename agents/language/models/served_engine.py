@@ -16,6 +16,7 @@ from mores.agents.language.language_model import (
     Reply,
     Score,
     ScoreRequest,
+    TokenCount,
 )
 from mores.agents.language.models.served_answers import chat_reply, model_names
 from mores.agents.language.models.served_budget import Amount, estimate_tokens, most_tokens
@@ -102,7 +103,7 @@ class ServedEngine(Engine):
                 self.caller, self.model, self._scoring, self._tokenizer, parameters, self._top
             )
         scores = self._scorer.score(requests)
-        self._count(len(requests), self._scorer.answers)
+        self._count(scores)
         return scores
 
     def generate(
@@ -111,14 +112,25 @@ class ServedEngine(Engine):
         """See `Engine`; `gumbel` is not used."""
         answers = self.caller([self._call(request) for request in requests])
         found = [answer for answer in answers if answer is not None]
-        self._count(len(requests), found)
-        return [
-            Reply(_cut(answer["text"], request.stop), is_complete=answer["complete"])
-            for request, answer in zip(requests, found, strict=True)
-        ]
+        pairs = zip(requests, found, strict=True)
+        replies = [self._reply(request, answer) for request, answer in pairs]
+        self._count(replies)
+        return replies
+
+    def _reply(self, request: GenerateRequest, answer: Answer) -> Reply:
+        names = "prompt_tokens", "cached_tokens", "reply_tokens"
+        counted = self.caller.prices.count(*(answer[name] for name in names))
+        text = _cut(answer["text"], request.stop)
+        return Reply(text, is_complete=answer["complete"], counted=counted)
 
     def _call(self, request: GenerateRequest) -> Call:
         _refuse_adapter(request.adapter)
+        if request.reply_start:
+            raise UserError(
+                "a served model begins its replies itself: searches need a local model",
+                code="unsupported",
+                path="reply_start",
+            )
         conversation, model = request.conversation, self.model
         if self.caller.keeps and request.temperature > 0 and not request.address:
             raise UserError(
@@ -146,15 +158,16 @@ class ServedEngine(Engine):
         estimate = estimate_tokens(conversation) + reply
         return Call("chat/completions", body, parse, request.address, most, reply, estimate)
 
-    def _count(self, num_requests: int, answers: Sequence[Answer]) -> None:
+    def _count(self, results: Sequence[Reply] | Sequence[Score]) -> None:
         """Add to `usage`: equal for replies that were kept, except for the counts of calls."""
-        usage, prices = self.usage, self.caller.prices
-        usage.requests += num_requests
-        for answer in answers:
-            usage.prompt_tokens += answer["prompt_tokens"]
-            usage.computed_tokens += answer["prompt_tokens"] - answer["cached_tokens"]
-            usage.reply_tokens += answer["reply_tokens"]
-            usage.cost += prices.cost(answer["prompt_tokens"], answer["reply_tokens"])
+        usage = self.usage
+        usage.requests += len(results)
+        for result in results:
+            counted = result.counted or TokenCount()
+            usage.prompt_tokens += counted.prompt_tokens
+            usage.computed_tokens += counted.prompt_tokens - counted.cached_tokens
+            usage.reply_tokens += counted.reply_tokens
+            usage.cost += counted.cost
         usage.retries, usage.cache_hits = self.caller.num_retries, self.caller.num_kept
 
     def estimate(self, requests: Sequence[GenerateRequest | ScoreRequest]) -> Amount:

@@ -16,14 +16,14 @@ is usually below .001. If no label is listed, the bounds say nothing, and the ca
 
 from __future__ import annotations
 
+import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from mores.agents.language.language_model import Score, ScoreRequest
+from mores.agents.language.language_model import Score, ScoreRequest, TokenCount
 from mores.agents.language.models.served_answers import (
-    OtherModel,
     UnusableAnswer,
     echoed_logps,
     next_token_logps,
@@ -44,11 +44,10 @@ PROBE = "Yes or no?"
 
 
 class Scorer(ABC):
-    """A way to score replies. `answers` of the last call are kept for the count of tokens."""
+    """A way to score replies."""
 
     def __init__(self, caller: Caller, model: str) -> None:
         self.caller, self.model = caller, model
-        self.answers: list[Answer] = []
 
     @abstractmethod
     def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
@@ -56,9 +55,13 @@ class Scorer(ABC):
 
     def call(self, calls: Sequence[Call]) -> list[Answer]:
         """The answers to calls of which none is optional."""
-        answers = self.caller(calls)
-        self.answers = [answer for answer in answers if answer is not None]
-        return self.answers
+        return [answer for answer in self.caller(calls) if answer is not None]
+
+    def counted(self, answers: Sequence[Answer]) -> TokenCount:
+        """Tokens and price of the answers to one request."""
+        count = self.caller.prices.count
+        names = "prompt_tokens", "cached_tokens", "reply_tokens"
+        return sum((count(*(each[n] for n in names)) for each in answers), TokenCount())
 
 
 class PromptScorer(Scorer):
@@ -96,14 +99,13 @@ class PromptScorer(Scorer):
             for request, continuations in zip(requests, tokens, strict=True)
             for each in continuations
         ]
-        answers = iter(self.call(calls))
-        return [
-            Score(
-                tuple(math.fsum(next(answers)["logps"]) for _ in continuations),
-                tuple(len(each.reply) for each in continuations),
-            )
-            for continuations in tokens
-        ]
+        answers, scores = iter(self.call(calls)), []
+        for continuations in tokens:
+            own = list(itertools.islice(answers, len(continuations)))
+            logps = tuple(math.fsum(answer["logps"]) for answer in own)
+            lengths = tuple(len(each.reply) for each in continuations)
+            scores.append(Score(logps, lengths, self.counted(own)))
+        return scores
 
     def _call(self, request: ScoreRequest, tokens: ScoredTokens) -> Call:
         first, last = len(tokens.prompt), len(tokens.prompt) + len(tokens.reply)
@@ -175,7 +177,7 @@ class NextTokenScorer(Scorer):
                 code="unsupported",
                 path="readout",
             )
-        return Score(logps, (1,) * len(logps))
+        return Score(logps, (1,) * len(logps), self.counted([answer]))
 
 
 def label_logps(
@@ -230,6 +232,3 @@ def find_scorer(
         code="unsupported",
         path="readout",
     )
-
-
-__all__ = ["OtherModel", "Scorer", "Scoring", "find_scorer", "label_logps"]
