@@ -100,6 +100,7 @@ def test_scores_of_texts_equal_those_in_process(with_end, tokenizer, tmp_path):
 def test_labels_of_one_token():
     with Server(listed_labels) as server:
         served = engine(server)
+        assert served.scores
         (score,) = served.score([ScoreRequest(CONVERSATION, ("A", "B", "D"))])
         assert [math.exp(x) for x in score.logps[:2]] == pytest.approx([0.7, 0.1])
         assert math.exp(score.logps[2]) == pytest.approx(0.05)  # at most; .05 is left over as well
@@ -133,6 +134,7 @@ def test_the_bound_is_an_upper_bound():
 def test_a_server_without_probabilities_names_the_readout(scoring):
     with Server(ignoring) as server:
         served = engine(server, scoring=scoring)
+        assert not served.scores
         with refused("unsupported", "readout") as raised:
             served.score([ScoreRequest(CONVERSATION, ("A", "B"))])
         assert "free_text" in str(raised.value)

@@ -75,12 +75,13 @@ class ServedEngine(Engine):
         self._model, self._top = model, top
         self._tokenizer = LocalTokenizer(tokenizer) if tokenizer else None
         self._scorer: Scorer | None = None
+        self._has_asked = False
 
     @property
     def model(self) -> str:
         """Name of the model, as the server knows it."""
         if not self._model:
-            (answer,) = self.caller([Call("models", None, model_names)])
+            (answer,) = self.caller([Call("models", None, model_names, is_same_in_cells=True)])
             names = answer["names"] if answer else []
             if len(names) != 1:
                 listed = ", ".join(sorted(names)[:8]) or "none"
@@ -93,16 +94,33 @@ class ServedEngine(Engine):
             self._model = names[0]
         return self._model
 
-    def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
-        """See `Engine`. Single tokens are scored with a bound: see `served_scoring`."""
-        for request in requests:
-            _refuse_adapter(request.adapter)
-        if self._scorer is None:
+    @property
+    def scores(self) -> bool:  # type: ignore[override]  # a constant of other engines
+        """Whether continuations can be scored: the server is asked at the first use."""
+        return self._find_scorer() is not None
+
+    def _find_scorer(self) -> Scorer | None:
+        if not self._has_asked:
             parameters = {**self.sampling.extra, "model": self.model, self.sampling.limit_name: 1}
             self._scorer = find_scorer(
                 self.caller, self.model, self._scoring, self._tokenizer, parameters, self._top
             )
-        scores = self._scorer.score(requests)
+            self._has_asked = True
+        return self._scorer
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
+        """See `Engine`. Single tokens are scored with a bound: see `served_scoring`."""
+        for request in requests:
+            _refuse_adapter(request.adapter)
+        scorer = self._find_scorer()
+        if scorer is None:
+            raise UserError(
+                f"the server {self.caller.url} returns no log-probabilities of given texts: use "
+                "the readout free_text, or name the model's `tokenizer` if it has `echo`",
+                code="unsupported",
+                path="readout",
+            )
+        scores = scorer.score(requests)
         self._count(scores)
         return scores
 

@@ -82,7 +82,7 @@ class PromptScorer(Scorer):
             except UnusableAnswer:
                 return {"logps": []}
 
-        call = Call("completions", body, parse, prompt_tokens=64, reply_tokens=1, optional=True)
+        call = Call("completions", body, parse, "", 64, 1, optional=True, is_same_in_cells=True)
         (answer,) = caller([call])
         return bool(answer and answer["logps"])
 
@@ -135,7 +135,9 @@ class NextTokenScorer(Scorer):
                 return {"tokens": []}
 
         body = {**self._parameters, "messages": messages}
-        call = Call("chat/completions", body, parse, "", 64, 1, optional=True)
+        call = Call(
+            "chat/completions", body, parse, "", 64, 1, optional=True, is_same_in_cells=True
+        )
         (answer,) = self.caller([call])
         return bool(answer and answer["tokens"])
 
@@ -209,12 +211,8 @@ def find_scorer(
     tokenizer: LocalTokenizer | None,
     parameters: dict[str, Any],
     top: int,
-) -> Scorer:
-    """The best method that the server has.
-
-    Raises:
-        UserError: it has none, or not the one that is asked for.
-    """
+) -> Scorer | None:
+    """The best method that the server has; `None`: it has none, or not the one asked for."""
     if scoring in ("auto", "prompt") and PromptScorer.is_available(caller, model):
         source: TokenSource | None = tokenizer
         if source is None:
@@ -226,9 +224,4 @@ def find_scorer(
         scorer = NextTokenScorer(caller, model, parameters, top)
         if scorer.is_available():
             return scorer
-    raise UserError(
-        f"the server {caller.url} returns no log-probabilities of given texts: use the readout "
-        "free_text, or give the folder of the model's tokenizer as `tokenizer` if it has `echo`",
-        code="unsupported",
-        path="readout",
-    )
+    return None

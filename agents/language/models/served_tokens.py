@@ -88,7 +88,8 @@ class ServerTokenizer(TokenSource):
                 return {"tokens": []}
 
         body = {"model": self._model, "messages": [{"role": "user", "content": "Yes or no?"}]}
-        (answer,) = self._caller([Call("/tokenize", body, parse, optional=True)])
+        call = Call("/tokenize", body, parse, optional=True, is_same_in_cells=True)
+        (answer,) = self._caller([call])
         return bool(answer and answer["tokens"])
 
     def tokens(self, requests: Sequence[ScoreRequest]) -> list[list[ScoredTokens]]:
@@ -104,7 +105,13 @@ class ServerTokenizer(TokenSource):
                     bodies[request.conversation, text] = body
         missing = [key for key in bodies if key not in self._known]
         calls = [
-            Call("/tokenize", {"model": self._model, **bodies[key]}, token_list) for key in missing
+            Call(
+                "/tokenize",
+                {"model": self._model, **bodies[key]},
+                token_list,
+                is_same_in_cells=True,
+            )
+            for key in missing
         ]
         for key, answer in zip(missing, self._caller(calls), strict=True):
             assert answer is not None
