@@ -266,9 +266,14 @@ class Engine(ABC):
 
 
 class LanguageModel(Config, ABC):
-    """Specification of a language model: what is needed to load it or to connect to it."""
+    """Specification of a language model: what is needed to load it or to connect to it.
+
+    Attributes:
+        couples: `Engine.couples` of its engine.
+    """
 
     tags: ClassVar[Mapping[str, object]] = {}
+    couples: ClassVar[bool] = True
 
     @abstractmethod
     def engine(self) -> Engine:

@@ -79,6 +79,11 @@ class LanguageSettings(Policy):
         default=3, ge=1, le=MAX_ATTEMPTS, description="replies in a turn with retry, at most"
     )
 
+    @property
+    def couples_arms(self) -> bool:
+        """See `Policy`: a server draws with numbers of its own."""
+        return self.model.couples
+
     def engine_for(self, state: LanguageState) -> Engine:
         """Engine of the model with the adapters of a state."""
         return self.model.engine()
