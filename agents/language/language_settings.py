@@ -79,11 +79,6 @@ class LanguageSettings(Policy):
         default=3, ge=1, le=MAX_ATTEMPTS, description="replies in a turn with retry, at most"
     )
 
-    @property
-    def couples_arms(self) -> bool:
-        """See `Policy`: a server draws with numbers of its own."""
-        return self.model.couples
-
     def engine_for(self, state: LanguageState) -> Engine:
         """Engine of the model with the adapters of a state."""
         return self.model.engine()
@@ -91,6 +86,11 @@ class LanguageSettings(Policy):
     def adapter_of(self, world: int, agent: int) -> int:
         """Index of the adapter of an agent's model; -1: the base model."""
         return -1
+
+    @property
+    def couples_arms(self) -> bool:
+        """See `Policy`: a server draws with numbers of its own."""
+        return self.model.couples
 
     def readout_for(self, turn: TurnText, space: Space, engine: Engine) -> Readout | None:
         """The readout of a turn; `None`: the reply is generated, and no choice among options.
