@@ -80,6 +80,12 @@ class RoleText(Protocol):
         """See `Environment.parse_reply`."""
         ...
 
+    def message_score(
+        self, phase: str, observation: Float[Tensor, " size"], message: str
+    ) -> float | None:
+        """See `Environment.message_score`."""
+        ...
+
 
 @dataclasses.dataclass(frozen=True)
 class EnvironmentRoleText:
@@ -100,6 +106,10 @@ class EnvironmentRoleText:
     def parse_reply(self, phase: str, reply: str, action_mask: Tensor | None) -> Tensor | None:
         """See `Environment.parse_reply`."""
         return self.environment.parse_reply(self.role, phase, reply, action_mask)
+
+    def message_score(self, phase: str, observation: Tensor, message: str) -> float | None:
+        """See `Environment.message_score`."""
+        return self.environment.message_score(self.role, phase, observation, message)
 
 
 def format_number(value: float, digits: int = 4) -> str:
