@@ -14,6 +14,8 @@ from typing import Any
 import torch
 
 from mores.agents.language.adapters import StackedLoRA
+from mores.agents.language.gradient_engine import GradientEngine
+from mores.agents.language.kept_states import KeptStates
 from mores.agents.language.language_model import (
     Conversation,
     Engine,
@@ -32,11 +34,12 @@ class AdaptedEngine(Engine):
     Args:
         engine: engine of the base model, with the attribute `adapters`.
         adapters: the adapters that indices of requests refer to.
+        kept: states of lower layers, from which texts are scored; `None`: the engine scores them.
     """
 
-    def __init__(self, engine: Any, adapters: StackedLoRA) -> None:
+    def __init__(self, engine: Any, adapters: StackedLoRA, kept: KeptStates | None = None) -> None:
         super().__init__()
-        self.engine, self.adapters = engine, adapters
+        self.engine, self.adapters, self.kept = engine, adapters, kept
         self.usage, self.vocabulary_size = engine.usage, engine.vocabulary_size
 
     @contextlib.contextmanager
@@ -50,12 +53,15 @@ class AdaptedEngine(Engine):
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
         """See `Engine`."""
-        if not hasattr(self.engine, "adapters"):  # TODO(merge): the engine without adapters
-            from mores.agents.language.gradient_engine import GradientEngine
-
+        if self.kept is not None or not hasattr(self.engine, "adapters"):  # TODO(merge)
+            unique = list(dict.fromkeys(requests))
             with torch.no_grad():
-                found = GradientEngine(self.engine, self.adapters).score(requests)
-            return [Score(tuple(map(float, s.logps)), s.num_tokens) for s in found]
+                found = GradientEngine(self.engine, self.adapters, kept=self.kept).score(unique)
+            scores = {
+                request: Score(tuple(map(float, score.logps)), score.num_tokens)
+                for request, score in zip(unique, found, strict=True)
+            }
+            return [scores[request] for request in requests]
         with self._with_adapters():
             return self.engine.score(requests)
 

@@ -22,10 +22,12 @@ from mores.agents.language.language_settings import LanguageState
 from mores.agents.language.language_stack import LanguageEncoder, LanguageStack
 from mores.agents.language.models.local import LocalModel
 from mores.agents.language.packed_observation import (
+    INDICES,
     pack_observation,
     pack_recorded,
     packed_role,
     unpack_observation,
+    without_indices,
 )
 from mores.agents.language.readouts.readout import Asked
 from mores.agents.learning.learner import NetworkLearner
@@ -97,6 +99,13 @@ class LanguageLearner(LanguagePolicy, Learner):
         "computed twice and with less memory; null: all in one",
     )
 
+    keep_states: bool = Field(
+        default=False,
+        description="whether the states below the layers with adapters are kept of all prompts and "
+        "texts that were scored, so that an update computes the upper layers alone: for closed "
+        "sets of texts, with adapters.layers",
+    )
+
     @model_validator(mode="after")
     def _check_learner(self) -> LanguageLearner:
         objective = self.objective
@@ -114,6 +123,9 @@ class LanguageLearner(LanguagePolicy, Learner):
         if not isinstance(self.model, LocalModel):
             message = "model: a served model cannot learn; use weights on this machine"
             raise ParameterError("model", message=message, code="unsupported")
+        if self.keep_states and (self.adapters.layers is None or self.gradient_rows is not None):
+            message = "keep_states: needs adapters.layers, and no gradient_rows"
+            raise ParameterError("keep_states", message=message, code="conflict")
         if self.temperature == 0 and "online" in objective.trains:
             message = "temperature: must be above 0 where it learns from its own actions"
             raise ParameterError("temperature", message=message, code="conflict")
@@ -157,6 +169,7 @@ class LanguageLearner(LanguagePolicy, Learner):
             role,
             own,
             self.gradient_rows,
+            self.keep_states,
         )
 
     def on_episode_start(
@@ -182,7 +195,12 @@ class LanguageLearner(LanguagePolicy, Learner):
                     code="incompatible",
                     path=f"policies.{state.role.name}",
                 )
-            changed = dataclasses.replace(stack, reader=self, gradient_rows=self.gradient_rows)
+            changed = dataclasses.replace(
+                stack,
+                reader=self,
+                gradient_rows=self.gradient_rows,
+                keep_states=self.keep_states,
+            )
             spec = PolicySpec(learner.spec.learner, learner.spec.role, changed)
             learner = dataclasses.replace(learner, spec=spec)
         cached_initial = functools.cache(initial)
@@ -273,7 +291,11 @@ class LanguageLearner(LanguagePolicy, Learner):
         last = state.learner.last_decisions
         mask = torch.ones_like(last[phase.name].action_mask) if action_mask is None else action_mask
         decision = Decision(
-            pack_observation(observation), output.action, logp, torch.zeros_like(logp), mask
+            without_indices(pack_observation(observation)),
+            output.action,
+            logp,
+            torch.zeros_like(logp),
+            mask,
         )
         return dataclasses.replace(state.learner, last_decisions={**last, phase.name: decision})
 
@@ -315,14 +337,14 @@ class LanguageLearner(LanguagePolicy, Learner):
         stack = state.learner.spec.stacked_model
         assert isinstance(stack, LanguageStack)
         parameters = state.learner.persistent_state.train_state.parameters
-        return AdaptedEngine(engine, stack.adapters(parameters))
+        return AdaptedEngine(engine, stack.adapters(parameters), stack.kept_states)
 
     def check_version(self) -> LanguageLearner:
         """The same with a tiny model and small adapters, unless the model is tiny."""
         checked = super().check_version()
         if checked is self:
             return self
-        return checked.model_copy(update={"adapters": LoRA(rank=1)})  # type: ignore[return-value]
+        return checked.model_copy(update={"adapters": LoRA(rank=1), "keep_states": False})  # type: ignore[return-value]
 
     # --- learning --------------------------------------------------------------------------------
 
@@ -335,7 +357,16 @@ class LanguageLearner(LanguagePolicy, Learner):
         self, state: LanguageLearnerState, transition: Transition, streams: RandomStreams
     ) -> LanguageLearnerState:
         """State after a transition of one round."""
-        learner = self.objective.update(state.learner, transition, streams)
+        decisions = state.learner.last_decisions
+        packed = {
+            name: dataclasses.replace(
+                each, observation=pack_observation(each.observation[..., : -len(INDICES)])
+            )
+            for name, each in decisions.items()
+        }
+        learner = dataclasses.replace(state.learner, last_decisions=packed)
+        learner = self.objective.update(learner, transition, streams)
+        learner = dataclasses.replace(learner, last_decisions=decisions)
         return dataclasses.replace(state, learner=learner)
 
     def fit_offline(

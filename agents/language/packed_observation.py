@@ -29,6 +29,13 @@ def pack_observation(
     return torch.cat([observation, indices], -1)
 
 
+def without_indices(
+    packed: Float[Tensor, "world agent packed"],
+) -> Float[Tensor, "world agent packed"]:
+    """Packed observations with indices of 0, which do not depend on the worlds of a batch."""
+    return torch.cat([packed[..., : -len(INDICES)], torch.zeros_like(packed[..., -2:])], -1)
+
+
 def pack_recorded(
     observation: Float[Tensor, "world decision agent size"],
 ) -> Float[Tensor, "world decision agent packed"]:
