@@ -53,17 +53,22 @@ class AdaptedEngine(Engine):
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
         """See `Engine`."""
-        if self.kept is not None or not hasattr(self.engine, "adapters"):  # TODO(merge)
-            unique = list(dict.fromkeys(requests))
-            with torch.no_grad():
-                found = GradientEngine(self.engine, self.adapters, kept=self.kept).score(unique)
-            scores = {
-                request: Score(tuple(map(float, score.logps)), score.num_tokens)
-                for request, score in zip(unique, found, strict=True)
-            }
-            return [scores[request] for request in requests]
+        if self.kept is not None:
+            return self._score_with_kept_states(requests, self.kept)
         with self._with_adapters():
             return self.engine.score(requests)
+
+    def _score_with_kept_states(
+        self, requests: Sequence[ScoreRequest], kept: KeptStates
+    ) -> list[Score]:
+        unique = list(dict.fromkeys(requests))
+        with torch.no_grad():
+            found = GradientEngine(self.engine, self.adapters, kept=kept).score(unique)
+        scores = {
+            request: Score(tuple(map(float, score.logps)), score.num_tokens)
+            for request, score in zip(unique, found, strict=True)
+        }
+        return [scores[request] for request in requests]
 
     def generate(
         self, requests: Sequence[GenerateRequest], gumbel: GumbelFunction | None

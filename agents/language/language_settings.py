@@ -104,8 +104,9 @@ class LanguageSettings(Policy):
             return FreeText()
         if turn.form == "choice":
             return Letters()
-        if turn.statements:  # without a persona there is nothing that a baseline lacks
-            return Statements(baseline=not isinstance(self.persona, NoPersona))
+        if turn.statements:  # with neither there is nothing that a baseline lacks
+            has_baseline = turn.baseline_situation is not None
+            return Statements(baseline=has_baseline or not isinstance(self.persona, NoPersona))
         return Numbers() if turn.ordered else Letters()
 
     def ask(
@@ -131,10 +132,9 @@ class LanguageSettings(Policy):
         if turn is None:
             turn = state.text.describe(phase.name, observation, action_mask)
         space = phase.action_spaces[state.role.name]
-        readout = self.readout
-        is_scale = turn.form == "numbers" and isinstance(readout, ExpectedRating)
-        if is_scale and isinstance(space, Box) and readout.reads(space):
-            turn, action_mask = readout.scale_turn(turn, space), None
+        rating = self.readout if isinstance(self.readout, ExpectedRating) else None
+        if rating and turn.form == "numbers" and isinstance(space, Box) and rating.reads(space):
+            turn, action_mask = rating.scale_turn(turn, space), None
         person = PersonTurn(world, agent, state.role.observation_space, observation, turn)
         persona, rules = self.persona.text(person), state.text.rules
         legal = tuple(

@@ -192,7 +192,8 @@ class LanguageTurn:
         """Probabilities, and expected points of scales, as actions; nothing is drawn."""
         for row, readout in readouts.items():
             logps = choice_logps(self.logps[row], self.settings.temperature)
-            self.actions[row] = read_action(readout, self.asked[row], self.space, logps)
+            action = read_action(readout, self.asked[row], self.space, logps)
+            self.actions[row][: len(action)] = action  # a box may have room for more options
 
     def _grid(self, by_row: Mapping[Row, Tensor]) -> Float[Tensor, "world agent option"]:
         """Log-probabilities of all agents; equal ones where an agent was not asked."""

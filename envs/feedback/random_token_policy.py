@@ -23,9 +23,10 @@ from torch import Tensor
 
 from mores.core.deterministic_sum import total
 from mores.core.environment import Phase, Role
+from mores.core.errors import UserError
 from mores.core.policy import ActionOutput, Policy
 from mores.core.random_streams import RandomStreams, uniform_index
-from mores.core.spaces import Box, Discrete
+from mores.core.spaces import Box, Discrete, MultiDiscrete
 from mores.core.stream_addresses import TOKEN
 
 
@@ -35,7 +36,11 @@ class RandomTokenPolicy(Policy):
     tags: ClassVar[Mapping[str, object]] = {"stochastic": True}
 
     def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> Box:
-        """Layout of the observation."""
+        """Layout of the observation; the actions must be tokens, or a critique."""
+        spaces = [p.action_spaces[role.name] for p in phases if role.name in p.action_spaces]
+        if any(isinstance(space, MultiDiscrete) for space in spaces):
+            message = f"random_token writes one token at a time; {role.name} makes several choices"
+            raise UserError(message, code="unsupported", path=f"policies.{role.name}")
         return role.observation_space
 
     def act(

@@ -45,6 +45,13 @@ class ScaleAnswer(Policy):
     def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> Role:
         """The role, whose observation is read by name."""
         require_observation_parts("scale_answer", role, "values")
+        spaces = [p.action_spaces[role.name] for p in phases if role.name in p.action_spaces]
+        if not all(isinstance(space, Box) and space.size > 1 for space in spaces):
+            raise UserError(
+                f"scale_answer states probabilities; the actions of {role.name} are none",
+                code="unsupported",
+                path=f"policies.{role.name}",
+            )
         return role
 
     def act(

@@ -26,8 +26,13 @@ from tests.refusals import refused
 pytestmark = pytest.mark.filterwarnings(*FILTERS)
 
 
+# TorchRL's wrapper of PettingZoo stacks choices with equally many options, and then cannot read the
+# flat masks of PettingZoo: messages have such actions. `TorchRLEnv` has them.
+WRAPPED = [kind for kind in KINDS if kind != "opinion_messages"]
+
+
 @pytest.mark.cut(3)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", WRAPPED)
 def test_pettingzoo_wrapper(kind: str) -> None:
     """Agents are grouped by role."""
     parallel = zoo_make("parallel", kind, rounds=5)
@@ -45,7 +50,7 @@ def test_pettingzoo_wrapper(kind: str) -> None:
 
 
 @pytest.mark.cut(3)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", WRAPPED)
 def test_pettingzoo_wrapper_of_native_aec(kind: str) -> None:
     """Each agent is a group, and a mask marks the selected one."""
     aec = zoo_make("aec", kind, rounds=5)

@@ -336,6 +336,7 @@ STOCHASTIC: dict[str, dict[str, Any]] = {
     "control": {"protocol": "auditor", "objective": "success_count"},
     "dr_mdp": {"susceptibility": 0.5},
     "matrix_game": {"tremble_probability": 0.3},
+    "opinion_messages": {"max_bytes": 12},
 }
 
 

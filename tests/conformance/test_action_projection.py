@@ -105,7 +105,7 @@ def invalid_action(env: GymnasiumEnv) -> Any:
     if isinstance(env.action_space, gymnasium.spaces.Discrete):
         return 99
     if isinstance(env.action_space, gymnasium.spaces.MultiDiscrete):
-        return np.array([0] * (len(env.action_space.nvec) - 1) + [99])
+        return np.array([0] * (len(env.action_space.nvec) - 1) + [999])
     return np.full(env.action_space.shape, np.nan, np.float32)
 
 

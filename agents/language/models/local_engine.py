@@ -2,12 +2,11 @@
 
 Three properties carry the rest of the package:
 
-Exact.   A result depends on its request alone. All passes have one of a few shapes, each computation
-         of a row depends on the row's own lengths (whole blocks of a prompt; slots of a reply after
-         the prompt's length in whole columns), and other rows of a pass do not change a row's bits
-         (`row_independence` checks this for the model, its precision and the machine).
-Shared.  Equal prompts are computed once, common beginnings of prompts once, several continuations of
-         a prompt use its keys and values, and beginnings stay for later calls (`local_prefixes`).
+Exact.   A result depends on its request alone. Passes have few shapes, and those of a row depend on
+         its own lengths: prompts in whole blocks, replies after the prompt in whole columns. Other
+         rows of a pass do not change the bits of a row.
+Shared.  Equal prompts are computed once, common beginnings of prompts once, continuations of a
+         prompt use its keys and values, and beginnings stay for later calls (`local_prefixes`).
 Coupled. Tokens are drawn by Gumbel numbers of the caller over the whole vocabulary.
 """
 
@@ -17,7 +16,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
 
 from mores.agents.language.adapter_set import AdapterSet
 from mores.agents.language.language_model import (
@@ -29,6 +27,7 @@ from mores.agents.language.language_model import (
     Reply,
     Score,
     ScoreRequest,
+    TokenCandidate,
 )
 from mores.agents.language.models.chat_tokens import ChatTokens
 from mores.agents.language.models.local_forward import Forward
@@ -71,7 +70,7 @@ class LocalEngine(Engine):
         self.model, self.tokenizer = model, tokenizer
         self.block, self.columns = block, columns
         self.chat = ChatTokens(tokenizer, _end_tokens(model))
-        self.forward = Forward(model, rows, full)
+        self.forward = Forward(model, rows, full, block)
         self.store = BlockStore(kept_bytes)
         self.vocabulary_size = self.forward.vocabulary_size
 
@@ -83,7 +82,6 @@ class LocalEngine(Engine):
     @adapters.setter
     def adapters(self, adapters: AdapterSet | None) -> None:
         self.forward.adapters = adapters
-        self.store.clear()
 
     def prompt(self, conversation: Conversation) -> tuple[int, ...]:
         """Tokens of a conversation up to the start of the reply."""
@@ -163,6 +161,29 @@ class LocalEngine(Engine):
         self.usage.reply_tokens += sum(len(each.tokens) for each in drawn)
         return [each.reply(self.chat) for each in drawn]
 
+    @torch.inference_mode()
+    def next_tokens(
+        self, requests: Sequence[GenerateRequest], count: int
+    ) -> list[list[TokenCandidate]]:
+        """See `Engine`."""
+        prompts = [self._prompt(request) for request in requests]
+        for index, prompt in enumerate(prompts):
+            self._check_length(len(prompt.tokens), index)
+        found = dict[Prompt, list[TokenCandidate]]()
+        for batch, columns in self._batches(dict.fromkeys(prompts)):
+            done = prefill(self.forward, self.store, batch, self.block, columns)
+            self.usage.computed_tokens += done.computed_tokens
+            best = done.logits.float().log_softmax(-1).topk(min(count, self.vocabulary_size))
+            for prompt, logps, tokens in zip(
+                done.prompts, best.values.tolist(), best.indices.tolist(), strict=True
+            ):
+                found[prompt] = [
+                    TokenCandidate(token, logp, self.chat.is_end(token))
+                    for token, logp in zip(tokens, logps, strict=True)
+                ]
+        self.usage.requests += len(requests)
+        return [found[prompt] for prompt in prompts]
+
     @property
     def max_length(self) -> int | None:
         """Tokens of the model's context; of its shortest window, if attention is limited to one."""
@@ -176,7 +197,8 @@ class LocalEngine(Engine):
                 code="out_of_range",
                 path="adapter",
             )
-        return Prompt(request.adapter, self.prompt(request.conversation))
+        start = request.reply_start if isinstance(request, GenerateRequest) else ()
+        return Prompt(request.adapter, (*self.prompt(request.conversation), *start))
 
     def _check_length(self, length: int, index: int) -> None:
         if self.max_length is not None and length > self.max_length:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mores.agents.language.language_model import GumbelFunction, Reply
 from mores.agents.language.models.chat_tokens import ChatTokens
+from mores.agents.language.models.key_values import KeyValues
 from mores.agents.language.models.local_forward import Forward
 from mores.agents.language.models.local_prefill import Prefilled
 
@@ -83,8 +84,7 @@ def generate_batch(
         The number of computed tokens.
     """
     prompt_rows = [row for row, _ in rows]
-    active = [each for _, each in rows if each.max_tokens > 0]
-    assert len(active) == len(rows)
+    active = [each for _, each in rows]
     logits = done.logits[torch.tensor(prompt_rows, device=forward.device)]
     lengths = [len(done.prompts[row].tokens) for row in prompt_rows]
     adapters = [done.prompts[row].adapter for row in prompt_rows]
@@ -124,7 +124,9 @@ def generate_batch(
         step += 1
 
 
-def _packed(forward: Forward, buffer: object, rows: Sequence[int]) -> tuple[object, list[int]]:
+def _packed(
+    forward: Forward, buffer: KeyValues, rows: Sequence[int]
+) -> tuple[KeyValues, list[int]]:
     """The buffer with these rows only, padded with the first of them, and their new places."""
     padding = forward.padded(len(rows)) - len(rows)
     index = torch.tensor([*rows, *[rows[0]] * padding], device=forward.device)

@@ -2,8 +2,8 @@
 
 A prompt is cut into blocks of a fixed number of tokens, from its start. The keys and values of a
 block are a function of the tokens up to its end, and they are always computed in a pass over that
-block alone. So they are the same numbers whether a block is computed for one conversation, shared by
-many, or kept from an earlier call: sharing changes the time and no result.
+block alone. So they are the same numbers whether a block is computed for one conversation, shared
+by many, or kept from an earlier call: sharing changes the time and no result.
 """
 
 from __future__ import annotations

@@ -4,10 +4,11 @@ With s_o the statement of option o, c the conversation with the persona and b th
 
     log q(o) = log p(s_o | c) - log p(s_o | b),  normalized over the options.
 
-The baseline removes what makes a statement likely for everybody: its length and its words. The
-options are not listed, so that there is no order. Without a persona c equals b, and with the
-baseline all options are equally likely: nothing is measured there. The default readout therefore
-leaves the baseline out where there is no persona.
+The baseline removes what makes a statement likely for everybody: its length and its words. If the
+turn has a `baseline_situation`, b ends with that situation in place of the turn's. The options are
+not listed, so that there is no order. With neither a persona nor such a situation c equals b, and
+with the baseline all options are equally likely: nothing is measured there. The default readout
+therefore leaves the baseline out there.
 """
 
 from __future__ import annotations
@@ -64,13 +65,15 @@ class Statements(Readout):
         texts = tuple(self.reply_text(asked.turn, option) for option in asked.legal)
         conversation = (*asked.conversation, message)
         request = ScoreRequest(conversation, texts, has_prefix(texts), asked.adapter)
-        requests = with_baseline(self.baseline, [request], asked)
-        if self.baseline and asked.turn.baseline_situation is not None:
-            turn = dataclasses.replace(asked.turn, situation=asked.turn.baseline_situation)
-            message = Message("user", self.user_text(turn, asked.legal))
-            conversation = (*asked.baseline, message)
-            requests[1] = dataclasses.replace(requests[1], conversation=conversation)
-        return requests
+        situation = asked.turn.baseline_situation
+        if not self.baseline or situation is None:
+            return with_baseline(self.baseline, [request], asked)
+        turn = dataclasses.replace(asked.turn, situation=situation)
+        without = Message("user", self.user_text(turn, asked.legal))
+        return [
+            request,
+            dataclasses.replace(request, conversation=(*asked.baseline, without)),
+        ]
 
     def read(self, asked: Asked, scores: Sequence[Score]) -> Float[Tensor, " option"]:
         """See the module docstring."""
