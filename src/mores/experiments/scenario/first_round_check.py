@@ -117,8 +117,9 @@ def _policy_errors(built_stage: BuiltStage, seed: int) -> list[Exception]:
         with contextlib.suppress(Exception):  # the simulation has raised it too
             try:
                 policy = built_stage.policies[role.name].check_version()
-                role = with_text(environment, role)
-                policy.initial_state(role, environment.phases, streams.child(role.name))
+                policy.initial_state(
+                    with_text(environment, role), environment.phases, streams.child(role.name)
+                )
             except UserError as error:
                 errors.append(error)
     return errors
