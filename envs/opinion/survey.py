@@ -85,7 +85,7 @@ class Survey(Environment[SurveyState]):
 
     Start:
         People of the population; without one, groups of equal size, with values normal around
-        equally spaced centers from -1 to 1.
+        equally spaced centers from -1 to 1. Values are also traits, `value_0` ..., for personas.
 
     End:
         After the last cell: questions x orders x templates x repeats rounds.
@@ -243,6 +243,8 @@ class Survey(Environment[SurveyState]):
         worlds = streams.num_worlds
         if people is None:
             people = self._own_people(streams)
+        values = {f"value_{v}": people.values[..., v] for v in range(people.values.shape[2])}
+        people = dataclasses.replace(people, traits={**values, **people.traits})
         if people.values.shape[1:] != (self.num_people, self.num_values):
             raise UserError(
                 f"the survey has {self.num_people} people with {self.num_values} values, and the "
@@ -262,7 +264,7 @@ class Survey(Environment[SurveyState]):
 
     def _own_people(self, streams: RandomStreams) -> People:
         """Groups of equal size, with values around equally spaced centers."""
-        noise = streams.normal("value", self.num_people, self.num_values)
+        noise = streams.normal("values", self.num_people, self.num_values)
         group = torch.arange(self.num_people, device=streams.device) % self.num_groups
         center = 2.0 * group / max(self.num_groups - 1, 1) - float(self.num_groups > 1)
         values = center[None, :, None] + self.within_group_std * noise
