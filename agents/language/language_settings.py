@@ -175,7 +175,7 @@ class LanguageSettings(Policy):
             for option in range(len(turn.options))
             if action_mask is None or turn.form != "choice" or bool(action_mask[option])
         )
-        with_persona = "\n\n".join(part for part in (rules, persona) if part)
+        with_persona = "\n\n".join(part for part in (rules, persona, turn.about_self) if part)
         before, baseline = _system(with_persona), _system(rules)
         return Asked(before, baseline, turn, legal, self.adapter_of(world, agent))
 
