@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from mores.agents.language.adapters import BASE_MODEL, StackedLoRA
 from mores.agents.language.causal_lm import forward_logits, max_context_length
@@ -31,6 +32,8 @@ def closed_reply_logps(
     prompts: Sequence[Tokens],
     replies: Sequence[Tokens],
     model_index: Int[Tensor, " reply"],
+    *,
+    rows: int | None = None,
 ) -> Float[Tensor, " reply"]:
     """Log-probability of each reply as the continuation of its prompt, in 32 bits at least.
 
@@ -43,6 +46,9 @@ def closed_reply_logps(
         prompts: tokens of the prompt of each reply, at least one; repeated prompts cost nothing.
         replies: tokens of each reply, at least one.
         model_index: adapter of each reply; -1: the base model.
+        rows: largest number of sequences in a forward pass. More sequences take several passes,
+            which keep no activations: they are computed once more in the backward pass. `None`:
+            one pass for all.
 
     Raises:
         UserError: sizes that do not fit, or a sequence is longer than the model's context.
@@ -67,24 +73,47 @@ def closed_reply_logps(
     tokens = torch.full((len(plan.sequences), width), NO_TOKEN, dtype=torch.int64)
     for row, sequence in enumerate(plan.sequences):
         tokens[row, width - len(sequence) :] = torch.tensor(sequence)
-    context: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
-    if adapters is not None:
-        context = adapters.active(torch.tensor(plan.models, device=device))
+    tokens, models_of_rows = tokens.to(device), torch.tensor(plan.models, device=device)
     # Predictions of a reply's tokens: from the last token of the prompt on.
     kept = max(len(plan.sequences[row]) - start for row, start in plan.places) + 1
-    with context:
-        raw = forward_logits(model, tokens.to(device), kept)[0]
-    logps = raw[:, raw.shape[1] - kept :].float().log_softmax(-1)
-    row_index, position_index, token_index, reply_index = [], [], [], []
+    targets: list[tuple[int, int, int, int]] = []  # row, position, token, reply
     for index, (reply, (row, start)) in enumerate(zip(replies, plan.places, strict=True)):
         first = kept - (len(plan.sequences[row]) - start) - 1
-        row_index += [row] * len(reply)
-        position_index += range(first, first + len(reply))
-        token_index += reply
-        reply_index += [index] * len(reply)
-    token_logps = logps[row_index, position_index, token_index]
+        targets += [(row, first + j, token, index) for j, token in enumerate(reply)]
+    targets.sort(key=lambda target: target[0])
+    step = len(tokens) if rows is None else rows
+    parts = []
+    for first in range(0, len(tokens), step):
+        own = [(row - first, *rest) for row, *rest in targets if first <= row < first + step]
+        place = torch.tensor(own, device=device).T
+        arguments = (model, adapters, tokens[first : first + step],
+                     models_of_rows[first : first + step], kept, place[:3])  # fmt: skip
+        if step < len(tokens) and torch.is_grad_enabled():
+            parts.append(checkpoint(_token_logps, *arguments, use_reentrant=False))
+        else:
+            parts.append(_token_logps(*arguments))
+    token_logps = torch.cat(parts)
     total = torch.zeros(len(replies), dtype=token_logps.dtype, device=device)
-    return total.index_add(0, torch.tensor(reply_index, device=device), token_logps)
+    return total.index_add(0, torch.tensor([t[3] for t in targets], device=device), token_logps)
+
+
+def _token_logps(
+    model: nn.Module,
+    adapters: StackedLoRA | None,
+    tokens: Int[Tensor, "row position"],
+    models: Int[Tensor, " row"],
+    kept: int,
+    place: Int[Tensor, "3 token"],
+) -> Float[Tensor, " token"]:
+    """Log-probabilities of tokens: their rows, positions among the last `kept` ones, and ids."""
+    context: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+    if adapters is not None:
+        context = adapters.active(models)
+    with context:
+        raw = forward_logits(model, tokens, kept)[0]
+    logps = raw[:, raw.shape[1] - kept :].float().log_softmax(-1)
+    row, position, token = place
+    return logps[row, position, token]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -49,19 +49,26 @@ class ScoreRequest:
         with_end: whether the end of the reply is scored with each continuation. Labels of which
             one is a prefix of another need it.
         adapter: index of the adapter of the agent's model; -1: the base model.
+        address: which measurement this is; see `GenerateRequest`. Scores are not drawn, so that
+            equal requests may share an address.
     """
 
     conversation: Conversation
     continuations: tuple[str, ...]
     with_end: bool = False
     adapter: int = -1
+    address: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """Log-probability of each continuation, summed over its tokens, and its number of tokens."""
+    """Log-probability of each continuation, summed over its tokens, and its number of tokens.
 
-    logps: tuple[float, ...]
+    Log-probabilities are numbers, or tensors without dimension: with gradients, while a model
+    learns.
+    """
+
+    logps: tuple[float | Tensor, ...]
     num_tokens: tuple[int, ...]
 
 
@@ -75,6 +82,11 @@ class GenerateRequest:
         temperature: divisor of logits; 0: the likeliest token.
         adapter: index of the adapter of the agent's model; -1: the base model.
         stop: texts at which the reply ends; the text is cut before them.
+        address: which draw this is: role, replicate, world, agent, episode, round, phase and call,
+            the same in all arms. Models that run elsewhere derive their seed from it and keep
+            replies under it. Two draws of one run never have one address.
+        reply_start: tokens with which the reply begins, for searches; the result has the tokens
+            after them.
     """
 
     conversation: Conversation
@@ -82,6 +94,8 @@ class GenerateRequest:
     temperature: float = 1.0
     adapter: int = -1
     stop: tuple[str, ...] = ()
+    address: str = ""
+    reply_start: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +116,21 @@ class Reply:
     is_complete: bool = True
     logps: tuple[float, ...] = ()
     near_ties: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenCandidate:
+    """A token that may come next.
+
+    Attributes:
+        token: the token.
+        logp: its log-probability at temperature 1.
+        is_end: whether it ends the reply.
+    """
+
+    token: int
+    logp: float
+    is_end: bool
 
 
 # Gumbel numbers `[row, token]` of some requests of a call, by their indices, at a position of the
@@ -178,6 +207,20 @@ class Engine(ABC):
         Raises:
             UserError: a conversation is longer than the model's context; a server failed.
         """
+
+    def next_tokens(
+        self, requests: Sequence[GenerateRequest], count: int
+    ) -> list[list[TokenCandidate]]:
+        """The likeliest next tokens of each request, at most `count`, the likeliest first.
+
+        Raises:
+            UserError: the model does not give them.
+        """
+        raise UserError(
+            f"{type(self).__name__} does not give the likeliest tokens: use another search",
+            code="unsupported",
+            path="model",
+        )
 
     @abstractmethod
     def count_tokens(self, conversation: Conversation) -> int:

@@ -117,7 +117,7 @@ class LanguagePolicy(LanguageSettings):
         Raises:
             UserError: the action is generated.
         """
-        space, engine = phase.action_spaces[state.role.name], self.model.engine()
+        space, engine = phase.action_spaces[state.role.name], self.engine_for(state)
         obs, asked = observation.cpu(), []
         for world in range(obs.shape[0]):
             for agent in range(obs.shape[1]):

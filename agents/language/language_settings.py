@@ -79,6 +79,10 @@ class LanguageSettings(Policy):
         default=3, ge=1, le=MAX_ATTEMPTS, description="replies in a turn with retry, at most"
     )
 
+    def engine_for(self, state: LanguageState) -> Engine:
+        """Engine of the model with the adapters of a state."""
+        return self.model.engine()
+
     def adapter_of(self, world: int, agent: int) -> int:
         """Index of the adapter of an agent's model; -1: the base model."""
         return -1
@@ -128,10 +132,9 @@ class LanguageSettings(Policy):
         if turn is None:
             turn = state.text.describe(phase.name, observation, action_mask)
         space = phase.action_spaces[state.role.name]
-        readout = self.readout
-        is_scale = turn.form == "numbers" and isinstance(readout, ExpectedRating)
-        if is_scale and isinstance(space, Box) and readout.reads(space):
-            turn, action_mask = readout.scale_turn(turn, space), None
+        rating = self.readout if isinstance(self.readout, ExpectedRating) else None
+        if rating and turn.form == "numbers" and isinstance(space, Box) and rating.reads(space):
+            turn, action_mask = rating.scale_turn(turn, space), None
         person = PersonTurn(world, agent, state.role.observation_space, observation, turn)
         persona, rules = self.persona.text(person), state.text.rules
         legal = tuple(

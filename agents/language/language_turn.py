@@ -60,7 +60,7 @@ class LanguageTurn:
         finished: Bool[Tensor, " world"] | None = None,
     ) -> None:
         self.settings, self.phase, self.state, self.streams = settings, phase, state, streams
-        self.engine = settings.model.engine()
+        self.engine = settings.engine_for(state)
         self.space: Space = phase.action_spaces[state.role.name]
         self.device, self.leading = observation.device, tuple(observation.shape[:2])
         self.mask = None if action_mask is None else action_mask.cpu()
@@ -192,7 +192,8 @@ class LanguageTurn:
         """Probabilities, and expected points of scales, as actions; nothing is drawn."""
         for row, readout in readouts.items():
             logps = choice_logps(self.logps[row], self.settings.temperature)
-            self.actions[row] = read_action(readout, self.asked[row], self.space, logps)
+            action = read_action(readout, self.asked[row], self.space, logps)
+            self.actions[row][: len(action)] = action  # a box may have room for more options
 
     def _grid(self, by_row: Mapping[Row, Tensor]) -> Float[Tensor, "world agent option"]:
         """Log-probabilities of all agents; equal ones where an agent was not asked."""

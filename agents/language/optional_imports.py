@@ -1,4 +1,4 @@
-"""Libraries of the extra `hf`, imported at first use."""
+"""Libraries of the extras `hf` and `llm`, imported at first use."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 from mores.core.errors import UserError
 
 
-def import_optional(name: str) -> Any:
-    """A library of the extra.
+def import_optional(name: str, extra: str = "hf") -> Any:
+    """A library of an extra.
 
     Raises:
         UserError: it is not installed.
@@ -19,7 +19,7 @@ def import_optional(name: str) -> Any:
     except ImportError as error:
         raise UserError(
             f"language models need {name}, which cannot be imported ({error}): "
-            "pip install 'mores[hf]'",
+            f"pip install 'mores[{extra}]'",
             code="not_installed",
             path=name,
         ) from None

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import Field, field_validator, model_validator
 
 from mores.agents.people.respondents import RespondentPopulation, Respondents, ScaledAnswers
@@ -176,9 +176,15 @@ class Anes96Population(RespondentPopulation):
                 "income": data.income,
             },
             np.arange(NUM_RESPONDENTS),
-            (data.party >= 3).astype(np.int64) + (data.party >= 4),
+            party_groups(),
             GROUP_NAMES,
         )
+
+
+def party_groups() -> Int[np.ndarray, " person"]:
+    """Index of each respondent's group in `GROUP_NAMES`."""
+    party = load_anes96().party
+    return (party >= 3).astype(np.int64) + (party >= 4)
 
 
 def scaled_answers(dimension: str) -> Float[np.ndarray, " person"]:

@@ -22,11 +22,12 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from mores.core.errors import ParameterError
+from mores.core.errors import ParameterError, did_you_mean
 from mores.core.people import People, Population
 from mores.core.random_streams import RandomStreams
 from mores.core.stream_addresses import JITTER, SAMPLE_ORDER
 
+MAX_GROUP_COUNT = 10_000_000
 RESPONDENT = "respondent"  # trait: row of the data
 
 
@@ -116,6 +117,11 @@ class RespondentPopulation(Population):
         le=1,
         description="stable share of the variance of answers; 1: values are the answers",
     )
+    group_counts: dict[str, int] | None = Field(
+        default=None,
+        description="people of each group, by its name, in this order: a stratified sample; "
+        "default: people are drawn from all groups together",
+    )
 
     @property
     @abstractmethod
@@ -134,12 +140,35 @@ class RespondentPopulation(Population):
         Raises:
             ParameterError: there are fewer.
         """
-        if not self.resample and (self.num_people or 0) > self.num_respondents:
+        if self.group_counts is not None:
+            self._check_group_counts(self.group_counts)
+        elif not self.resample and (self.num_people or 0) > self.num_respondents:
             raise ParameterError(
                 message=f"{self.num_people} people are more than {self.num_respondents} "
                 "respondents: draw them with replacement (resample: true)",
                 code="conflict",
             )
+
+    def _check_group_counts(self, counts: dict[str, int]) -> None:
+        for name, count in counts.items():
+            if name not in self.group_names:
+                message = f"no group {name!r:.60}{did_you_mean(name, self.group_names)}"
+                raise ParameterError("group_counts", name, message=message, code="unknown_name")
+            if not 0 <= count <= MAX_GROUP_COUNT:
+                message = f"must be from 0 to {MAX_GROUP_COUNT:,}"
+                raise ParameterError("group_counts", name, message=message, code="out_of_range")
+        total = sum(counts.values())
+        if not total or self.num_people not in (None, total):
+            message = f"group_counts has {total} people"
+            raise ParameterError("group_counts", message=message, code="conflict")
+        if self.respondents.weights is not None:
+            message = "group_counts cannot be combined with weights"
+            raise ParameterError("group_counts", message=message, code="conflict")
+        for name, count in counts.items():
+            size = int((self.respondents.groups == self.group_names.index(name)).sum())
+            if count and not self.resample and count > size:
+                message = f"{count} people are more than {size} respondents: resample: true"
+                raise ParameterError("group_counts", name, message=message, code="conflict")
 
     @property
     def resamples_people(self) -> bool:
@@ -149,10 +178,17 @@ class RespondentPopulation(Population):
     def environment_parameters(self) -> dict[str, int]:
         """Environment parameters that this population determines."""
         parameters = {
-            "num_people": self.num_people or self.num_respondents,
+            "num_people": self._count,
             "num_values": len(self.value_names),
         }
         return parameters | ({"num_groups": len(self.group_names)} if self.group_names else {})
+
+    @property
+    def _count(self) -> int:
+        """Number of people in a world."""
+        if self.group_counts is not None:
+            return sum(self.group_counts.values())
+        return self.num_people or self.num_respondents
 
     @property
     def value_std(self) -> float:
@@ -167,7 +203,10 @@ class RespondentPopulation(Population):
     def sample_people(self, streams: RandomStreams) -> People:
         """People for `streams.num_worlds` worlds."""
         data = self.respondents
-        index = self._sample_respondents(data.weights, streams)
+        if self.group_counts is not None:
+            index = self._stratified_sample(data, streams)
+        else:
+            index = self._sample_respondents(data.weights, streams)
 
         def sampled(column: np.ndarray, dtype: torch.dtype) -> Tensor:
             return torch.tensor(column, dtype=dtype, device=streams.device)[index]
@@ -183,6 +222,26 @@ class RespondentPopulation(Population):
         traits[RESPONDENT] = sampled(data.rows, torch.float32)
         groups = None if data.groups is None else sampled(data.groups, torch.int64)
         return People(torch.stack(values, -1), traits, groups, data.group_names)
+
+    def _stratified_sample(
+        self, data: Respondents, streams: RandomStreams
+    ) -> Int[Tensor, "world agent"]:
+        """Index of the respondent for every person, with the numbers of `group_counts`."""
+        assert self.group_counts is not None and data.groups is not None
+        chosen = []
+        order = streams.uniform(SAMPLE_ORDER, self.num_respondents)[..., 0]
+        u = streams.uniform("respondent", self._count)[..., 0]
+        for name, count in self.group_counts.items():
+            members = np.flatnonzero(data.groups == data.group_names.index(name))
+            group = torch.tensor(members, device=streams.device)
+            if self.resample:
+                start = sum(each.shape[1] for each in chosen)
+                place = (u[:, start : start + count] * len(members)).long()
+                chosen.append(group[place.clamp(max=len(members) - 1)])
+            else:
+                place = order[:, group].sort(dim=1, stable=True).indices[:, :count]
+                chosen.append(group[place])
+        return torch.cat(chosen, 1)
 
     def _sample_respondents(
         self, weights: Float[np.ndarray, " person"] | None, streams: RandomStreams

@@ -27,6 +27,8 @@ from mores.core.policy import Policy
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Discrete, Part
 from mores.core.stream_addresses import INITIAL_PAIR
+from mores.core.turn_text import TurnText
+from mores.envs.feedback import pairwise_preferences_text as texts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,6 +194,16 @@ class PairwisePreferences(Environment[PairwisePreferencesState]):
     def metric_bounds(self) -> Mapping[str, tuple[float, float]]:
         """Shares lie between 0 and 1."""
         return {"choice_accuracy_by_margin": (0.0, 1.0)}
+
+    def role_rules(self, role: str) -> str:
+        """Choices and ratings of two options."""
+        return texts.rules(self.collect_ratings)
+
+    def describe(
+        self, role: str, phase: str, observation: Tensor, action_mask: Tensor | None = None
+    ) -> TurnText:
+        """Rewards of both options."""
+        return texts.turn(phase, observation.tolist())
 
     def analytic_values(self, policies: Mapping[str, Policy], rounds: int) -> Mapping[str, float]:
         """Closed forms for an `AnnotatingPolicy`, by the names of metrics.

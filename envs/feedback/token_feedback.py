@@ -27,6 +27,7 @@ from mores.core.deterministic_sum import mean, total
 from mores.core.environment import Environment, Phase, Role, StepResult
 from mores.core.errors import ParameterError, UserError
 from mores.core.people import People
+from mores.core.plain_text import read_parts
 from mores.core.policy import Policy
 from mores.core.random_streams import RandomStreams, Worlds, uniform_index
 from mores.core.spaces import Box, Discrete, Part
@@ -38,7 +39,9 @@ from mores.core.stream_addresses import (
     TASK,
     TOKEN_UTILITY,
 )
+from mores.core.turn_text import TurnText
 from mores.envs.feedback import token_completions as completions
+from mores.envs.feedback import token_feedback_text as texts
 from mores.envs.feedback.random_token_policy import (
     RandomTokenPolicy,
     random_policy_metrics,
@@ -304,6 +307,20 @@ class TokenFeedback(Environment[TokenFeedbackState]):
         weights = math.sqrt(1.0 - self.conflict) * shared[:, None]
         weights = weights + math.sqrt(self.conflict) * individual
         return TokenTask(weights, streams.normal(INAPPROPRIATE, tokens, features))
+
+    # --- text ------------------------------------------------------------------------------------
+
+    def role_rules(self, role: str) -> str:
+        """Prompt, tokens and reward."""
+        sizes = (self.vocab_size, self.completion_length, self.num_principals)
+        return texts.rules(*sizes, self.penalty, self.reward_timing)
+
+    def describe(
+        self, role: str, phase: str, observation: Tensor, action_mask: Tensor | None = None
+    ) -> TurnText:
+        """Prompt and completion so far."""
+        seen = read_parts(self._observation_space, observation)
+        return texts.turn(phase, seen, self.vocab_size, self.completion_length)
 
     # --- dynamics --------------------------------------------------------------------------------
 

@@ -25,11 +25,14 @@ from mores.core.deterministic_sum import mean, total
 from mores.core.environment import Environment, Phase, Role, StepResult
 from mores.core.errors import ParameterError, UserError
 from mores.core.people import People
+from mores.core.plain_text import read_parts
 from mores.core.policy import Policy
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Discrete, Part
 from mores.core.stream_addresses import PREFERENCE, SUSCEPTIBLE
+from mores.core.turn_text import TurnText
 from mores.envs.influence import alignment_objectives as objectives
+from mores.envs.influence import dr_mdp_text as texts
 from mores.envs.influence.alignment_objectives import AlignmentObjective
 from mores.envs.influence.dr_mdp_analytic import (
     PersonGroup,
@@ -253,6 +256,26 @@ class DRMDP(Environment[DRMDPState]):
     def phases(self) -> tuple[Phase, ...]:
         """All assistants act simultaneously."""
         return (Phase("assist", {"assistant": Discrete(2)}),)
+
+    # --- text ------------------------------------------------------------------------------------
+
+    def role_rules(self, role: str) -> str:
+        """Preferences, their changes, and what the objective rewards."""
+        return texts.rules(
+            self.objective,
+            self.horizon,
+            self.rewards,
+            self.natural_transitions,
+            self.influenced_transitions,
+            self.initial_distribution,
+            self.privileged_preference,
+        )
+
+    def describe(
+        self, role: str, phase: str, observation: Tensor, action_mask: Tensor | None = None
+    ) -> TurnText:
+        """Present, natural and first preference, and both actions."""
+        return texts.turn(read_parts(self.roles[0].observation_space, observation))
 
     # --- dynamics --------------------------------------------------------------------------------
 

@@ -34,9 +34,11 @@ from mores.core.person_parameters import (
     person_parameters,
     resolve_parameters,
 )
+from mores.core.plain_text import read_parts
 from mores.core.policy import Policy
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Part
+from mores.core.turn_text import TurnText
 from mores.core.value_checking import values_are_checked
 from mores.envs.dynamics import advice, cohorts
 from mores.envs.dynamics.audience import (
@@ -54,6 +56,7 @@ from mores.envs.dynamics.trait_state import TraitStateDynamics
 from mores.envs.dynamics.trust import Trust
 from mores.envs.graphs.influence_graph import MAX_CLOSED_FORM, InfluenceGraph
 from mores.envs.opinion import coevolution_state, progress_challenges, tracking_lag
+from mores.envs.opinion import coevolution_text as texts
 from mores.envs.opinion.coevolution_state import CoevolutionState
 from mores.envs.opinion.progress_challenges import Challenge
 from mores.registry.component import component
@@ -318,6 +321,26 @@ class Coevolution(PeopleDynamics, Environment[CoevolutionState]):
     def value_names(self) -> tuple[str, ...]:
         """See `Environment`."""
         return self.names_of_values
+
+    @functools.cached_property
+    def _value_labels(self) -> list[str]:
+        return texts.value_labels(self.names_of_values, self.num_values)
+
+    def role_rules(self, role: str) -> str:
+        """Values, advice and approval."""
+        numbers = (self.num_people, self.num_assistants)
+        settings = (self.value_limit, *numbers, self.audience, self.challenge)
+        return texts.rules(role, self._value_labels, *settings)
+
+    def describe(
+        self, role: str, phase: str, observation: Tensor, action_mask: Tensor | None = None
+    ) -> TurnText:
+        """Own values, advice and neighbors, or the answers and the trend."""
+        seen = read_parts(self._observation_spaces[role], observation)
+        if role == "person":
+            numbers = (self.value_limit, self.num_assistants)
+            return texts.person_turn(seen, self._value_labels, *numbers)
+        return texts.assistant_turn(seen, self._value_labels, self.value_limit)
 
     def reset(self, streams: RandomStreams, people: People | None = None) -> CoevolutionState:
         """Initial state: no answers and no advice yet (zeros)."""

@@ -32,11 +32,14 @@ from mores.core.person_parameters import (
     person_number,
     person_parameters,
 )
+from mores.core.plain_text import read_parts
 from mores.core.policy import ActionOutput, Policy, require_observation_parts
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Part
+from mores.core.turn_text import TurnText
 from mores.envs.dynamics import belief_pooling
 from mores.envs.dynamics.belief_pooling import Beliefs
+from mores.envs.opinion import lock_in_text as texts
 from mores.registry.varying import PersonNumber
 
 
@@ -281,6 +284,20 @@ class LockIn(Environment[LockInState]):
     def people(self, state: LockInState) -> People:
         """People whose one value is their belief."""
         return People(state.beliefs.mean[:, : self.num_people, None], state.traits)
+
+    def role_rules(self, role: str) -> str:
+        """Evidence, trust and the report."""
+        trust = self.trust_in_people if role == "assistant" else self.trust_in_ai
+        known = float(trust) if isinstance(trust, (int, float)) else None
+        numbers = (self.num_people, self.num_assistants)
+        return texts.rules(role, *numbers, known, self.evidence_noise_std)
+
+    def describe(
+        self, role: str, phase: str, observation: Tensor, action_mask: Tensor | None = None
+    ) -> TurnText:
+        """Belief, evidence and the reports of the other role."""
+        seen = read_parts(self.roles[0].observation_space, observation)
+        return texts.turn(seen, "people" if role == "assistant" else "assistants")
 
     def analytic_values(self, policies: Mapping[str, Policy], rounds: int) -> Mapping[str, Any]:
         """Closed forms for truthful reports.

@@ -30,12 +30,15 @@ from mores.core.person_parameters import (
     person_number,
     person_parameters,
 )
+from mores.core.plain_text import read_parts
 from mores.core.policy import ActionOutput, Policy, require_observation_parts
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Part
+from mores.core.turn_text import TurnText
 from mores.envs.dynamics.people_dynamics import PeopleDynamics
 from mores.envs.dynamics.trait_state import TraitState, TraitStateDynamics
 from mores.envs.opinion import panel_statistics
+from mores.envs.opinion import panel_text as texts
 from mores.registry.component import component
 from mores.registry.varying import PersonNumber
 
@@ -336,6 +339,22 @@ class Panel(PeopleDynamics, Environment[PanelState]):
             "agreement_odds_ratio": torch.where(has_posttest, odds, torch.nan),
             "pretest_mean": torch.where(has_posttest, mean(state.pretest, 1), torch.nan),
         }
+
+    def role_rules(self, role: str) -> str:
+        """The survey and the conversation."""
+        scale = texts.scale_text(self.low, self.high)
+        return texts.rules(role, scale, self.conversation_round, self.followup_rounds)
+
+    def describe(
+        self, role: str, phase: str, observation: Tensor, action_mask: Tensor | None = None
+    ) -> TurnText:
+        """The own position, or the mean answer."""
+        scale = texts.scale_text(self.low, self.high)
+        spaces = {each.name: each.observation_space for each in self.roles}
+        seen = read_parts(spaces[role], observation)
+        if role == "person":
+            return texts.person_turn(seen, scale)
+        return texts.assistant_turn(seen, scale)
 
     def analytic_values(self, policies: Mapping[str, Policy], rounds: int) -> Mapping[str, float]:
         """Closed forms for answers without limits and rounding, in large panels.

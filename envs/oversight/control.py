@@ -23,9 +23,11 @@ from mores.core.errors import ParameterError, UserError
 from mores.core.human import Human
 from mores.core.people import People
 from mores.core.person_parameters import PersonParameter, person_parameters
+from mores.core.plain_text import read_parts
 from mores.core.policy import Policy
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Discrete, Part
+from mores.core.turn_text import TurnText
 from mores.envs.dynamics.people_dynamics import PeopleDynamics
 from mores.envs.dynamics.trait_state import TraitStateDynamics
 from mores.envs.oversight import control_metrics, control_people, control_tasks
@@ -37,6 +39,7 @@ from mores.envs.oversight.control_policies import GameRole
 from mores.envs.oversight.control_setting import ACTIONS, ControlSetting
 from mores.envs.oversight.control_state import ControlState, ControlTask, zero_counts
 from mores.envs.oversight.control_tasks import ControlTasks, TaskClass
+from mores.envs.oversight.control_text import ControlRules
 from mores.envs.oversight.control_values import AttackPayoff
 from mores.envs.oversight.protocols.delegated import AuditRateChoice
 from mores.envs.oversight.protocols.protocol import (
@@ -392,6 +395,44 @@ class Control(PeopleDynamics, Environment[ControlState]):
         if self._auditor == "score":
             phases.append(Phase("route", {"auditor": Discrete(len(ACTIONS))}))
         return tuple(phases)
+
+    # --- text ------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def _rules(self) -> ControlRules:
+        """What the rules say; of the protocol, only if the attacker is informed."""
+        names = [field.name for field in dataclasses.fields(ControlRules)]
+        own = {name: getattr(self, name) for name in names if hasattr(self, name)}
+        summary = (type(self.protocol).__doc__ or "").strip().split("\n")[0]
+        own |= {
+            "stakes": tuple(each.stakes for each in self.class_settings),
+            "first_success_ends": self.objective == "first_success",
+            "untrusted_monitor": self.protocol.monitor == "untrusted",
+            "protocol": summary if self.informed else "",
+            "protocol_numbers": tuple(self.protocol.parameters),
+        }
+        return ControlRules(**own)
+
+    def role_rules(self, role: str) -> str:
+        """Tasks, attacks, oversight and rewards."""
+        return self._rules.of(role)
+
+    def describe(
+        self, role: str, phase: str, observation: Tensor, action_mask: Tensor | None = None
+    ) -> TurnText:
+        """The task and what is known of it, and the work, score, action or vote."""
+        spaces = {each.name: each.observation_space for each in self.roles}
+        rules, seen = self._rules, read_parts(spaces[role], observation)
+        if role == "untrusted":
+            return rules.untrusted_turn(seen)
+        if role == "monitor":
+            return rules.monitor_turn(seen, MAX_SCORE)
+        if role == "person":
+            is_over = action_mask is not None and not bool(action_mask.all())
+            return rules.vote_turn(seen, self.vote_rates, is_over)
+        if isinstance(self.protocol, AuditRateChoice):
+            return rules.rate_turn(seen, self.protocol.rates)
+        return rules.route_turn(seen)
 
     # --- an episode ------------------------------------------------------------------------------
 

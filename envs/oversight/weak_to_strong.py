@@ -21,6 +21,8 @@ from mores.core.errors import ParameterError, UserError
 from mores.core.people import People
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Discrete
+from mores.core.turn_text import TurnText
+from mores.envs.oversight import weak_to_strong_text as texts
 from mores.envs.oversight import weak_to_strong_values as values
 from mores.envs.oversight.weak_to_strong_task import ItemLabels, TaskConfig
 
@@ -253,6 +255,19 @@ class WeakToStrong(Environment[WeakToStrongState]):
         """See `Environment`: observations, and products of items with directions."""
         observed = sum(role.num_agents * role.observation_space.size for role in self.roles)
         return observed + 2 * self.num_items * 3 * self.num_concepts * self.num_features
+
+    # --- text ------------------------------------------------------------------------------------
+
+    def role_rules(self, role: str) -> str:
+        """Items, topics and judgements."""
+        visible = next(r.observation_space.size for r in self.roles if r.name == role)
+        return texts.rules(visible, self.num_features, self.num_topics)
+
+    def describe(
+        self, role: str, phase: str, observation: Tensor, action_mask: Tensor | None = None
+    ) -> TurnText:
+        """Features of the item."""
+        return texts.turn(phase, observation.tolist(), self.num_topics)
 
     # --- dynamics --------------------------------------------------------------------------------
 

@@ -36,13 +36,16 @@ from mores.core.person_parameters import (
     person_number,
     person_parameters,
 )
+from mores.core.plain_text import read_parts
 from mores.core.policy import Policy
 from mores.core.random_streams import RandomStreams, Worlds, uniform_index
 from mores.core.spaces import Box, Discrete, Part
 from mores.core.stream_addresses import TASK
+from mores.core.turn_text import TurnText
 from mores.envs.dynamics.people_dynamics import PeopleDynamics
 from mores.envs.dynamics.trait_state import TraitState, TraitStateDynamics
 from mores.envs.strategic import biased_users_evaluation as evaluation
+from mores.envs.strategic import biased_users_text as texts
 from mores.envs.strategic import biased_users_values as analytic
 from mores.envs.strategic.biased_users_contexts import (
     Items,
@@ -337,6 +340,20 @@ class BiasedUsers(PeopleDynamics, Environment[BiasedUsersState]):
         """See `Environment`: observations, and those of held-out items."""
         rows = 1 + evaluation.NUM_SETTINGS * self.held_out_items
         return self.num_agents * rows * self._observation_space.size
+
+    # --- text ------------------------------------------------------------------------------------
+
+    def role_rules(self, role: str) -> str:
+        """Questions, claims and ratings."""
+        numbers = (self.cue_strength, self.shared_code == 1)
+        return texts.rules(self.num_answers, self.task, self.elicit_beliefs, *numbers)
+
+    def describe(
+        self, role: str, phase: str, observation: Tensor, action_mask: Tensor | None = None
+    ) -> TurnText:
+        """Evidence, claim and cue, and the answers."""
+        seen = read_parts(self._observation_space, observation)
+        return texts.turn(phase, seen, self.num_answers)
 
     # --- dynamics --------------------------------------------------------------------------------
 

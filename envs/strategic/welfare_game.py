@@ -24,9 +24,12 @@ from mores.core.environment import Environment, Phase, PolicyQuery, Role, StepRe
 from mores.core.errors import UserError
 from mores.core.people import People
 from mores.core.person_parameters import add_parameters
+from mores.core.plain_text import read_parts
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Discrete, Part
+from mores.core.turn_text import TurnText
 from mores.envs.strategic import welfare_evaluation, welfare_text
+from mores.envs.strategic import welfare_turn_text as texts
 from mores.envs.strategic.payoff_matrices import asymmetry_score
 from mores.envs.strategic.welfare_parameters import NUM_CELLS, WelfareParameters, WelfareState
 from mores.envs.strategic.welfare_policies import CueAssistant
@@ -325,6 +328,27 @@ class WelfareGame(WelfareParameters, Environment[WelfareState]):
         """The form of each request, and its true payoffs."""
         truth = self.task.payoff_matrix(self.answer_words, self.costs(state))
         return {"is_vague": state.is_vague, "payoffs": truth}
+
+    def role_rules(self, role: str) -> str:
+        """Requests, answers, costs and the reward."""
+        if role == "user":
+            return texts.user_rules(self.task, self.can_ask, self.max_writing_cost)
+        estimates = (self.estimate_accuracy_weight, self.asymmetry_weight)
+        settings = (self.welfare, self.cue_accuracy, estimates)
+        return texts.assistant_rules(role, self.task, *settings)
+
+    def describe(
+        self, role: str, phase: str, observation: Tensor, action_mask: Tensor | None = None
+    ) -> TurnText:
+        """Costs and the look of the request, and request, act or length."""
+        spaces = {each.name: each.observation_space for each in self.roles}
+        seen = read_parts(spaces[role], observation)
+        if role == "user":
+            return texts.user_turn(seen)
+        if role == "assistant":
+            return texts.assistant_turn(seen)
+        max_words = self.max_words if self.choose_length else None
+        return texts.composer_turn(seen, max_words, self.estimates_payoffs)
 
     def render(self, state: WelfareState, world: int = 0) -> str:
         """The last conversation of the first users, and the means of all."""

@@ -113,11 +113,13 @@ class Readout(Config, ABC):
 
 
 def normalized(
-    num_options: int, legal: Sequence[int], logps: Sequence[float]
+    num_options: int, legal: Sequence[int], logps: Sequence[float | Tensor]
 ) -> Float[Tensor, " option"]:
     """Log-probabilities of all options: normalized over the legal ones, -inf elsewhere."""
     options = torch.full((num_options,), float("-inf"), dtype=torch.float64)
-    options[list(legal)] = torch.tensor(logps, dtype=torch.float64)
+    options[list(legal)] = torch.stack(
+        [torch.as_tensor(logp, dtype=torch.float64).cpu() for logp in logps]
+    )
     return options.log_softmax(0)
 
 
@@ -140,7 +142,7 @@ def with_baseline(
     return [*requests, *without]
 
 
-def minus_baseline(uses_baseline: bool, values: Sequence[float]) -> list[float]:
+def minus_baseline(uses_baseline: bool, values: Sequence[float | Tensor]) -> list[float | Tensor]:
     """Values of the requests of `with_baseline`, minus those without the persona."""
     if not uses_baseline:
         return list(values)

@@ -22,8 +22,8 @@ def rules(role: str, bias: float, num_messages: int) -> str:
         )
     return paragraph(
         "In every round a number between 0 and 1 is drawn, all equally likely. You do not see it. "
-        f"An adviser, who sees it, sends you one of {num_messages} messages, which cost nothing and "
-        "need not be true. Then you choose a number between 0 and 1.",
+        f"An adviser, who sees it, sends you one of {num_messages} messages, which cost nothing "
+        "and need not be true. Then you choose a number between 0 and 1.",
         f"Your reward is {distance} the true number. The adviser's reward is {distance} the true "
         f"number plus {compact(bias)}: the adviser wants a larger number than you.",
     )

@@ -47,6 +47,8 @@ def verdict_table(results: Sequence[RunResult]) -> Table:
             statement = Text.assemble(claim.statement, (details, "dim"))
             if verdict.status in ("fails", "undecided"):
                 statement.append(f"\n{verdict.reason}", style=color)
+            if verdict.audit is not None:
+                statement.append(f"\n{verdict.audit}", style="dim")
             look = describe_look(claim, verdict.look, verdict.level)
             for note in filter(None, (verdict.warning, verdict.changed, look)):
                 statement.append(f"\n{note}", style="yellow")

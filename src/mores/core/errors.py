@@ -32,6 +32,11 @@ CODES: Mapping[str, str] = {
     "unseeded": "random numbers that the seed of the simulation does not set",
     "world_leak": "results of a world that depend on the other worlds of the batch",
     "modified_input": "a method that modified a tensor it was given",
+    "server_failed": "a server that did not answer after all repetitions, or answered nonsense",
+    "server_refused": "a request that a server refused: key, name of the model, parameters",
+    "other_model": "a server that answered with another model than the one asked for",
+    "budget": "the next call would exceed a budget; a run can be resumed with a larger one",
+    "not_recorded": "a request that a recording does not contain",
     "failed": "a user's class raised an exception or violated its contract",
 }
 

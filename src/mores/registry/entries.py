@@ -15,7 +15,11 @@ ENVIRONMENTS: dict[str, str] = {
     "opinion_messages": "mores.envs.opinion.opinion_messages:OpinionMessages",
     "pairwise_preferences": "mores.envs.feedback.pairwise_preferences:PairwisePreferences",
     "panel": "mores.envs.opinion.panel:Panel",
+    "perspectives": "mores.envs.opinion.perspectives:Perspectives",
     "principal_agent": "mores.envs.strategic.principal_agent:PrincipalAgent",
+    "text_requests": "mores.envs.feedback.text_requests:TextRequests",
+    "survey": "mores.envs.opinion.survey:Survey",
+    "reply_ratings": "mores.envs.feedback.reply_ratings:ReplyRatings",
     "token_feedback": "mores.envs.feedback.token_feedback:TokenFeedback",
     "weak_to_strong": "mores.envs.oversight.weak_to_strong:WeakToStrong",
 }
@@ -26,6 +30,9 @@ ENVIRONMENT_VERSIONS: dict[str, int] = {  # in ids of clients, raised when a def
 POLICIES: dict[str, str] = {
     "annotator": "mores.agents.people.annotator:Annotator",
     "language": "mores.agents.language.language_policy:LanguagePolicy",
+    "language_best_of_n": "mores.agents.language.message_search:LanguageBestOfN",
+    "language_lookahead": "mores.agents.language.message_search:LanguageLookahead",
+    "language_learner": "mores.agents.language.language_learner:LanguageLearner",
     "survey_respondent": "mores.agents.people.survey_respondent:SurveyRespondent",
     "mirror": "mores.agents.scripted.assistants:Mirror",
     "linear_trend": "mores.agents.scripted.assistants:LinearTrend",
@@ -64,13 +71,18 @@ POLICIES: dict[str, str] = {
     "welfare_planner": "mores.envs.strategic.welfare_planner:WelfarePlanner",
     "contract_solution": "mores.envs.strategic.contract_games.game:ContractSolution",
     "advocate": "mores.envs.opinion.panel:Advocate",
+    "biased_respondent": "mores.envs.opinion.survey_policies:BiasedRespondent",
     "truthful_answer": "mores.envs.opinion.panel:TruthfulAnswer",
     "fixed_message": "mores.envs.opinion.message_policies:FixedMessage",
     "scale_answer": "mores.envs.opinion.message_policies:ScaleAnswer",
     "statement_writer": "mores.envs.opinion.message_policies:StatementWriter",
     "truthful": "mores.envs.opinion.scripted_policies:Truthful",
     "mean_echo": "mores.envs.opinion.scripted_policies:MeanEcho",
+    "word_list": "mores.envs.feedback.text_requests:WordList",
+    "name_all": "mores.envs.opinion.perspective_policies:NameAll",
+    "join_views": "mores.envs.opinion.perspective_policies:JoinViews",
     "random_token": "mores.envs.feedback.random_token_policy:RandomTokenPolicy",
+    "distinct_replies": "mores.envs.feedback.reply_policies:DistinctReplies",
     "honest_assistant": "mores.envs.strategic.biased_users_policies:HonestAssistant",
     "flattering_assistant": "mores.envs.strategic.biased_users_policies:FlatteringAssistant",
     "cue_dependent_assistant": "mores.envs.strategic.biased_users_policies:CueDependentAssistant",
@@ -103,7 +115,14 @@ RECIPES: dict[str, str] = {
 POPULATIONS: dict[str, str] = {
     "normal": "mores.agents.people.normal:NormalPopulation",
     "anes96": "mores.agents.people.anes96:Anes96Population",
+    "polis": "mores.agents.people.polis:PolisPopulation",
     "survey_csv": "mores.agents.people.survey_csv:SurveyCsvPopulation",
+}
+QUESTION_SETS: dict[str, str] = {
+    "anes96": "mores.agents.people.questions.anes96_questions:Anes96Questions",
+    "attitudes": "mores.agents.people.questions.attitudes:Attitudes",
+    "file": "mores.agents.people.questions.question_file:QuestionFile",
+    "polis": "mores.agents.people.questions.polis_questions:PolisQuestions",
 }
 UPDATE_RULES: dict[str, str] = {
     "degroot": "mores.envs.dynamics.degroot:DeGroot",

@@ -25,6 +25,9 @@ KIND_DESCRIPTIONS = {
     "ablation, an arm whose training signal has no information on the effect; if the ablation is "
     "undecided, the two arms must differ. n is the number of independent trainings, including "
     "those that stopped early",
+    "persona": "an effect of personas on a language model: the 95 % interval must lie in the bound, "
+    "and the audit must be passed: both orders of the options, two wordings or more, and answers "
+    "that follow a stated belief, verbatim and paraphrased. Else it is undecided",
     "reward_implied": "predicted by an exact solver of the payoffs; the 95 % interval must lie in "
     "the bound",
     "by_construction": "follows from parameters set by hand; the 95 % interval must still lie in "
@@ -33,6 +36,7 @@ KIND_DESCRIPTIONS = {
 }
 INTERVAL_DESCRIPTIONS = {
     "monte_carlo": "replicates (Monte Carlo error)",
+    "components": "components of the metric, such as questions, each averaged over replicates",
     "people": "resampled respondents, whose mean is taken as normal",
     "parameters": "the stated ranges of uncertain parameters",
 }
@@ -79,7 +83,10 @@ def notes(verdict: Verdict) -> list[str]:
         adjusted = "Adjusted for the number of claims it is {}: it holds at alpha {}, adjusted {}."
         adjusted = adjusted.format(verdict.adjusted_status, *alphas)
     look = describe_look(verdict.claim, verdict.look, verdict.level)
-    texts = [verdict.warning, adjusted, verdict.changed, look]
+    audit = "" if verdict.audit is None else f"{verdict.audit}."
+    if verdict.audit is not None and verdict.audit.problem:
+        audit = f"{audit} Undecided, since {verdict.audit.problem}."
+    texts = [audit, verdict.warning, adjusted, verdict.changed, look]
     return [f"{text[:1].upper()}{text[1:]}" for text in texts if text]
 
 

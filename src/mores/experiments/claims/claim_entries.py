@@ -6,6 +6,7 @@ from typing import Any
 
 from mores.analysis.intervals import IntervalEstimate
 from mores.experiments.claims.looks import has_looks
+from mores.experiments.claims.persona_audit import PersonaAudit
 from mores.experiments.claims.several_claims import is_statistical
 from mores.experiments.claims.verdicts import Verdict
 
@@ -47,9 +48,17 @@ def _verdict_fields(verdict: Verdict) -> dict[str, Any]:
     fields |= _estimate_fields(verdict.estimate)
     if verdict.warning:
         fields["warning"] = verdict.warning
+    if verdict.audit is not None:
+        fields["audit"] = _audit_fields(verdict.audit)
     if verdict.ablation_estimate is not None:
         fields["ablation"] = _estimate_fields(verdict.ablation_estimate)
     return fields
+
+
+def _audit_fields(audit: PersonaAudit) -> dict[str, Any]:
+    names = ("orders", "templates", "persona_share", "order_share", "problem")
+    beliefs = {wording: _estimate_fields(each) for wording, each in audit.beliefs.items()}
+    return {**{name: getattr(audit, name) for name in names}, "beliefs": beliefs}
 
 
 def _estimate_fields(estimate: IntervalEstimate) -> dict[str, Any]:

@@ -9,10 +9,21 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
+from mores.analysis.intervals import IntervalEstimate
 from mores.core.errors import UserError
 from mores.experiments.claims import verdicts
-from mores.experiments.claims.claim_estimates import ClaimData, without_rounding_differences
+from mores.experiments.claims.claim_estimates import (
+    ClaimData,
+    estimate_claim,
+    without_rounding_differences,
+)
 from mores.experiments.claims.looks import current_look, data_digest
+from mores.experiments.claims.persona_audit import (
+    BELIEF_EFFECT,
+    PersonaAudit,
+    audit,
+    audit_metrics,
+)
 from mores.experiments.claims.several_claims import holm_adjusted, is_statistical
 from mores.experiments.claims.trends import PointData, trend_points
 from mores.experiments.claims.verdicts import Verdict
@@ -105,6 +116,7 @@ def _evaluate_claim(
                     )
                 ),
                 claim.kind == "learned" and no_updates_made(claim, scenario, by_arm[arm]),
+                _audit(claim, scenario, arm, by_arm) if claim.kind == "persona" else None,
             )
         )
     remark = next((each.remark for each in points if each.remark), "")
@@ -123,6 +135,7 @@ def _evaluate_claim(
     for each in points:
         verdict = verdicts.evaluate_claim_data(claim, each.data, each.ablation, look.number)
         verdict = _fail_untrained(verdict, arm) if each.untrained else verdict
+        verdict = verdicts.audited(verdict, each.audit)
         at_points.append(dataclasses.replace(verdict, arm=arm, point=each.point, look=look))
     with_remarks = [
         _with_remark(verdict, each.remark) for verdict, each in zip(at_points, points, strict=True)
@@ -132,6 +145,27 @@ def _evaluate_claim(
     overall = verdicts.combine_verdicts(claim, at_points)
     overall = _with_remark(overall, remark, "at one or more points, ")
     return dataclasses.replace(overall, arm=arm, at_points=with_remarks)
+
+
+def _audit(claim: Claim, scenario: Scenario, arm: str, results_by_arm: CellResults) -> PersonaAudit:
+    """The audit of a persona claim at a point."""
+    stage, at_round = stage_and_round(scenario, claim)
+    metric, beliefs = audit_metrics(claim)[BELIEF_EFFECT], {}
+    for wording, control in () if claim.stated_belief is None else claim.stated_belief:
+        result = results_by_arm[control]
+        effect = IntervalEstimate.undefined(0, "not recorded")
+        if metric in result.stage(stage.name).metrics:
+            effect_claim = Claim(
+                statement=claim.statement, kind="report", metric=metric, interval=claim.interval
+            )
+            effect_claim = effect_claim.model_copy(
+                update={"stage": claim.stage, "at_round": claim.at_round, "arm": control}
+            )
+            data = make_claim_data(effect_claim, scenario, control, results_by_arm)
+            effect = estimate_claim(effect_claim, data)
+        beliefs[wording] = effect
+    column = results_by_arm[arm].stage(stage.name).rounds.index(at_round)
+    return audit(claim, results_by_arm[arm], stage.name, column, beliefs)
 
 
 def _describe_stopped_trainings(
@@ -209,6 +243,12 @@ def make_claim_data(
     """
     stage, at_round = stage_and_round(scenario, claim)
     result, control = results_by_arm[arm], results_by_arm.get(scenario.control or "")
+    if getattr(claim, "interval", "") == "components":
+        values = metric_by_component(result, claim.metric, stage.name, at_round)
+        if claim.compare_to is None:
+            return ClaimData(values)
+        other = results_by_arm[claim.compare_to]
+        return ClaimData(values, metric_by_component(other, claim.metric, stage.name, at_round))
     values = metric_at_round(result, claim.metric, stage.name, at_round, control)
     used = [result, *([control] if control is not None else [])]
     bounds = None
@@ -256,6 +296,16 @@ def metric_at_round(
         assert control is not None  # checked with the scenario
         return effect_by_replicate(cell_result, control, stage, compared)[:, column]
     return cell_result.by_replicate(metric, stage)[:, column]
+
+
+def metric_by_component(
+    cell_result: CellResult, metric: str, stage: str, at_round: int
+) -> Float[np.ndarray, " component"]:
+    """Components of a vector metric after a number of rounds, averaged over all worlds."""
+    results = cell_result.stage(stage)
+    column = results.rounds.index(at_round)
+    names = results.components(metric)
+    return np.array([results.array(n).astype(np.float64)[..., column].mean() for n in names])
 
 
 def effect_by_replicate(

@@ -17,7 +17,7 @@ from mores.experiments.claims.bounds import satisfies_and_violates
 from mores.experiments.claims.looks import level_at_look
 from mores.experiments.scenario.specification import Claim
 
-STATISTICAL_KINDS = ("statistical", "learned")
+STATISTICAL_KINDS = ("statistical", "learned", "persona")
 SMALLEST_ALPHA = 2e-4  # the finest quantile of 9,999 resamples
 STEPS = 20  # of the bisection
 

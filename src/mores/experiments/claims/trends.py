@@ -23,6 +23,7 @@ from mores.experiments.claims.claim_estimates import (
     Comparison,
     without_rounding_differences,
 )
+from mores.experiments.claims.persona_audit import PersonaAudit
 from mores.experiments.scenario.specification import Claim
 
 
@@ -36,6 +37,7 @@ class PointData:
         ablation: the same in the ablation of a learned claim.
         remark: on trainings that stopped early.
         untrained: whether no model of the arm was updated.
+        audit: that of a persona claim.
     """
 
     point: Mapping[str, Any]
@@ -43,6 +45,7 @@ class PointData:
     ablation: ClaimData | None = None
     remark: str = ""
     untrained: bool = False
+    audit: PersonaAudit | None = None
 
 
 def trend_points(claim: Claim, points: Sequence[PointData]) -> list[PointData]:
@@ -85,6 +88,7 @@ def _combine(
         _weighted(ablations, weights) if ablations else None,
         next((each.remark for each in points if each.remark), ""),
         any(each.untrained for each in points),
+        next((each.audit for each in points if each.audit and each.audit.problem), points[0].audit),
     )
 
 

@@ -59,6 +59,7 @@ from mores.experiments.claims.claim_estimates import (
     estimate_claim,
 )
 from mores.experiments.claims.looks import FIRST_LOOK, Look, level_at_look
+from mores.experiments.claims.persona_audit import PersonaAudit
 from mores.experiments.claims.several_claims import smallest_alpha, smallest_alpha_of_ablation
 from mores.experiments.scenario.specification import Claim
 
@@ -66,6 +67,7 @@ VerdictStatus = Literal["holds", "fails", "undecided", "report"]
 UNDECIDED_REASONS = {
     "monte_carlo": "more replicates are needed",
     "people": "more respondents are needed",
+    "components": "more components, such as questions, are needed",
     "parameters": "it depends on the uncertain parameters",
 }
 STATUSES_BY_SEVERITY: tuple[VerdictStatus, ...] = ("fails", "undecided", "holds", "report")
@@ -93,6 +95,7 @@ class Verdict:
         adjusted_alpha: the same, adjusted for all statistical claims of the file (Holm); nan for
             other claims.
         look: how often the claim was judged, on other data each time.
+        audit: controls of a persona claim; over a sweep, at the decisive point.
     """
 
     claim: Claim
@@ -108,6 +111,7 @@ class Verdict:
     adjusted_alpha: float = math.nan
     changed: str = ""
     look: Look = FIRST_LOOK
+    audit: PersonaAudit | None = None
 
     @property
     def level(self) -> float:
@@ -275,6 +279,15 @@ def _learned_verdict(
     return dataclasses.replace(
         verdict, status=status, reason=reason, ablation_estimate=ablation, alpha=alpha
     )
+
+
+def audited(verdict: Verdict, audit: PersonaAudit | None) -> Verdict:
+    """The verdict on a persona claim: undecided, whatever its interval, if its audit fails."""
+    verdict = dataclasses.replace(verdict, audit=audit)
+    if audit is None or not audit.problem:
+        return verdict
+    reason = f"{audit.problem}; by itself, {verdict.reason}"
+    return dataclasses.replace(verdict, status="undecided", reason=reason, alpha=1.0)
 
 
 def _interval_verdict(

@@ -13,6 +13,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 
+from mores.core.current_cell import simulating_cell
 from mores.core.tracker import Log
 from mores.experiments.results.cell_result import CellResult
 from mores.experiments.results.cell_store import write_cell_result
@@ -119,4 +120,5 @@ def run_cell(
     cell_runner = CellRunner(built_cell, scenario, worlds, chunk_size, callback)
     if log is not None:
         cell_runner.cell_log = CellLog(log, built_cell.stages, len(worlds), chunk_size)
-    return cell_runner.run(checkpoint.attach(cell_runner) if checkpoint else Cursor())
+    with simulating_cell(cell.id):
+        return cell_runner.run(checkpoint.attach(cell_runner) if checkpoint else Cursor())

@@ -36,7 +36,9 @@ def arms_of(scenario: Scenario, estimand: Estimand) -> list[str]:
     """The arms that an estimand names or implies: its own one first."""
     references = getattr(estimand, "references", None) or ()
     ablation = getattr(estimand, "ablation", None)
-    arms = (claim_arm(scenario, estimand), estimand.compare_to, ablation, *references)
+    beliefs = getattr(estimand, "stated_belief", None)
+    controls = (beliefs.verbatim, beliefs.paraphrased) if beliefs is not None else ()
+    arms = (claim_arm(scenario, estimand), estimand.compare_to, ablation, *references, *controls)
     return [arm for arm in arms if arm is not None]
 
 

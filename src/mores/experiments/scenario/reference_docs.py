@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from mores.experiments.scenario.field_descriptions import describe_field
 from mores.experiments.scenario.recording import TrajectoryOptions
-from mores.experiments.scenario.specification import Bound, Claim, Scenario
+from mores.experiments.scenario.specification import Bound, Claim, Scenario, StatedBelief
 from mores.experiments.scenario.stages import Calibration, Sensitivity, Stage, Target, Uncertainty
 from mores.registry.tables import SCENARIO_FOLDER
 
@@ -36,6 +36,7 @@ TITLES: dict[type[BaseModel], str] = {
     Scenario: "The file",
     Claim: "An entry of `claims`",
     Bound: "`bound`",
+    StatedBelief: "`stated_belief`, in an entry of `claims`",
     TrajectoryOptions: "`trajectory`",
     Stage: "An entry of `stages`",
     Uncertainty: "`uncertainty`",

@@ -88,8 +88,15 @@ MAX_ENTRIES = 1000  # metrics; stages: the time of a check grows with their numb
 MAX_FIGURES = 50
 
 ClaimKind = Literal[
-    "exact", "statistical", "learned", "reward_implied", "by_construction", "report"
+    "exact", "statistical", "learned", "persona", "reward_implied", "by_construction", "report"
 ]
+
+
+class StatedBelief(StrictModel):
+    """Arms in which people are told what to believe: the control of a persona claim."""
+
+    verbatim: str = Field(description="arm with the belief in the words of the answer")
+    paraphrased: str = Field(description="arm with the belief in other words")
 
 
 class Claim(StrictModel):
@@ -111,6 +118,16 @@ class Claim(StrictModel):
 
     A learned claim fails if no policy of its arm made an update.
 
+    A claim of kind `persona` states that personas move the answers of a language model. It is about
+    a metric of an environment such as `survey`, that asks every question in both orders of the
+    options and in two wordings or more, and names the arms of a control, `stated_belief`. It is
+    undecided, whatever its interval, if one of these is missing, or if the interval of the metric
+    `belief_effect` does not lie above 0 in both arms of the control: a readout that does not follow
+    a stated belief measures no attitude. Beside the verdict stand the shares of variance with the
+    persona and with the order. The scenario lists the metrics `num_orders`, `num_templates`,
+    `persona_total_share`, `order_total_share` and `belief_effect` (the last three with `_nats` if
+    the claim's metric has it).
+
     Trainings that stopped early, because of numbers that are not finite, are included: to exclude
     them would select among results. The claim's line states how many of the n stopped.
     """
@@ -119,6 +136,7 @@ class Claim(StrictModel):
     kind: ClaimKind = Field(
         description="exact: every replicate lies in the bound; statistical: the interval does; "
         "learned: the interval does, and the finding vanishes in the ablation; "
+        "persona: the interval does, and the audit of order, wording and stated beliefs is passed; "
         "reward_implied: the interval does, around the prediction of an exact payoff solver; "
         "by_construction: the interval does, and the result follows from values set by hand; "
         "report: an estimate without a verdict"
@@ -138,6 +156,10 @@ class Claim(StrictModel):
         default=None,
         description="learned claims only: the arm in which the finding must vanish",
     )
+    stated_belief: StatedBelief | None = Field(
+        default=None,
+        description="persona claims only: the arms in which people are told what to believe",
+    )
     analytic: str | None = Field(
         default=None, description="analytic value of the environment, which is subtracted"
     )
@@ -155,10 +177,11 @@ class Claim(StrictModel):
     stage: str | None = Field(
         default=None, description="stage, averaged over its episodes; default: the last"
     )
-    interval: Literal["monte_carlo", "people", "parameters"] = Field(
+    interval: Literal["monte_carlo", "people", "components", "parameters"] = Field(
         default="monte_carlo",
         description="what the interval covers. monte_carlo: replicates; people: resampled "
-        "respondents; parameters: points sampled from the ranges under `uncertainty`",
+        "respondents; components: those of a vector metric, such as the questions of a survey, "
+        "each averaged over replicates; parameters: points sampled from the ranges under `uncertainty`",
     )
     every_replicate: bool = Field(
         default=False,
@@ -199,6 +222,15 @@ class Claim(StrictModel):
             if self.ablation is not None and self.ablation == getattr(self, key):
                 hint = ": leave it out, the two are compared anyway" if key == "compare_to" else ""
                 raise conflict(f"must differ from {key}{hint}", "ablation")
+        if self.stated_belief is not None and self.kind != "persona":
+            raise conflict("is allowed for claims of kind persona only", "stated_belief")
+        if self.kind == "persona" and self.interval == "parameters":
+            raise conflict("parameters: not for claims of kind persona", "interval")
+        if self.interval == "components" and (
+            self.statistic != "mean" or self.checks_every_replicate or self.analytic is not None
+        ):
+            message = "components: the statistic must be mean, without analytic, and not exact"
+            raise conflict(message, "interval")
         if self.kind == "reward_implied" and self.analytic is None:
             raise missing("reward_implied: name the value of the exact solver as analytic", "kind")
         if self.relative and not subtracts:

@@ -88,6 +88,14 @@ def _estimand_errors(
         elif other == (arm, estimand.compare_to)[index]:
             message = "must differ from the arm that it is subtracted from"
             yield ("references", index), "conflict", message
+    beliefs = getattr(estimand, "stated_belief", None)
+    for key, other in () if beliefs is None else beliefs:
+        if other not in arms:
+            near = did_you_mean(other, scenario.arms) or "; the scenario has no arms"
+            yield ("stated_belief", key), "unknown_name", f"there is no arm {other!r}{near}"
+        elif other == arm or beliefs.verbatim == beliefs.paraphrased:
+            message = "must differ from arm, and from each other"
+            yield ("stated_belief", key), "conflict", message
     for key in ("compare_to", "ablation"):
         other = getattr(estimand, key, None)
         if other is None:
@@ -198,6 +206,9 @@ def _metric_problems(
         if estimand.interval == "people" and not resamples:
             message = f"people: needs population.resample: true in the arm {arm}"
             yield source_map.problem(message, *path, "interval", code="conflict")
+        if estimand.interval == "components" and not _is_vector(estimand.metric, metrics):
+            message = f"components: {estimand.metric} is a single number in {arm}"
+            yield source_map.problem(message, *path, "interval", code="conflict")
         if (name := estimand.analytic) is None:
             continue
         environment = built_stage.environment
@@ -229,6 +240,13 @@ def _figure_problems(
             if message and place not in figures.refused:  # once, not in every arm
                 figures.refused.add(place)
                 yield source_map.problem(message, *place, code="unknown_name")
+
+
+def _is_vector(metric: str, metrics: StageMetrics) -> bool:
+    """Whether a metric has several components."""
+    name, component = split_component(metric)
+    value = metrics.values.get(name)
+    return component is None and (value is None or (value.dim() > 1 and value.shape[1] > 1))
 
 
 def _component_error(metric: str, metrics: StageMetrics, arm: str) -> str | None:

@@ -1,0 +1,136 @@
+"""What is read from the answers of OpenAI-compatible servers: data, checked piece by piece."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+# A provider may answer with a dated snapshot or a revision of the model that was asked for.
+_VERSION = re.compile(r"@[\w.-]+|[-@]\d{4}-?\d{2}-?\d{2}")
+
+
+class UnusableAnswer(Exception):
+    """An answer that lacks something, or has something of another type."""
+
+
+class OtherModel(Exception):
+    """An answer of another model."""
+
+    def __init__(self, asked: str, given: str) -> None:
+        super().__init__(asked, given)
+        self.asked, self.given = asked, given
+
+
+def read(data: Any, *path: str | int) -> Any:
+    """An item inside nested data.
+
+    Raises:
+        UnusableAnswer: it is not there.
+    """
+    for part in path:
+        try:
+            data = data[part]
+        except (KeyError, IndexError, TypeError):
+            where = ".".join(map(str, path))
+            raise UnusableAnswer(f"no {where}") from None
+    return data
+
+
+def check_model(data: Any, asked: str) -> None:
+    """Refuse an answer of another model.
+
+    Raises:
+        OtherModel: it is one.
+        UnusableAnswer: the answer names no model.
+    """
+    given = read(data, "model")
+    if not isinstance(given, str):
+        raise UnusableAnswer("model is no text")
+    version = given.removeprefix(asked)
+    if given != asked and not (given.startswith(asked) and _VERSION.fullmatch(version)):
+        raise OtherModel(asked, given)
+
+
+def token_counts(data: Any) -> dict[str, int]:
+    """Tokens of prompt and reply, and prompt tokens that the server had cached; 0 if not stated."""
+    usage = data.get("usage")
+    usage = usage if isinstance(usage, dict) else {}
+    details = usage.get("prompt_tokens_details")
+    details = details if isinstance(details, dict) else {}
+    return {
+        "prompt_tokens": _count(usage.get("prompt_tokens")),
+        "reply_tokens": _count(usage.get("completion_tokens")),
+        "cached_tokens": _count(details.get("cached_tokens")),
+    }
+
+
+def chat_reply(data: Any, asked: str) -> dict[str, Any]:
+    """A generated reply: text, whether it ended by itself, and tokens.
+
+    A reply without text, such as a refusal, is an empty one.
+    """
+    check_model(data, asked)
+    choice = read(data, "choices", 0)
+    message = read(choice, "message")
+    text = message.get("content") if isinstance(message, dict) else 0
+    if not isinstance(text, str | None):
+        raise UnusableAnswer("choices.0.message.content is no text")
+    complete = read(choice, "finish_reason") == "stop"
+    return {"text": clean_text(text or ""), "complete": complete, **token_counts(data)}
+
+
+def next_token_logps(data: Any, asked: str) -> dict[str, Any]:
+    """The likeliest next tokens and their log-probabilities, likeliest first."""
+    check_model(data, asked)
+    listed = read(data, "choices", 0, "logprobs", "content", 0, "top_logprobs")
+    if not isinstance(listed, list) or not listed:
+        raise UnusableAnswer("choices.0.logprobs.content.0.top_logprobs is no list")
+    tokens = [[read(each, "token"), log_probability(read(each, "logprob"))] for each in listed]
+    if not all(isinstance(token, str) for token, _ in tokens):
+        raise UnusableAnswer("a token is no text")
+    return {"tokens": [[clean_text(t), p] for t, p in tokens], **token_counts(data)}
+
+
+def echoed_logps(data: Any, asked: str, first: int, last: int) -> dict[str, Any]:
+    """Log-probabilities of the tokens `first` to `last - 1` of a prompt that is echoed."""
+    check_model(data, asked)
+    found = read(data, "choices", 0, "logprobs", "token_logprobs")
+    if not isinstance(found, list) or len(found) < last:
+        raise UnusableAnswer("choices.0.logprobs.token_logprobs does not cover the prompt")
+    return {"logps": [log_probability(p) for p in found[first:last]], **token_counts(data)}
+
+
+def token_list(data: Any) -> dict[str, Any]:
+    """Tokens of a text."""
+    tokens = read(data, "tokens")
+    if not isinstance(tokens, list) or not all(type(token) is int for token in tokens):
+        raise UnusableAnswer("tokens is no list of whole numbers")
+    return {"tokens": tokens}
+
+
+def model_names(data: Any) -> dict[str, Any]:
+    """Names of the models that a server has."""
+    listed = read(data, "data")
+    names = [read(each, "id") for each in listed] if isinstance(listed, list) else [None]
+    if not all(isinstance(name, str) for name in names):
+        raise UnusableAnswer("data is no list of models")
+    return {"names": names}
+
+
+def log_probability(value: Any) -> float:
+    """A log-probability; -inf becomes -9999, as in vLLM, since JSON has no infinity."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or math.isnan(value):
+        raise UnusableAnswer("a log-probability is no number")
+    if value > 1e-3:
+        raise UnusableAnswer("a log-probability is positive")
+    return max(float(value), -9999.0)
+
+
+def clean_text(text: str) -> str:
+    """A text that can be written as UTF-8: lone surrogates are replaced."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _count(value: Any) -> int:
+    return value if type(value) is int and value >= 0 else 0

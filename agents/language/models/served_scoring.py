@@ -1,0 +1,233 @@
+"""Log-probabilities of given replies, from a server: whole texts, or single tokens.
+
+| method | needs | scores |
+|---|---|---|
+| prompt | `/v1/completions` with `echo` and `logprobs` on lists of tokens; tokens from the folder of the tokenizer or the server's `/tokenize` (vLLM; SGLang with a tokenizer) | any text, exactly |
+| next_token | `/v1/chat/completions` with `logprobs` and `top_logprobs` (paid APIs, llama.cpp) | labels of one token |
+
+A server that ignores such a parameter answers without an error (`transformers serve`, llama.cpp with
+`echo`): each method is tried once, before the first score, and its answer is checked.
+
+**Bound of `next_token`.** The probability of a label is the sum over listed tokens that equal it
+apart from blanks. A label outside the list has at most the probability of the last listed token, and
+at most what the list leaves over: it gets the smaller of the two, an upper bound. With 20 tokens that
+is usually below .001. If no label is listed, the bounds say nothing, and the call is refused.
+"""  # noqa: E501
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from mores.agents.language.language_model import Score, ScoreRequest
+from mores.agents.language.models.served_answers import (
+    OtherModel,
+    UnusableAnswer,
+    echoed_logps,
+    next_token_logps,
+)
+from mores.agents.language.models.served_budget import estimate_tokens, most_tokens
+from mores.agents.language.models.served_calls import Answer, Call, Caller
+from mores.agents.language.models.served_tokens import (
+    LocalTokenizer,
+    ScoredTokens,
+    ServerTokenizer,
+    TokenSource,
+    messages_json,
+)
+from mores.core.errors import UserError, printable
+
+Scoring = Literal["auto", "prompt", "next_token"]
+PROBE = "Yes or no?"
+
+
+class Scorer(ABC):
+    """A way to score replies. `answers` of the last call are kept for the count of tokens."""
+
+    def __init__(self, caller: Caller, model: str) -> None:
+        self.caller, self.model = caller, model
+        self.answers: list[Answer] = []
+
+    @abstractmethod
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
+        """Scores of the continuations of each request."""
+
+    def call(self, calls: Sequence[Call]) -> list[Answer]:
+        """The answers to calls of which none is optional."""
+        answers = self.caller(calls)
+        self.answers = [answer for answer in answers if answer is not None]
+        return self.answers
+
+
+class PromptScorer(Scorer):
+    """Whole texts, as part of a prompt whose log-probabilities the server returns."""
+
+    def __init__(self, caller: Caller, model: str, source: TokenSource) -> None:
+        super().__init__(caller, model)
+        self.source = source
+
+    @classmethod
+    def is_available(cls, caller: Caller, model: str) -> bool:
+        """Whether the server returns log-probabilities of a prompt."""
+        body = {**cls.parameters(model), "prompt": PROBE}
+
+        def parse(data: Any) -> Answer:
+            try:  # every prompt has more than one token; the first has no probability
+                return echoed_logps(data, model, 1, 2)
+            except UnusableAnswer:
+                return {"logps": []}
+
+        call = Call("completions", body, parse, prompt_tokens=64, reply_tokens=1, optional=True)
+        (answer,) = caller([call])
+        return bool(answer and answer["logps"])
+
+    @staticmethod
+    def parameters(model: str) -> dict[str, Any]:
+        """Parameters of the request: a token is generated since servers require one."""
+        return {"model": model, "max_tokens": 1, "temperature": 0, "echo": True, "logprobs": 1}
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
+        """See `Scorer`."""
+        tokens = self.source.tokens(requests)
+        calls = [
+            self._call(request, each)
+            for request, continuations in zip(requests, tokens, strict=True)
+            for each in continuations
+        ]
+        answers = iter(self.call(calls))
+        return [
+            Score(
+                tuple(math.fsum(next(answers)["logps"]) for _ in continuations),
+                tuple(len(each.reply) for each in continuations),
+            )
+            for continuations in tokens
+        ]
+
+    def _call(self, request: ScoreRequest, tokens: ScoredTokens) -> Call:
+        first, last = len(tokens.prompt), len(tokens.prompt) + len(tokens.reply)
+        body = {**self.parameters(self.model), "prompt": tokens.prompt + tokens.reply}
+
+        def parse(data: Any) -> Answer:
+            return echoed_logps(data, self.model, first, last)
+
+        return Call("completions", body, parse, request.address, last, 1, last + 1)
+
+
+class NextTokenScorer(Scorer):
+    """Labels of one token, among the likeliest next tokens."""
+
+    def __init__(self, caller: Caller, model: str, parameters: dict[str, Any], top: int) -> None:
+        super().__init__(caller, model)
+        self._parameters = {**parameters, "logprobs": True, "top_logprobs": top, "temperature": 1}
+
+    def is_available(self) -> bool:
+        """Whether the server lists likely tokens."""
+        messages = [{"role": "user", "content": PROBE}]
+
+        def parse(data: Any) -> Answer:
+            try:
+                return next_token_logps(data, self.model)
+            except UnusableAnswer:
+                return {"tokens": []}
+
+        body = {**self._parameters, "messages": messages}
+        call = Call("chat/completions", body, parse, "", 64, 1, optional=True)
+        (answer,) = self.caller([call])
+        return bool(answer and answer["tokens"])
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
+        """See `Scorer`."""
+        for request in requests:
+            for text in request.continuations:
+                if request.with_end or len(text.split()) != 1 or len(text) > 12:
+                    raise UserError(
+                        f"the server {self.caller.url} scores single tokens only, and not "
+                        f"{printable(text, 40)!r}: use the readout free_text, or letters or yes_no",
+                        code="unsupported",
+                        path="readout",
+                    )
+        answers = self.call([self._call(request) for request in requests])
+        return [
+            self._score(request, answer) for request, answer in zip(requests, answers, strict=True)
+        ]
+
+    def _call(self, request: ScoreRequest) -> Call:
+        conversation = request.conversation
+        body = {**self._parameters, "messages": messages_json(conversation)}
+
+        def parse(data: Any) -> Answer:
+            return next_token_logps(data, self.model)
+
+        most, estimate = most_tokens(conversation), estimate_tokens(conversation) + 1
+        return Call("chat/completions", body, parse, request.address, most, 1, estimate)
+
+    def _score(self, request: ScoreRequest, answer: Answer) -> Score:
+        logps = label_logps(request.continuations, answer["tokens"])
+        if logps is None:
+            listed = ", ".join(repr(printable(token, 12)) for token, _ in answer["tokens"][:5])
+            raise UserError(
+                f"none of the labels {', '.join(request.continuations)} is a likely next token of "
+                f"{self.model} (likely are {listed}): use the readout free_text",
+                code="unsupported",
+                path="readout",
+            )
+        return Score(logps, (1,) * len(logps))
+
+
+def label_logps(
+    labels: Sequence[str], tokens: Sequence[tuple[str, float]]
+) -> tuple[float, ...] | None:
+    """Log-probability of each label, or its upper bound; `None` if none is listed.
+
+    Args:
+        labels: of one token each.
+        tokens: likeliest tokens with their log-probabilities.
+    """
+    found = [[logp for token, logp in tokens if token.strip() == label.strip()] for label in labels]
+    if not any(found):
+        return None
+    rest = 1 - math.fsum(math.exp(logp) for _, logp in tokens)
+    bound = min(min(logp for _, logp in tokens), math.log(rest) if rest > 1e-9 else -20.0)
+    return tuple(_log_sum(logps) if logps else bound for logps in found)
+
+
+def _log_sum(logps: Sequence[float]) -> float:
+    largest = max(logps)
+    return largest + math.log(math.fsum(math.exp(logp - largest) for logp in logps))
+
+
+def find_scorer(
+    caller: Caller,
+    model: str,
+    scoring: Scoring,
+    tokenizer: LocalTokenizer | None,
+    parameters: dict[str, Any],
+    top: int,
+) -> Scorer:
+    """The best method that the server has.
+
+    Raises:
+        UserError: it has none, or not the one that is asked for.
+    """
+    if scoring in ("auto", "prompt") and PromptScorer.is_available(caller, model):
+        source: TokenSource | None = tokenizer
+        if source is None:
+            server = ServerTokenizer(caller, model)
+            source = server if server.is_available() else None
+        if source is not None:
+            return PromptScorer(caller, model, source)
+    if scoring in ("auto", "next_token"):
+        scorer = NextTokenScorer(caller, model, parameters, top)
+        if scorer.is_available():
+            return scorer
+    raise UserError(
+        f"the server {caller.url} returns no log-probabilities of given texts: use the readout "
+        "free_text, or give the folder of the model's tokenizer as `tokenizer` if it has `echo`",
+        code="unsupported",
+        path="readout",
+    )
+
+
+__all__ = ["OtherModel", "Scorer", "Scoring", "find_scorer", "label_logps"]

@@ -1,0 +1,140 @@
+"""Tokens of conversations and replies of a served model: by its tokenizer here, or by its server.
+
+vLLM's endpoint `/tokenize` applies the chat template to messages; SGLang's takes plain text only,
+and other servers have none: they need the tokenizer's folder.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from mores.agents.language.language_model import Conversation, ScoreRequest
+from mores.agents.language.models.served_answers import UnusableAnswer, token_list
+from mores.agents.language.models.served_calls import Call, Caller
+from mores.agents.language.optional_imports import import_optional
+from mores.agents.language.tokenization import PromptTokenizer
+from mores.core.errors import UserError
+
+
+class ScoredTokens(NamedTuple):
+    """Tokens of a conversation, and those of a reply to it that are scored."""
+
+    prompt: list[int]
+    reply: list[int]
+
+
+class TokenSource(ABC):
+    """Where tokens come from."""
+
+    @abstractmethod
+    def tokens(self, requests: Sequence[ScoreRequest]) -> list[list[ScoredTokens]]:
+        """Tokens of each continuation of each request."""
+
+
+class LocalTokenizer(TokenSource):
+    """The model's tokenizer on this machine.
+
+    Args:
+        path: its folder, or its name on the hub.
+    """
+
+    def __init__(self, path: str) -> None:
+        transformers = import_optional("transformers", "llm")
+        try:
+            tokenizer = transformers.AutoTokenizer.from_pretrained(path)
+        except Exception as error:
+            raise UserError(
+                f"cannot load the tokenizer {path}: {str(error).strip().splitlines()[0]:.200}",
+                code="unreadable",
+                path="tokenizer",
+            ) from None
+        self.prompt_tokenizer = PromptTokenizer(tokenizer)
+
+    def prompt(self, conversation: Conversation) -> list[int]:
+        """Tokens of a conversation up to the start of the reply."""
+        return list(self.prompt_tokenizer.encode_prompt(messages_json(conversation)))
+
+    def tokens(self, requests: Sequence[ScoreRequest]) -> list[list[ScoredTokens]]:
+        """See `TokenSource`."""
+        found = []
+        for request in requests:
+            prompt = self.prompt(request.conversation)
+            tokenizer = self.prompt_tokenizer
+            encode = tokenizer.encode_reply if request.with_end else tokenizer.encode
+            found.append([ScoredTokens(prompt, list(encode(x))) for x in request.continuations])
+        return found
+
+
+class ServerTokenizer(TokenSource):
+    """The endpoint `/tokenize` of the server.
+
+    Args:
+        caller: makes the calls.
+        model: name of the model.
+    """
+
+    def __init__(self, caller: Caller, model: str) -> None:
+        self._caller, self._model = caller, model
+        self._known: dict[tuple[Any, ...], list[int]] = {}
+
+    def is_available(self) -> bool:
+        """Whether the server has it, for conversations."""
+
+        def parse(data: Any) -> dict[str, Any]:
+            try:
+                return token_list(data)
+            except UnusableAnswer:
+                return {"tokens": []}
+
+        body = {"model": self._model, "messages": [{"role": "user", "content": "Yes or no?"}]}
+        (answer,) = self._caller([Call("/tokenize", body, parse, optional=True)])
+        return bool(answer and answer["tokens"])
+
+    def tokens(self, requests: Sequence[ScoreRequest]) -> list[list[ScoredTokens]]:
+        """See `TokenSource`."""
+        bodies: dict[tuple[Any, ...], dict[str, Any]] = {}
+        for request in requests:
+            bodies[request.conversation, True] = self._of_messages(request.conversation, True)
+            for text in request.continuations:
+                bodies[(text,)] = {"prompt": text, "add_special_tokens": False}
+                if request.with_end:
+                    whole = (*messages_json(request.conversation), _assistant(text))
+                    body = {"messages": list(whole), "add_generation_prompt": False}
+                    bodies[request.conversation, text] = body
+        missing = [key for key in bodies if key not in self._known]
+        calls = [
+            Call("/tokenize", {"model": self._model, **bodies[key]}, token_list) for key in missing
+        ]
+        for key, answer in zip(missing, self._caller(calls), strict=True):
+            assert answer is not None
+            self._known[key] = answer["tokens"]
+        return [[self._scored(request, x) for x in request.continuations] for request in requests]
+
+    def _scored(self, request: ScoreRequest, text: str) -> ScoredTokens:
+        prompt, reply = self._known[request.conversation, True], self._known[(text,)]
+        if request.with_end:
+            start = len(prompt) + len(reply)
+            whole = self._known[request.conversation, text]
+            if whole[:start] != prompt + reply or len(whole) == start:
+                raise UserError(
+                    "the server's chat template changes a prompt after its answer: give the folder "
+                    "of the model's tokenizer as `tokenizer`, or use the readout free_text",
+                    code="unsupported",
+                    path="readout",
+                )
+            reply = [*reply, whole[start]]
+        return ScoredTokens(prompt, reply)
+
+    def _of_messages(self, conversation: Conversation, prompt: bool) -> dict[str, Any]:
+        return {"messages": messages_json(conversation), "add_generation_prompt": prompt}
+
+
+def messages_json(conversation: Conversation) -> list[dict[str, str]]:
+    """The messages as servers take them."""
+    return [{"role": message.role, "content": message.text} for message in conversation]
+
+
+def _assistant(text: str) -> dict[str, str]:
+    return {"role": "assistant", "content": text}

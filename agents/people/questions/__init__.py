@@ -1,0 +1,1 @@
+"""Questions of surveys: items that come with mores, a file, comments of a Polis conversation."""

@@ -1,0 +1,410 @@
+"""Metrics of a survey: effects, shares of variance, agreement with real people.
+
+A person's answer in a cell is its expected score, sum_k p_k s_k, from 0 to 1; with the suffix
+`_nats` its contrast of log-probabilities,
+
+    L = sum_k c_k ln p_k,    c_k = (s_k - mean s) / sum_j (s_j - mean s)^2,
+
+the log-odds of the higher of two options, or the slope of ln p in the score. Probabilities below
+1e-12 count as 1e-12. A vector has one number for each question.
+
+Design, both scales:
+    persona_effect         vector: mean of the last group minus the first, times `direction`
+    order_effect           vector: reversed minus listed; positive: the option listed first gains
+    absolute_order_effect  vector: mean over templates of its absolute value
+    template_effect        vector: largest minus smallest mean of a template
+    belief_effect          vector: people told to believe the last option minus those told the first
+    template_agreement     correlation between templates of persons' answers, centered by question
+    FACTOR_share, FACTOR_FACTOR_share, higher_share, FACTOR_total_share   shares of the sum of
+                           squares over all cells, of the factors persona, item, order, template;
+                           total: all terms with the factor; rerun_share: between repeats
+Score alone:
+    rerun_noise            standard deviation between repeats of a cell (needs two repeats)
+    drawn_noise            standard deviation of an answer that is drawn from the probabilities
+    first_option_gain      vector: probability of the option listed first, minus 1 / options
+    between_person_std     root mean over questions of the variance between persons
+    num_orders, num_templates, num_questions
+With answers of real people, on their questions:
+    representativeness     vector: 1 - W1 between the persons' mean distribution and the people's
+    group_representativeness  vector: the same within each group, mean over groups
+    jsd                    vector: Jensen-Shannon divergence of the two, in bits
+    human_effect           vector: as persona_effect, of real people
+    persona_effect_ratio   sum of persona_effect over these questions, over that of human_effect
+    steerability_ratio     mean distance between two persons over that between two people of the
+                           same groups; steerability_ratio_drawn: with one drawn answer each
+    steerability_percentile   share of 500 random sets of as many people, of the same groups, that
+                           are nearer to each other than the persons by their drawn answers
+    between_person_ratio, between_person_ratio_drawn   standard deviation over that of people
+    individual_correlation    between persons' answers and those of their own respondent
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from mores.core.deterministic_sum import mean, total
+from mores.core.people import People
+from mores.core.survey_questions import HumanAnswers, Question
+from mores.envs.opinion import survey_statistics as statistics
+
+if TYPE_CHECKING:
+    from mores.envs.opinion.survey import Survey, SurveyState
+
+FACTORS = ("persona", "item", "order", "template")
+SMALLEST_PROBABILITY = 1e-12
+NUM_RANDOM_SETS = 500
+MAX_SET = 60  # people in a random set: larger ones have nearly the same mean distance
+HUMAN_METRICS = (
+    *("representativeness", "group_representativeness", "jsd", "human_effect"),
+    *("persona_effect_ratio", "steerability_ratio", "steerability_ratio_drawn"),
+    *("steerability_percentile", "between_person_ratio", "between_person_ratio_drawn"),
+    "individual_correlation",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class QuestionTable:
+    """Questions as tensors; options beyond those of a question have its last score."""
+
+    num_options: Int[Tensor, " question"]
+    direction: Int[Tensor, " question"]
+    scores: Float[Tensor, "question option"]
+    contrast: Float[Tensor, "question option"]  # c_k of the module docstring; 0 beyond
+    ordered: Bool[Tensor, " question"]
+
+    @staticmethod
+    def of(items: Sequence[Question], max_options: int) -> QuestionTable:
+        """The table of these questions."""
+        scores, contrasts = [], []
+        for item in items:
+            own = np.array(item.option_scores)
+            centered = own - own.mean()
+            padding = max_options - len(own)
+            scores.append(np.pad(own, (0, padding), mode="edge"))
+            contrasts.append(np.pad(centered / (centered**2).sum(), (0, padding)))
+        return QuestionTable(
+            torch.tensor([len(item.options) for item in items]),
+            torch.tensor([item.direction for item in items]),
+            torch.tensor(np.array(scores), dtype=torch.float32),
+            torch.tensor(np.array(contrasts), dtype=torch.float64),
+            torch.tensor([item.ordered for item in items]),
+        )
+
+    def to(self, device: torch.device) -> QuestionTable:
+        """The table on a device."""
+        if self.scores.device == device:
+            return self
+        fields = (getattr(self, field.name).to(device) for field in dataclasses.fields(self))
+        return QuestionTable(*fields)
+
+    def take(self, items: Sequence[int]) -> QuestionTable:
+        """Some of the questions."""
+        fields = (getattr(self, field.name)[list(items)] for field in dataclasses.fields(self))
+        return QuestionTable(*fields)
+
+
+class HumanTable:
+    """Answers of real people to the questions that they were asked, as numbers.
+
+    Args:
+        answers: the answers.
+        table: these questions.
+    """
+
+    def __init__(self, answers: HumanAnswers, table: QuestionTable) -> None:
+        self.answers, self.table = answers, table
+        self.num_groups = len(answers.group_names)
+        width = table.scores.shape[1]
+        by_group = [answers.shares(width, group) for group in range(self.num_groups)]
+        self.shares = torch.tensor(answers.shares(width))  # question, option
+        self.group_shares = torch.tensor(np.array(by_group))  # group, question, option
+        scores = table.scores.double().numpy()
+        rows = np.arange(scores.shape[0])
+        answered = answers.option >= 0
+        self.scores = np.where(answered, scores[rows, answers.option.clip(0)], np.nan)
+        self.between_std = float(np.sqrt(np.nanmean(np.nanvar(self.scores, axis=0, ddof=1))))
+
+    @functools.cached_property
+    def distances(self) -> Float[np.ndarray, "group group"]:
+        """Mean distance of two people, by their groups."""
+        group = self.answers.group
+        return statistics.distances_between_groups(self.scores, group, self.num_groups)
+
+    @functools.cached_property
+    def effect(self) -> Float[Tensor, " question"]:
+        """Mean score of the last group minus the first, times direction."""
+        means = total(self.group_shares * self.table.scores.double(), -1)
+        return (means[-1] - means[0]) * self.table.direction
+
+    def expected_distance(self, counts: Sequence[int]) -> float:
+        """Mean distance over pairs of as many people of each group."""
+        n = np.array(counts, float)
+        pairs = np.outer(n, n) - np.diag(n)
+        used = pairs > 0
+        return float((self.distances[used] * pairs[used]).sum() / pairs.sum())
+
+    @functools.cache  # noqa: B019  one table for each environment
+    def random_set_distances(self, counts: tuple[int, ...]) -> Float[np.ndarray, " set"]:
+        """Mean distances of random sets of as many people of each group, sorted."""
+        rng = np.random.default_rng(0)
+        scale = min(1.0, MAX_SET / max(sum(counts), 1))
+        sizes = [int(np.ceil(count * scale)) for count in counts]
+        found = []
+        for _ in range(NUM_RANDOM_SETS):
+            members = [
+                rng.choice(np.flatnonzero(self.answers.group == group), size, replace=True)
+                for group, size in enumerate(sizes)
+                if size
+            ]
+            scores = torch.tensor(self.scores[np.concatenate(members)])
+            found.append(float(statistics.mean_pairwise_distance(scores[None])[0]))
+        return np.sort(np.array(found))
+
+    def own_scores(self, people: People) -> Float[Tensor, "world person question"] | None:
+        """The answers of the respondents that people are; `None`: they are not respondents."""
+        respondent = people.traits.get("respondent")
+        if respondent is None:
+            return None
+        rows = {int(row): index for index, row in enumerate(self.answers.rows)}
+        index = [[rows.get(round(row), -1) for row in world] for world in respondent.tolist()]
+        found = torch.tensor(self.scores)[torch.tensor(index)]
+        return torch.where(torch.tensor(index)[..., None] >= 0, found, torch.nan)
+
+
+def metrics(survey: Survey, state: SurveyState) -> dict[str, Tensor]:
+    """All metrics, as if the survey were complete."""
+    table = survey.table.to(state.answers.device)
+    answers = state.answers.double().unflatten(2, survey.design)
+    options = table.scores.shape[1]
+    by_question = (len(survey.items), 1, 1, 1, options)
+    score = total(answers * table.scores.double().reshape(by_question), -1)
+    logs = answers.clamp(min=SMALLEST_PROBABILITY).log()
+    nats = total(logs * table.contrast.reshape(by_question), -1)
+    found = _design_metrics(survey, state, score)
+    of_nats = _design_metrics(survey, state, nats)
+    found |= {f"{name}_nats": value for name, value in of_nats.items()}
+    found |= _score_metrics(survey, answers, score)
+    if survey.human_table is None:
+        undefined = torch.full_like(score[:, 0, 0, 0, 0, 0], torch.nan)
+        found |= dict.fromkeys(HUMAN_METRICS, undefined)
+    else:
+        found |= _human_metrics(survey, state, answers, found["persona_effect"])
+    return {name: value.float() for name, value in found.items()}
+
+
+def _design_metrics(
+    survey: Survey,
+    state: SurveyState,
+    y: Float[Tensor, "world person question order template repeat"],
+) -> dict[str, Tensor]:
+    """Effects and shares of variance of answers on one scale."""
+    table = survey.table.to(y.device)
+    cells = mean(y, 5)
+    person = mean(mean(cells, 4), 3)  # world, person, question
+    undefined = torch.full_like(person[:, 0], torch.nan)
+    low, high = _outer_groups(survey, state.people)
+    contrast = statistics.group_mean(person, high) - statistics.group_mean(person, low)
+    found = {"persona_effect": contrast * table.direction}
+    by_wording = mean(cells, 1)  # world, question, order, template
+    shift = by_wording[:, :, -1] - by_wording[:, :, 0]
+    templates = mean(by_wording, 2)
+    two_orders, two_templates = survey.num_orders > 1, survey.num_templates > 1
+    spread = templates.amax(-1) - templates.amin(-1)
+    found |= {
+        "order_effect": mean(shift, 2) if two_orders else undefined,
+        "absolute_order_effect": mean(shift.abs(), 2) if two_orders else undefined,
+        "template_effect": spread if two_templates else undefined,
+        "belief_effect": undefined,
+        "template_agreement": _template_agreement(mean(cells, 3)),
+    }
+    if survey.stated_belief != "none":
+        told_last = survey.stated_option(state) > 0
+        effects = [
+            statistics.group_mean(person[..., q], told_last[..., q])
+            - statistics.group_mean(person[..., q], ~told_last[..., q])
+            for q in range(person.shape[2])
+        ]
+        found["belief_effect"] = torch.stack(effects, -1)
+    squares = statistics.sums_of_squares(cells, FACTORS)
+    residual = None
+    if survey.repeats > 1:
+        squares = {key: survey.repeats * value for key, value in squares.items()}
+        residual = total((y - cells[..., None]).square().flatten(1), 1)
+    return found | statistics.share_metrics(squares, residual)
+
+
+def _outer_groups(
+    survey: Survey, people: People
+) -> tuple[Bool[Tensor, "world person"], Bool[Tensor, "world person"]]:
+    """Who is in the first and in the last group."""
+    groups = people.groups
+    if groups is None:
+        groups = torch.zeros_like(people.values[..., 0], dtype=torch.int64)
+    return groups == 0, groups == max(survey.num_groups - 1, 1)
+
+
+def _template_agreement(
+    y: Float[Tensor, "world person question template"],
+) -> Float[Tensor, " world"]:
+    """Mean correlation over pairs of templates."""
+    centered = (y - mean(y, 1).unsqueeze(1)).flatten(1, 2)  # world, person x question, template
+    pairs = itertools.combinations(range(y.shape[3]), 2)
+    found = [statistics.correlation(centered[..., i], centered[..., j]) for i, j in pairs]
+    if not found:
+        return torch.full_like(y[:, 0, 0, 0], torch.nan)
+    return mean(torch.stack(found, -1), 1)
+
+
+def _score_metrics(
+    survey: Survey,
+    answers: Float[Tensor, "world person question order template repeat option"],
+    score: Float[Tensor, "world person question order template repeat"],
+) -> dict[str, Tensor]:
+    """Noise, gain of the first option, and variation between persons."""
+    table = survey.table.to(answers.device)
+    options = answers.shape[-1]
+    scores = table.scores.double().reshape(len(survey.items), 1, 1, 1, options)
+    variance = total(answers * scores.square(), -1) - score.square()
+    first = answers[:, :, :, 0, ..., 0]
+    if survey.num_orders == 2:
+        last = (table.num_options - 1).reshape(-1, 1, 1, 1).expand(answers.shape[2], 1, 1, 1)
+        shape = (*answers.shape[:3], *answers.shape[4:6], 1)
+        index = last[None, None].expand(shape)
+        first = (first + answers[:, :, :, 1].gather(-1, index)[..., 0]) / 2
+    gain = mean(first.flatten(3), 3) - 1 / table.num_options
+    worlds = score.shape[0]
+    undefined = torch.full((worlds,), torch.nan, dtype=score.dtype, device=score.device)
+    noise = undefined
+    if survey.repeats > 1:
+        within = (score - mean(score, 5)[..., None]).square()
+        noise = mean((total(within, 5) / (survey.repeats - 1)).flatten(1), 1).sqrt()
+    person = mean(score.flatten(3), 3)
+
+    def number(value: int) -> Tensor:
+        return torch.full_like(undefined, value)
+
+    return {
+        "rerun_noise": noise,
+        "drawn_noise": mean(variance.clamp(min=0).flatten(1), 1).sqrt(),
+        "first_option_gain": mean(gain, 1),
+        "between_person_std": _std_between(person),
+        "num_orders": number(survey.num_orders),
+        "num_templates": number(survey.num_templates),
+        "num_questions": number(len(survey.items)),
+    }
+
+
+def _std_between(x: Float[Tensor, "world person question"]) -> Float[Tensor, " world"]:
+    """Root of the mean over questions of the variance between persons; NaN for one person."""
+    centered = x - mean(x, 1).unsqueeze(1)
+    return mean(total(centered.square(), 1) / (x.shape[1] - 1), 1).sqrt()
+
+
+def _human_metrics(
+    survey: Survey,
+    state: SurveyState,
+    answers: Float[Tensor, "world person question order template repeat option"],
+    persona_effect: Float[Tensor, "world question"],
+) -> dict[str, Tensor]:
+    """Agreement with the answers of real people."""
+    human, items = survey.human_table, survey.human_items
+    assert human is not None
+    device, table = answers.device, human.table.to(answers.device)
+    own = answers[:, :, items].flatten(3, 5)  # world, person, question, wording, option
+    distribution = mean(own, 3)
+    score = total(distribution * table.scores.double(), -1)
+    drawn = state.drawn.double().unflatten(2, survey.design)[:, :, items].flatten(3)
+    overall, shares = mean(distribution, 1), human.shares.to(device)
+
+    def near(p: Tensor, q: Tensor) -> Tensor:
+        distance = statistics.wasserstein(p, q.expand_as(p), table.scores.double(), table.ordered)
+        return 1 - distance
+
+    found = {
+        "representativeness": near(overall, shares),
+        "jsd": statistics.jensen_shannon(overall, shares.expand_as(overall)),
+        "human_effect": human.effect.to(device).expand(len(score), -1).clone(),
+        "persona_effect_ratio": total(persona_effect[:, items], 1) / human.effect.sum().to(device),
+    }
+    groups = state.people.groups
+    has_groups = groups is not None and survey.num_groups == human.num_groups
+    nearness, counts = [], []
+    for group in range(human.num_groups if has_groups else 0):
+        members = groups == group  # type: ignore[operator]
+        counts.append(members.sum(1))
+        of_group = statistics.group_mean(distribution, members)
+        nearness.append(near(of_group, human.group_shares[group].to(device)))
+    undefined = torch.full_like(score[:, 0, 0], torch.nan)
+    by_group = (
+        torch.stack(nearness, -1).nanmean(-1)
+        if has_groups
+        else torch.full_like(found["representativeness"], torch.nan)
+    )
+    found["group_representativeness"] = by_group
+    of_drawn = torch.stack(
+        [statistics.mean_pairwise_distance(drawn[..., n]) for n in range(drawn.shape[-1])], -1
+    )
+    ratio = percentile = ratio_drawn = undefined
+    if has_groups and score.shape[1] > 1:
+        sets = [tuple(each) for each in torch.stack(counts, -1).tolist()]
+        expected = torch.tensor([human.expected_distance(each) for each in sets], device=device)
+        ratio = statistics.mean_pairwise_distance(score) / expected
+        ratio_drawn = mean(of_drawn, 1) / expected
+        ranks = [
+            np.searchsorted(human.random_set_distances(each), own_drawn.cpu().numpy()).mean()
+            for each, own_drawn in zip(sets, of_drawn, strict=True)
+        ]
+        percentile = torch.tensor(np.array(ranks) / NUM_RANDOM_SETS, device=device)
+    drawn_std = torch.stack([_std_between(drawn[..., n]) for n in range(drawn.shape[-1])], -1)
+    found |= {
+        "steerability_ratio": ratio,
+        "steerability_ratio_drawn": ratio_drawn,
+        "steerability_percentile": percentile,
+        "between_person_ratio": _std_between(score) / human.between_std,
+        "between_person_ratio_drawn": mean(drawn_std, 1) / human.between_std,
+        "individual_correlation": undefined,
+    }
+    respondents = human.own_scores(state.people)
+    if respondents is not None:
+        respondents = respondents.to(device)
+        answered = ~respondents.isnan()
+        count = answered.sum(1, keepdim=True).clamp(min=1)
+
+        def centered(x: Tensor) -> Tensor:
+            filled = torch.where(answered, x, 0.0)
+            average = total(filled, 1).unsqueeze(1) / count
+            return torch.where(answered, x - average, 0.0).flatten(1)
+
+        found["individual_correlation"] = statistics.correlation(
+            centered(score), centered(respondents.nan_to_num())
+        )
+    return found
+
+
+def table_of_answers(survey: Survey, state: SurveyState, world: int) -> str:
+    """Mean score of each question in a world: by order of the options, and by outer group."""
+    elapsed = int(state.rounds_elapsed[world])
+    header = f"round {elapsed} of {survey.num_cells}; mean score from 0 (first option) to 1 (last)"
+    if elapsed < survey.num_cells:
+        return header
+    answers = state.answers[world : world + 1].double().unflatten(2, survey.design)
+    scores = survey.table.to(answers.device).scores.double()
+    score = total(answers * scores.reshape(len(survey.items), 1, 1, 1, -1), -1)[0]
+    low, high = (group[world] for group in _outer_groups(survey, state.people))
+    lines = [header, f"{'question':20} listed reversed first group last group"]
+    for index, item in enumerate(survey.items):
+        own = score[:, index]
+        orders = [float(own[:, order].mean()) for order in (0, survey.num_orders - 1)]
+        groups = [float(own[members].mean()) for members in (low, high)]
+        columns = f"{orders[0]:6.2f} {orders[1]:8.2f} {groups[0]:11.2f} {groups[1]:10.2f}"
+        lines.append(f"{item.name:20.20} {columns}")
+    return "\n".join(lines)
