@@ -20,10 +20,9 @@ from typing import Any
 
 from mores.agents.language.language_model import Conversation, Message
 from mores.agents.language.tokenization import PromptTokenizer
-from mores.core.errors import UserError
+from mores.core.errors import UserError, printable
 
-# Texts that no message contains, in whose place the text of a message is put.
-_MARK = "@@message {}@@"
+# Words in whose place the template puts a message.
 _SYSTEM, _USER, _REPLY = "@@system@@", "@@user@@", "@@reply@@"
 Turns = tuple[tuple[str, str], ...]  # role and text of consecutive messages
 
@@ -42,7 +41,7 @@ class ChatTokens:
     def __init__(self, tokenizer: Any, end_tokens: Collection[int] = ()) -> None:
         self.tokenizer = tokenizer
         self.prompts = PromptTokenizer(tokenizer, tuple(end_tokens))
-        self._control = tuple(tokenizer.get_added_vocab())
+        self._control = _control_tokens(tokenizer)
         self._ends = frozenset((*end_tokens, tokenizer.eos_token_id))
         self._cached_opening = functools.lru_cache(2**12)(self._opening)
         self._cached_turns = functools.lru_cache(2**12)(self._turns)
@@ -114,14 +113,15 @@ class ChatTokens:
     def _rendered(self, turns: Turns, before: Turns) -> tuple[int, ...]:
         """Tokens of messages up to the reply; with messages before, of what follows the last."""
         # Messages that spell control tokens are encoded apart from the template around them.
-        marks = {
-            _MARK.format(index): text
-            for index, (_, text) in enumerate(turns)
-            if any(control in text for control in self._control)
-        }
-        texts = {text: mark for mark, text in marks.items()}
+        marks = _marks([text for _, text in turns])
+        texts = [
+            mark if any(control in text for control in self._control) else text
+            for mark, (_, text) in zip(marks, turns, strict=True)
+        ]
+        content = [text for _, text in before] + texts
         messages = [
-            {"role": role, "content": texts.get(text, text)} for role, text in (*before, *turns)
+            {"role": role, "content": text}
+            for (role, _), text in zip((*before, *turns), content, strict=True)
         ]
         rendered = self._render(messages)
         if before:
@@ -133,11 +133,10 @@ class ChatTokens:
                     path="tokenizer.chat_template",
                 )
         tokens = list[int]()
-        for mark, text in marks.items():
-            start, found, rendered = rendered.partition(mark)
-            tokens += self.prompts.encode(start)
-            if found:
-                tokens += self._encode_text(text)
+        for mark, text, (_, own) in zip(marks, texts, turns, strict=True):
+            if text == mark and mark in rendered:
+                start, _, rendered = rendered.partition(mark)
+                tokens += [*self.prompts.encode(start), *self._encode_text(own)]
         return (*tokens, *self.prompts.encode(rendered))
 
     def _render(self, messages: Sequence[dict[str, str]]) -> str:
@@ -147,7 +146,7 @@ class ChatTokens:
             )
         except Exception as error:
             raise UserError(
-                f"the chat template refuses these messages ({error}): "
+                f"the chat template refuses these messages ({printable(error)}): "
                 f"{', '.join(message['role'] for message in messages)}",
                 code="unsupported",
                 path="tokenizer.chat_template",
@@ -173,6 +172,20 @@ class ChatTokens:
             tokens += self.prompts.encode(rest[:cut])
             rest = rest[cut:]
         return (*tokens, *self.prompts.encode(rest))
+
+
+def _control_tokens(tokenizer: Any) -> tuple[str, ...]:
+    """Special tokens, and other added tokens of which the chat template is made."""
+    template = str(getattr(tokenizer, "chat_template", None) or "")
+    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+    texts = {t.content for t in added if t.special or t.content in template}
+    return tuple(sorted(text for text in texts if text.strip()))
+
+
+def _marks(texts: Sequence[str]) -> list[str]:
+    """A word for each text that none of the texts contains."""
+    number = next(n for n in itertools.count() if not any(f"@@{n}." in text for text in texts))
+    return [f"@@{number}.{index}@@" for index in range(len(texts))]
 
 
 def _turns(messages: Sequence[Message]) -> Turns:
