@@ -11,8 +11,6 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import torch
-
 from mores.agents.language.adapters import StackedLoRA
 from mores.agents.language.language_model import (
     Conversation,
@@ -50,12 +48,6 @@ class AdaptedEngine(Engine):
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
         """See `Engine`."""
-        if not hasattr(self.engine, "adapters"):  # TODO(merge): the engine without adapters
-            from mores.agents.language.gradient_engine import GradientEngine
-
-            with torch.no_grad():
-                found = GradientEngine(self.engine, self.adapters).score(requests)
-            return [Score(tuple(map(float, s.logps)), s.num_tokens) for s in found]
         with self._with_adapters():
             return self.engine.score(requests)
 

@@ -69,14 +69,19 @@ class LoRA(Config):
         return self.alpha / self.rank
 
     def modules(self, model: nn.Module) -> dict[str, nn.Linear]:
-        """Linear layers with an adapter, by name.
+        """Linear layers with an adapter, by name: within the numbered layers of the model.
+
+        The output layer has none: engines apply it to some positions of some rows only.
 
         Raises:
             UserError: a target is no linear layer of the model, or there are fewer layers.
         """
-        linear = {n: m for n, m in model.named_modules() if isinstance(m, nn.Linear)}
-        numbers = [_layer_number(name) for name in linear]
-        num_layers = 1 + max((n for n in numbers if n is not None), default=-1)
+        numbered = {
+            name: (number, module)
+            for name, module in model.named_modules()
+            if isinstance(module, nn.Linear) and (number := _layer_number(name)) is not None
+        }
+        num_layers = 1 + max((number for number, _ in numbered.values()), default=-1)
         if self.layers is not None and self.layers > num_layers:
             raise UserError(
                 f"layers: the model has {num_layers}, not {self.layers}",
@@ -84,22 +89,20 @@ class LoRA(Config):
                 path="layers",
             )
         first = 0 if self.layers is None else num_layers - self.layers
-        found: dict[str, nn.Linear] = {}
         for target in self.target_modules:
-            named = {n: m for n, m in linear.items() if n == target or n.endswith(f".{target}")}
-            if not named:
-                endings = sorted({name.rpartition(".")[2] for name in linear})
+            if not any(_ends_with(name, target) for name in numbered):
+                endings = sorted({name.rpartition(".")[2] for name in numbered})
                 raise UserError(
-                    f"target_modules: the model has no linear layer {target!r}"
+                    f"target_modules: the layers of the model have no linear module {target!r}"
                     f"{did_you_mean(target, endings)}",
                     code="unknown_name",
                     path="target_modules",
                 )
-            for name, module in named.items():
-                number = _layer_number(name)
-                if self.layers is None or (number is not None and number >= first):
-                    found[name] = module
-        return {name: module for name, module in linear.items() if name in found}
+        return {
+            name: module
+            for name, (number, module) in numbered.items()
+            if number >= first and any(_ends_with(name, t) for t in self.target_modules)
+        }
 
     def parameter_shapes(self, model: nn.Module) -> dict[str, tuple[int, int]]:
         """Shape of each parameter of an adapter, by name, in the order of the layers."""
@@ -134,6 +137,11 @@ class LoRA(Config):
             ).reshape(num_adapters, *shape)
             parameters[name] = (2.0 * uniform - 1.0) / math.sqrt(shape[1])
         return parameters
+
+
+def _ends_with(name: str, target: str) -> bool:
+    """Whether the last parts of a module's name are those of a target."""
+    return f".{name}".endswith(f".{target}")
 
 
 def _layer_number(name: str) -> int | None:

@@ -86,10 +86,5 @@ class GradientEngine(Engine):
 @functools.lru_cache(maxsize=65_536)
 def request_tokens(engine: Any, request: ScoreRequest) -> RequestTokens:
     """Tokens of a request to the engine of a local model, as the engine scores it."""
-    if hasattr(engine, "chat"):
-        replies = [list(engine.chat.reply(c, request.with_end)) for c in request.continuations]
-    else:  # TODO(merge): the engine before shared prefixes
-        tokenizer = engine.prompt_tokenizer
-        encode = tokenizer.encode_reply if request.with_end else tokenizer.encode
-        replies = [encode(text) for text in request.continuations]
+    replies = [list(engine.chat.reply(c, request.with_end)) for c in request.continuations]
     return RequestTokens(list(engine.prompt(request.conversation)), replies)

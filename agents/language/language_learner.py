@@ -21,12 +21,6 @@ from mores.agents.language.language_policy import LanguagePolicy
 from mores.agents.language.language_settings import LanguageState
 from mores.agents.language.language_stack import LanguageEncoder, LanguageStack
 from mores.agents.language.models.local import LocalModel
-from mores.agents.language.packed_observation import (
-    pack_observation,
-    pack_recorded,
-    packed_role,
-    unpack_observation,
-)
 from mores.agents.language.readouts.readout import Asked
 from mores.agents.learning.learner import NetworkLearner
 from mores.agents.learning.learner_state import LearnerState, PolicySpec
@@ -37,6 +31,7 @@ from mores.core.environment import Phase, Role, Transition
 from mores.core.episode_dataset import EpisodeDataset
 from mores.core.errors import ParameterError, UserError
 from mores.core.learner import Learner, TrainingDiagnostics, TrainingMode
+from mores.core.person_parameters import person_parameters
 from mores.core.policy import ActionOutput
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Discrete
@@ -117,6 +112,9 @@ class LanguageLearner(LanguagePolicy, Learner):
         if self.temperature == 0 and "online" in objective.trains:
             message = "temperature: must be above 0 where it learns from its own actions"
             raise ParameterError("temperature", message=message, code="conflict")
+        if person_parameters({"": self}):
+            message = "persona: numbers that differ between people need the policy language"
+            raise ParameterError("persona", message=message, code="unsupported")
         if self.readout is not None and self.readout.generates:
             message = "readout: a generated choice has no probability; use letters or statements"
             raise ParameterError("readout", message=message, code="unsupported")
@@ -134,7 +132,7 @@ class LanguageLearner(LanguagePolicy, Learner):
         """
         before = super().initial_state(role, phases, streams)
         stack = self._make_stack(role, phases)
-        learner = self.objective.stack_state(packed_role(role), stack, streams)
+        learner = self.objective.stack_state(role, stack, streams)
         return LanguageLearnerState(before.role, before.counts, learner)
 
     def _make_stack(self, role: Role, phases: tuple[Phase, ...]) -> LanguageStack:
@@ -151,12 +149,11 @@ class LanguageLearner(LanguagePolicy, Learner):
             )
         return LanguageStack(
             LanguageEncoder(self.model, self.adapters),
-            packed_role(role).observation_space.size,
+            role.observation_space.size,
             chosen,
             self,
             role,
             own,
-            self.gradient_rows,
         )
 
     def on_episode_start(
@@ -182,7 +179,7 @@ class LanguageLearner(LanguagePolicy, Learner):
                     code="incompatible",
                     path=f"policies.{state.role.name}",
                 )
-            changed = dataclasses.replace(stack, reader=self, gradient_rows=self.gradient_rows)
+            changed = dataclasses.replace(stack, reader=self)
             spec = PolicySpec(learner.spec.learner, learner.spec.role, changed)
             learner = dataclasses.replace(learner, spec=spec)
         cached_initial = functools.cache(initial)
@@ -198,7 +195,7 @@ class LanguageLearner(LanguagePolicy, Learner):
         Raises:
             UserError: the role has other agents or observations in this stage.
         """
-        learner = self.objective.on_stage_start(state.learner, packed_role(role))
+        learner = self.objective.on_stage_start(state.learner, role)
         stack = learner.spec.stacked_model
         assert isinstance(stack, LanguageStack)
         changed = dataclasses.replace(stack, role=role)
@@ -272,9 +269,7 @@ class LanguageLearner(LanguagePolicy, Learner):
             logp = chosen[..., 0].to(logp)
         last = state.learner.last_decisions
         mask = torch.ones_like(last[phase.name].action_mask) if action_mask is None else action_mask
-        decision = Decision(
-            pack_observation(observation), output.action, logp, torch.zeros_like(logp), mask
-        )
+        decision = Decision(observation, output.action, logp, torch.zeros_like(logp), mask)
         return dataclasses.replace(state.learner, last_decisions={**last, phase.name: decision})
 
     def ask(
@@ -295,17 +290,15 @@ class LanguageLearner(LanguagePolicy, Learner):
         row = int(mapping.inverse_rows[world * mapping.shape[1] + agent])
         return dataclasses.replace(asked, adapter=row // mapping.agent_rows.shape[1])
 
-    def ask_packed(
+    def ask_again(
         self,
         phase: Phase,
-        packed: Float[Tensor, " size"],
+        observation: Float[Tensor, " size"],
         action_mask: Bool[Tensor, " option"] | None,
         role: Role,
     ) -> Asked:
-        """What was asked where `pack_observation` was recorded; without an adapter."""
-        observation, world, agent = unpack_observation(packed)
-        state = LanguageState(role, {})
-        return super().ask(phase, observation, action_mask, state, world, agent)
+        """What was asked at a recorded observation; without an adapter."""
+        return super().ask(phase, observation, action_mask, LanguageState(role, {}), 0, 0)
 
     def engine_for(self, state: LanguageState) -> Engine:
         """Engine of the model with the adapters of a state."""
@@ -342,12 +335,7 @@ class LanguageLearner(LanguagePolicy, Learner):
         self, state: LanguageLearnerState, dataset: EpisodeDataset, streams: RandomStreams
     ) -> LanguageLearnerState:
         """State after one pass over recorded episodes."""
-        phases = state.learner.last_decisions
-        packed = {
-            name: pack_recorded(obs) for name, obs in dataset.observation.items() if name in phases
-        }
-        own = dataclasses.replace(dataset, observation=packed)
-        learner = self.objective.fit_offline(state.learner, own, streams)
+        learner = self.objective.fit_offline(state.learner, dataset, streams)
         return dataclasses.replace(state, learner=learner)
 
     def state_dict(self, state: LanguageLearnerState) -> Mapping[str, Tensor]:

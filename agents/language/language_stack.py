@@ -11,9 +11,6 @@ the objective is optimized exactly: nothing is lost or added by the probability 
 would, if it wrote freely, answer with any of the texts at all. Z is not trained, and may fall.
 (Trainers of whole texts, as TRL's, raise log p = log q + log Z of the replies instead: see
 `mores.agents.language.lm_policy`.)
-
-Observations of a batch are packed (`packed_observation`), so that a conversation can be written
-again when an update needs it.
 """
 
 from __future__ import annotations
@@ -53,18 +50,16 @@ class LanguageStack(ModelStack):
 
     Attributes:
         encoder: a `LanguageEncoder`.
-        observation_size: length of a packed observation.
+        observation_size: length of an observation.
         action_spaces: action space of each phase in which the model learns.
-        reader: the language policy: it writes conversations, and has the readout.
+        reader: the language learner: it writes conversations, and has the readout.
         role: the role.
         phases: phases by name.
-        gradient_rows: see `closed_reply_logps`.
     """
 
     reader: Any
     role: Role
     phases: Mapping[str, Phase]
-    gradient_rows: int | None = None
 
     @property
     def base_model(self) -> Any:
@@ -171,10 +166,10 @@ class LanguageStack(ModelStack):
         return table.index_select(0, row_of.to(table.device)).unflatten(0, lead)
 
     def _asked(
-        self, phase: str, packed: Float[Tensor, " size"], mask: Tensor | None, model: int
+        self, phase: str, observation: Float[Tensor, " size"], mask: Tensor | None, model: int
     ) -> Asked:
         """The question of one agent, with its adapter."""
-        asked = self.reader.ask_packed(self.phases[phase], packed, mask, self.role)
+        asked = self.reader.ask_again(self.phases[phase], observation, mask, self.role)
         return dataclasses.replace(asked, adapter=model)
 
     def _read(
@@ -182,7 +177,9 @@ class LanguageStack(ModelStack):
     ) -> Float[Tensor, "question option"]:
         """log q of the options of each question, as the readout reads it."""
         engine = self.encoder.model.engine()
-        gradient_engine = GradientEngine(engine, self.adapters(parameters), self.gradient_rows)
+        gradient_engine = GradientEngine(
+            engine, self.adapters(parameters), self.reader.gradient_rows
+        )
         space, temperature = self.action_spaces[phase], self.reader.temperature
         requests, readouts = [], list[Readout]()
         for each in asked:

@@ -59,7 +59,7 @@ def test_a_prompt_is_the_rendered_conversation(texts: list[str], has_system: boo
 
 @given(
     st.lists(
-        st.tuples(any_text, st.lists(st.integers(2, 260), max_size=6), st.booleans()), max_size=4
+        st.tuples(any_text, st.lists(st.integers(5, 260), max_size=6), st.booleans()), max_size=4
     ),
     st.sampled_from(tuple(KINDS)),
 )

@@ -41,8 +41,9 @@ class ChatTokens:
     def __init__(self, tokenizer: Any, end_tokens: Collection[int] = ()) -> None:
         self.tokenizer = tokenizer
         self.prompts = PromptTokenizer(tokenizer, tuple(end_tokens))
-        self._control = _control_tokens(tokenizer)
         self._ends = frozenset((*end_tokens, tokenizer.eos_token_id))
+        special = frozenset(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+        self._control_ids = special | self._ends
         self._cached_opening = functools.lru_cache(2**12)(self._opening)
         self._cached_turns = functools.lru_cache(2**12)(self._turns)
 
@@ -75,7 +76,7 @@ class ChatTokens:
     def reply(self, text: str, with_end: bool) -> tuple[int, ...]:
         """Tokens of a reply with this text."""
         end = (self.prompts.reply_end,) if with_end else ()
-        return (*self._encode_text(text), *end)
+        return (*self.prompts.encode_text(text), *end)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of a reply, without the token that ends it."""
@@ -86,18 +87,26 @@ class ChatTokens:
         return token in self._ends
 
     def _reply_tokens(self, message: Message) -> tuple[int, ...]:
-        """Tokens of an earlier reply, with its end: one at the limit of tokens has none."""
+        """Tokens of an earlier reply, with its end: one at the limit of tokens has none.
+
+        A model may generate the beginning of another message within its reply: it is cut there.
+        """
         if not message.token_ids:
             return self.reply(message.text, True)
-        if self.is_end(message.token_ids[-1]):
+        *tokens, last = message.token_ids
+        if any(token in self._control_ids for token in tokens):
+            end = next(i for i, token in enumerate(tokens) if token in self._control_ids)
+            return (*tokens[:end], self.prompts.reply_end)
+        if self.is_end(last):
             return message.token_ids
-        return (*message.token_ids, self.prompts.reply_end)
+        kept = tokens if last in self._control_ids else message.token_ids
+        return (*kept, self.prompts.reply_end)
 
     def _opening(self, turns: Turns) -> tuple[int, ...]:
         """Tokens of the messages before the first reply."""
         if not self.prompts.has_chat_template:
             text = "".join(f"{text}\n" for _, text in turns)
-            return tuple(self.tokenizer("")["input_ids"]) + self._encode_text(text)
+            return (*self.tokenizer("")["input_ids"], *self.prompts.encode_text(text))
         if not self._has_system_role:
             turns = _merged(turns)
         return self._rendered(turns, ())
@@ -105,24 +114,16 @@ class ChatTokens:
     def _turns(self, turns: Turns) -> tuple[int, ...]:
         """Tokens between a reply and the next, with these messages in between."""
         if not self.prompts.has_chat_template:
-            return self._encode_text("\n" + "".join(f"{text}\n" for _, text in turns))
+            return tuple(self.prompts.encode_text("\n" + "".join(f"{t}\n" for _, t in turns)))
         before = (("user", _USER), ("assistant", _REPLY))
         tokens = self._rendered(turns, before)
         return tokens[1:] if tokens and tokens[0] in self._ends else tokens
 
     def _rendered(self, turns: Turns, before: Turns) -> tuple[int, ...]:
         """Tokens of messages up to the reply; with messages before, of what follows the last."""
-        # Messages that spell control tokens are encoded apart from the template around them.
-        marks = _marks([text for _, text in turns])
-        texts = [
-            mark if any(control in text for control in self._control) else text
-            for mark, (_, text) in zip(marks, turns, strict=True)
-        ]
-        content = [text for _, text in before] + texts
-        messages = [
-            {"role": role, "content": text}
-            for (role, _), text in zip((*before, *turns), content, strict=True)
-        ]
+        # texts that spell control tokens are encoded apart from the template around them
+        marks = self.prompts.marks([text for _, text in turns])
+        messages = [{"role": role, "content": marks.get(t, t)} for role, t in (*before, *turns)]
         rendered = self._render(messages)
         if before:
             _, found, rendered = rendered.partition(before[-1][1])
@@ -132,12 +133,7 @@ class ChatTokens:
                     code="unsupported",
                     path="tokenizer.chat_template",
                 )
-        tokens = list[int]()
-        for mark, text, (_, own) in zip(marks, texts, turns, strict=True):
-            if text == mark and mark in rendered:
-                start, _, rendered = rendered.partition(mark)
-                tokens += [*self.prompts.encode(start), *self._encode_text(own)]
-        return (*tokens, *self.prompts.encode(rendered))
+        return tuple(self.prompts.encode_marked(rendered, marks))
 
     def _render(self, messages: Sequence[dict[str, str]]) -> str:
         try:
@@ -159,33 +155,6 @@ class ChatTokens:
             return _SYSTEM in self._render(turns)
         except UserError:
             return False
-
-    def _encode_text(self, text: str) -> tuple[int, ...]:
-        """Tokens of a text, in which no control token is recognized."""
-        if not any(control in text for control in self._control):
-            return tuple(self.prompts.encode(text))
-        # cut inside each control token, whose parts are ordinary text
-        tokens, rest = list[int](), text
-        while found := [c for c in self._control if c in rest]:
-            first = min(found, key=rest.index)
-            cut = rest.index(first) + 1
-            tokens += self.prompts.encode(rest[:cut])
-            rest = rest[cut:]
-        return (*tokens, *self.prompts.encode(rest))
-
-
-def _control_tokens(tokenizer: Any) -> tuple[str, ...]:
-    """Special tokens, and other added tokens of which the chat template is made."""
-    template = str(getattr(tokenizer, "chat_template", None) or "")
-    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
-    texts = {t.content for t in added if t.special or t.content in template}
-    return tuple(sorted(text for text in texts if text.strip()))
-
-
-def _marks(texts: Sequence[str]) -> list[str]:
-    """A word for each text that none of the texts contains."""
-    number = next(n for n in itertools.count() if not any(f"@@{n}." in text for text in texts))
-    return [f"@@{number}.{index}@@" for index in range(len(texts))]
 
 
 def _turns(messages: Sequence[Message]) -> Turns:

@@ -27,6 +27,7 @@ from mores.agents.language.language_model import (
     Reply,
     Score,
     ScoreRequest,
+    TokenCandidate,
 )
 from mores.agents.language.models.chat_tokens import ChatTokens
 from mores.agents.language.models.local_forward import Forward
@@ -160,6 +161,29 @@ class LocalEngine(Engine):
         self.usage.reply_tokens += sum(len(each.tokens) for each in drawn)
         return [each.reply(self.chat) for each in drawn]
 
+    @torch.inference_mode()
+    def next_tokens(
+        self, requests: Sequence[GenerateRequest], count: int
+    ) -> list[list[TokenCandidate]]:
+        """See `Engine`."""
+        prompts = [self._prompt(request) for request in requests]
+        for index, prompt in enumerate(prompts):
+            self._check_length(len(prompt.tokens), index)
+        found = dict[Prompt, list[TokenCandidate]]()
+        for batch, columns in self._batches(dict.fromkeys(prompts)):
+            done = prefill(self.forward, self.store, batch, self.block, columns)
+            self.usage.computed_tokens += done.computed_tokens
+            best = done.logits.float().log_softmax(-1).topk(min(count, self.vocabulary_size))
+            for prompt, logps, tokens in zip(
+                done.prompts, best.values.tolist(), best.indices.tolist(), strict=True
+            ):
+                found[prompt] = [
+                    TokenCandidate(token, logp, self.chat.is_end(token))
+                    for token, logp in zip(tokens, logps, strict=True)
+                ]
+        self.usage.requests += len(requests)
+        return [found[prompt] for prompt in prompts]
+
     @property
     def max_length(self) -> int | None:
         """Tokens of the model's context; of its shortest window, if attention is limited to one."""
@@ -173,7 +197,8 @@ class LocalEngine(Engine):
                 code="out_of_range",
                 path="adapter",
             )
-        return Prompt(request.adapter, self.prompt(request.conversation))
+        start = request.reply_start if isinstance(request, GenerateRequest) else ()
+        return Prompt(request.adapter, (*self.prompt(request.conversation), *start))
 
     def _check_length(self, length: int, index: int) -> None:
         if self.max_length is not None and length > self.max_length:

@@ -169,6 +169,8 @@ ADDRESSES: Mapping[str, str] = {
     "code": "code of the features of a domain",
     "corpus reply": "kind of a demonstrated reply",
     "fabrication": "answer that a demonstrated reply makes up",
+    "requested words": "set of words of a request",
+    "question order": "random order of the questions of a survey",
     "rated reply": "random reply that is rated in place of the own one",
     "cost": "effort cost",
     "ability": "maximal effort",

@@ -18,6 +18,7 @@ from torch import Tensor
 from mores.core import stream_addresses as addresses
 from mores.core.check_metrics import checked_metrics
 from mores.core.config import Config
+from mores.core.environment import with_text
 from mores.core.errors import UserError, describe_exception, is_out_of_memory
 from mores.core.random_streams import RandomStreams
 from mores.experiments.scenario.cell import BuiltCell, BuiltStage, Cell
@@ -116,7 +117,9 @@ def _policy_errors(built_stage: BuiltStage, seed: int) -> list[Exception]:
         with contextlib.suppress(Exception):  # the simulation has raised it too
             try:
                 policy = built_stage.policies[role.name].check_version()
-                policy.initial_state(role, environment.phases, streams.child(role.name))
+                policy.initial_state(
+                    with_text(environment, role), environment.phases, streams.child(role.name)
+                )
             except UserError as error:
                 errors.append(error)
     return errors

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from mores.core.environment import get_role
+from mores.core.environment import get_role, with_text
 from mores.core.errors import UserError, did_you_mean
 from mores.core.learner import Learner, TrainingMode, can_train, parameter_keys
 from mores.core.policy import Policy
@@ -102,7 +102,7 @@ def no_update_problems(scenario: Scenario, built: BuiltCell, stage_index: int) -
         if not isinstance(learner, Learner) or learner.frozen:
             continue
         try:
-            role = get_role(environment, name)
+            role = with_text(environment, get_role(environment, name))
             state = learner.initial_state(role, environment.phases, streams)
             reason = no_update_reason(name, learner, state, stage.episodes * rounds)
         except Exception:
