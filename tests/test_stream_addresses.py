@@ -13,7 +13,9 @@ from mores.core import stream_addresses
 from mores.core.stream_addresses import ADDRESSES
 
 ROOT = Path(__file__).resolve().parents[1]
-FUNCTIONS = {"child", "uniform", "normal", "gumbel", "categorical", "ordered_categorical"}
+FUNCTIONS = {
+    *("child", "uniform", "normal", "gumbel", "gumbel_rows", "categorical", "ordered_categorical")
+}
 SEGMENT = re.compile(r"[^/{}]+")
 # Names that users may choose: roles, phases and layers of the golden cases.
 CHOSEN = re.compile(

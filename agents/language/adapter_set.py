@@ -26,7 +26,7 @@ class AdapterSet(Protocol):
 
     Attributes:
         num_adapters: valid indices are 0 ... num_adapters - 1.
-        revision: a number that changes whenever a weight of an adapter changes.
+        revision: a number that changes whenever a weight changes, and that no other set has.
     """
 
     @property
@@ -36,7 +36,7 @@ class AdapterSet(Protocol):
 
     @property
     def revision(self) -> int:
-        """Number of changes of the weights."""
+        """Number of the weights: no other weights in this process have the same."""
         ...
 
     def active(self, rows: Int[Tensor, " row"]) -> AbstractContextManager[None]:

@@ -85,6 +85,8 @@ class GenerateRequest:
         address: which draw this is: role, replicate, world, agent, episode, round, phase and call,
             the same in all arms. Models that run elsewhere derive their seed from it and keep
             replies under it. Two draws of one run never have one address.
+        reply_start: tokens with which the reply begins, for searches; the result has the tokens
+            after them.
     """
 
     conversation: Conversation
@@ -93,6 +95,7 @@ class GenerateRequest:
     adapter: int = -1
     stop: tuple[str, ...] = ()
     address: str = ""
+    reply_start: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,6 +116,21 @@ class Reply:
     is_complete: bool = True
     logps: tuple[float, ...] = ()
     near_ties: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenCandidate:
+    """A token that may come next.
+
+    Attributes:
+        token: the token.
+        logp: its log-probability at temperature 1.
+        is_end: whether it ends the reply.
+    """
+
+    token: int
+    logp: float
+    is_end: bool
 
 
 # Gumbel numbers `[row, token]` of some requests of a call, by their indices, at a position of the
@@ -189,6 +207,20 @@ class Engine(ABC):
         Raises:
             UserError: a conversation is longer than the model's context; a server failed.
         """
+
+    def next_tokens(
+        self, requests: Sequence[GenerateRequest], count: int
+    ) -> list[list[TokenCandidate]]:
+        """The likeliest next tokens of each request, at most `count`, the likeliest first.
+
+        Raises:
+            UserError: the model does not give them.
+        """
+        raise UserError(
+            f"{type(self).__name__} does not give the likeliest tokens: use another search",
+            code="unsupported",
+            path="model",
+        )
 
     @abstractmethod
     def count_tokens(self, conversation: Conversation) -> int:

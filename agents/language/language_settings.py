@@ -132,10 +132,9 @@ class LanguageSettings(Policy):
         if turn is None:
             turn = state.text.describe(phase.name, observation, action_mask)
         space = phase.action_spaces[state.role.name]
-        readout = self.readout
-        reads = isinstance(readout, ExpectedRating) and readout.reads(space)
-        if reads and turn.form == "numbers" and isinstance(space, Box):
-            turn, action_mask = readout.scale_turn(turn, space), None
+        rating = self.readout if isinstance(self.readout, ExpectedRating) else None
+        if rating and turn.form == "numbers" and isinstance(space, Box) and rating.reads(space):
+            turn, action_mask = rating.scale_turn(turn, space), None
         person = PersonTurn(world, agent, state.role.observation_space, observation, turn)
         persona, rules = self.persona.text(person), state.text.rules
         legal = tuple(

@@ -6,12 +6,16 @@ token closes the model's replies.
 
 Turns are concatenated as tokens, never as text that is tokenized again: the tokens of a reply stay
 those that the model generated, and so do the log-probabilities that belong to them.
+
+Texts of turns and replies are data: `<|im_end|>` in them is tokenized as characters and not as the
+token of that name, so that no text ends its message and begins another one.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -54,8 +58,27 @@ class PromptTokenizer:
         return getattr(self.tokenizer, "chat_template", None) is not None
 
     def encode(self, text: str) -> Tokens:
-        """Tokens of a text, without added special tokens."""
+        """Tokens of a rendered template or a trusted text, without added special tokens."""
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def encode_text(self, text: str) -> Tokens:
+        """Tokens of a text that is data: names of control tokens are characters in it."""
+        tokens, rest = Tokens(), text
+        while found := [name for name in self._control_names if name in rest]:
+            cut = min(map(rest.index, found)) + 1  # within the name
+            tokens += self.encode(rest[:cut])
+            rest = rest[cut:]
+        return [*tokens, *self.encode(rest)]
+
+    def _has_control_name(self, text: str) -> bool:
+        return any(name in text for name in self._control_names)
+
+    @functools.cached_property
+    def _control_names(self) -> tuple[str, ...]:
+        """Names of the tokens that are no text, of more than one character."""
+        added = getattr(self.tokenizer, "get_added_vocab", dict)()
+        special = getattr(self.tokenizer, "all_special_tokens", ())
+        return tuple(dict.fromkeys(name for name in (*added, *special) if len(name) > 1))
 
     def encode_prompt(self, prompt: Prompt) -> Tokens:
         """Tokens of a prompt, up to the start of the completion."""
@@ -63,7 +86,32 @@ class PromptTokenizer:
             return list(prompt)  # type: ignore[arg-type]
         if isinstance(prompt, str):
             return list(self.tokenizer(prompt)["input_ids"])
-        return self.encode(self._render(prompt, True))  # type: ignore[arg-type]
+        return self._encode_messages(prompt, True)  # type: ignore[arg-type]
+
+    def _encode_messages(self, messages: Sequence[Message], add_generation_prompt: bool) -> Tokens:
+        """Tokens of a rendered conversation, with texts that name control tokens as data."""
+        marks = self.marks([message["content"] for message in messages])
+        marked = [{**m, "content": marks.get(m["content"], m["content"])} for m in messages]
+        return self.encode_marked(self._render(marked, add_generation_prompt), marks)
+
+    def marks(self, texts: Sequence[str]) -> dict[str, str]:
+        """Words in place of those texts that name control tokens, to render a template with."""
+        named = [text for text in dict.fromkeys(texts) if self._has_control_name(text)]
+        word = "@@text{}@@"
+        while any(word[:-4] in text for text in texts):  # without the number
+            word = f"@{word}"
+        return {text: word.format(index) for index, text in enumerate(named)}
+
+    def encode_marked(self, rendered: str, marks: Mapping[str, str]) -> Tokens:
+        """Tokens of a template that was rendered with `marks`, with the texts in their place."""
+        text_of = {mark: text for text, mark in marks.items()}
+        tokens = Tokens()
+        parts = re.split("(" + "|".join(text_of) + ")", rendered) if marks else [rendered]
+        for part in parts:
+            if part:
+                known = part in text_of
+                tokens += self.encode_text(text_of[part]) if known else self.encode(part)
+        return tokens
 
     def encode_completion(self, prompt: Prompt, completion: str | Sequence[int]) -> Tokens:
         """Tokens of a completion of that prompt, its end token included.
@@ -74,7 +122,9 @@ class PromptTokenizer:
         if not isinstance(completion, str):
             return list(completion)
         if isinstance(prompt, str) or _is_tokens(prompt):
-            return [*self.encode(completion), self.tokenizer.eos_token_id]
+            return [*self.encode_text(completion), self.tokenizer.eos_token_id]
+        if self._has_control_name(completion):
+            return self.encode_reply(completion)
         before = self._render(prompt, True)  # type: ignore[arg-type]
         reply = {"role": "assistant", "content": completion}
         whole = self._render([*prompt, reply], False)  # type: ignore[list-item]
@@ -93,16 +143,18 @@ class PromptTokenizer:
         """Tokens of the first message to the model."""
         if self.has_chat_template:
             return self.encode_prompt([{"role": "user", "content": text}])
+        if self._has_control_name(text):
+            return [*self.tokenizer("")["input_ids"], *self.encode_text(f"{text}\n")]
         return list(self.tokenizer(f"{text}\n")["input_ids"])
 
     def encode_reply(self, text: str) -> Tokens:
         """Tokens of a reply of the model with this text, its end included."""
-        return [*self.encode(text), self.reply_end]
+        return [*self.encode_text(text), self.reply_end]
 
     def encode_user_turn(self, text: str) -> Tokens:
         """Tokens between the end of one reply and the next, with the message `text`."""
         if not self.has_chat_template:
-            return self.encode(f"\n{text}\n")
+            return self.encode_text(f"\n{text}\n")
         return self._tokens_after_reply(text)[1]
 
     def decode_reply(self, tokens: Sequence[int]) -> str:
@@ -129,19 +181,20 @@ class PromptTokenizer:
 
     def _tokens_after_reply(self, text: str) -> tuple[int, Tokens]:
         """The token that closes a reply, and the tokens after it."""
+        marks = self.marks([text])
         turns = [
             {"role": "user", "content": _USER_PLACEHOLDER},
             {"role": "assistant", "content": _REPLY_PLACEHOLDER},
-            {"role": "user", "content": text},
+            {"role": "user", "content": marks.get(text, text)},
         ]
-        _, found, after = self._render(turns, True).rpartition(_REPLY_PLACEHOLDER)
+        _, found, after = self._render(turns, True).partition(_REPLY_PLACEHOLDER)
         if not found:
             raise UserError(
                 "this chat template leaves out messages of the assistant",
                 code="unsupported",
                 path="tokenizer.chat_template",
             )
-        tokens = self.encode(after)
+        tokens = self.encode_marked(after, marks)
         if tokens and tokens[0] in self._eos_token_ids:
             return tokens[0], tokens[1:]
         return self.tokenizer.eos_token_id, tokens

@@ -67,7 +67,7 @@ def rules(
 
 def _vector(labels: Sequence[str], numbers: Sequence[float]) -> str:
     pairs = zip(labels, numbers, strict=True)
-    return "; ".join(f"{label}: {decimal(number)}" for label, number in pairs)
+    return "; ".join(f"{label} = {decimal(number)}" for label, number in pairs)
 
 
 def person_turn(seen: Parts, labels: Sequence[str], limit: float, num_assistants: int) -> TurnText:

@@ -344,8 +344,10 @@ def _human_metrics(
         of_group = statistics.group_mean(distribution, members)
         nearness.append(near(of_group, human.group_shares[group].to(device)))
     undefined = torch.full_like(score[:, 0, 0], torch.nan)
-    by_group = torch.stack(nearness, -1).nanmean(-1) if has_groups else torch.full_like(
-        found["representativeness"], torch.nan
+    by_group = (
+        torch.stack(nearness, -1).nanmean(-1)
+        if has_groups
+        else torch.full_like(found["representativeness"], torch.nan)
     )
     found["group_representativeness"] = by_group
     of_drawn = torch.stack(

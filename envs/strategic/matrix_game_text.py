@@ -110,10 +110,10 @@ def matrix_turn(
     if isinstance(rule, Bimatrix) and not is_symmetric(rule):
         who = "You are not told which player you are."
         who = who if player is None else f"You are player {player + 1}."
-    if not seen["game_started"][0]:
-        history = ["This is the first round."]
-    else:
-        history = _history(seen, names, memory_depth, rule)
+    history = _history(seen, names, memory_depth, rule)
+    if not history:
+        earlier = "There were earlier rounds, which you do not see."
+        history = [earlier if seen["game_started"][0] else "This is the first round."]
     return TurnText(
         lines(who, *history),
         "What do you choose?",
@@ -159,20 +159,18 @@ def _history(
     rule: Bimatrix | PublicGoods,
 ) -> list[str]:
     """One line for each observed round, newest first."""
-    if not memory_depth:
-        return ["There were earlier rounds, which you do not see."]
     k, found = len(names), []
     for age in range(memory_depth):
         own = seen["own_actions"][age * k : (age + 1) * k]
         others = seen["other_actions"][age * k : (age + 1) * k]
-        if not any(own):
+        if not any(own) and not any(others):
             break
         when = "Last round" if age == 0 else f"{age + 1} rounds ago"
-        chosen = names[max(range(k), key=lambda option: own[option])]
+        chosen = names[max(range(k), key=own.__getitem__)] if any(own) else "nothing"
         if isinstance(rule, PublicGoods) and rule.num_agents > 2:
             parts = [f"{percent(s)} {name}" for s, name in zip(others, names, strict=True) if s > 0]
             found.append(f"{when}: you {chosen}; of the others {listed(parts)}.")
         else:
-            other = names[max(range(k), key=lambda option: others[option])]
+            other = names[max(range(k), key=others.__getitem__)] if any(others) else "nothing"
             found.append(f"{when}: you: {chosen}; the other player: {other}.")
     return found

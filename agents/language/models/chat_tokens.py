@@ -22,8 +22,7 @@ from mores.agents.language.language_model import Conversation, Message
 from mores.agents.language.tokenization import PromptTokenizer
 from mores.core.errors import UserError
 
-# Texts that no message contains, in whose place the text of a message is put.
-_MARK = "@@message {}@@"
+# Texts that no template contains.
 _SYSTEM, _USER, _REPLY = "@@system@@", "@@user@@", "@@reply@@"
 Turns = tuple[tuple[str, str], ...]  # role and text of consecutive messages
 
@@ -42,8 +41,9 @@ class ChatTokens:
     def __init__(self, tokenizer: Any, end_tokens: Collection[int] = ()) -> None:
         self.tokenizer = tokenizer
         self.prompts = PromptTokenizer(tokenizer, tuple(end_tokens))
-        self._control = tuple(tokenizer.get_added_vocab())
         self._ends = frozenset((*end_tokens, tokenizer.eos_token_id))
+        special = frozenset(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+        self._control_ids = special | self._ends
         self._cached_opening = functools.lru_cache(2**12)(self._opening)
         self._cached_turns = functools.lru_cache(2**12)(self._turns)
 
@@ -76,7 +76,7 @@ class ChatTokens:
     def reply(self, text: str, with_end: bool) -> tuple[int, ...]:
         """Tokens of a reply with this text."""
         end = (self.prompts.reply_end,) if with_end else ()
-        return (*self._encode_text(text), *end)
+        return (*self.prompts.encode_text(text), *end)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of a reply, without the token that ends it."""
@@ -87,18 +87,26 @@ class ChatTokens:
         return token in self._ends
 
     def _reply_tokens(self, message: Message) -> tuple[int, ...]:
-        """Tokens of an earlier reply, with its end: one at the limit of tokens has none."""
+        """Tokens of an earlier reply, with its end: one at the limit of tokens has none.
+
+        A model may generate the beginning of another message within its reply: it is cut there.
+        """
         if not message.token_ids:
             return self.reply(message.text, True)
-        if self.is_end(message.token_ids[-1]):
+        *tokens, last = message.token_ids
+        if any(token in self._control_ids for token in tokens):
+            end = next(i for i, token in enumerate(tokens) if token in self._control_ids)
+            return (*tokens[:end], self.prompts.reply_end)
+        if self.is_end(last):
             return message.token_ids
-        return (*message.token_ids, self.prompts.reply_end)
+        kept = tokens if last in self._control_ids else message.token_ids
+        return (*kept, self.prompts.reply_end)
 
     def _opening(self, turns: Turns) -> tuple[int, ...]:
         """Tokens of the messages before the first reply."""
         if not self.prompts.has_chat_template:
             text = "".join(f"{text}\n" for _, text in turns)
-            return tuple(self.tokenizer("")["input_ids"]) + self._encode_text(text)
+            return (*self.tokenizer("")["input_ids"], *self.prompts.encode_text(text))
         if not self._has_system_role:
             turns = _merged(turns)
         return self._rendered(turns, ())
@@ -106,23 +114,16 @@ class ChatTokens:
     def _turns(self, turns: Turns) -> tuple[int, ...]:
         """Tokens between a reply and the next, with these messages in between."""
         if not self.prompts.has_chat_template:
-            return self._encode_text("\n" + "".join(f"{text}\n" for _, text in turns))
+            return tuple(self.prompts.encode_text("\n" + "".join(f"{t}\n" for _, t in turns)))
         before = (("user", _USER), ("assistant", _REPLY))
         tokens = self._rendered(turns, before)
         return tokens[1:] if tokens and tokens[0] in self._ends else tokens
 
     def _rendered(self, turns: Turns, before: Turns) -> tuple[int, ...]:
         """Tokens of messages up to the reply; with messages before, of what follows the last."""
-        # Messages that spell control tokens are encoded apart from the template around them.
-        marks = {
-            _MARK.format(index): text
-            for index, (_, text) in enumerate(turns)
-            if any(control in text for control in self._control)
-        }
-        texts = {text: mark for mark, text in marks.items()}
-        messages = [
-            {"role": role, "content": texts.get(text, text)} for role, text in (*before, *turns)
-        ]
+        # texts that spell control tokens are encoded apart from the template around them
+        marks = self.prompts.marks([text for _, text in turns])
+        messages = [{"role": role, "content": marks.get(t, t)} for role, t in (*before, *turns)]
         rendered = self._render(messages)
         if before:
             _, found, rendered = rendered.partition(before[-1][1])
@@ -132,13 +133,7 @@ class ChatTokens:
                     code="unsupported",
                     path="tokenizer.chat_template",
                 )
-        tokens = list[int]()
-        for mark, text in marks.items():
-            start, found, rendered = rendered.partition(mark)
-            tokens += self.prompts.encode(start)
-            if found:
-                tokens += self._encode_text(text)
-        return (*tokens, *self.prompts.encode(rendered))
+        return tuple(self.prompts.encode_marked(rendered, marks))
 
     def _render(self, messages: Sequence[dict[str, str]]) -> str:
         try:
@@ -160,19 +155,6 @@ class ChatTokens:
             return _SYSTEM in self._render(turns)
         except UserError:
             return False
-
-    def _encode_text(self, text: str) -> tuple[int, ...]:
-        """Tokens of a text, in which no control token is recognized."""
-        if not any(control in text for control in self._control):
-            return tuple(self.prompts.encode(text))
-        # cut inside each control token, whose parts are ordinary text
-        tokens, rest = list[int](), text
-        while found := [c for c in self._control if c in rest]:
-            first = min(found, key=rest.index)
-            cut = rest.index(first) + 1
-            tokens += self.prompts.encode(rest[:cut])
-            rest = rest[cut:]
-        return (*tokens, *self.prompts.encode(rest))
 
 
 def _turns(messages: Sequence[Message]) -> Turns:

@@ -1,47 +1,156 @@
-"""Language models in process: weights of transformers from a folder or the hub."""
+"""Language models in this process: weights of transformers from a folder or the hub."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
 
 from mores.agents.language.language_model import LanguageModel
 from mores.agents.language.models.local_engine import LocalEngine
+from mores.agents.language.models.model_files import file_digests, model_folder
 from mores.agents.language.optional_imports import import_optional
+from mores.core.errors import UserError, unreadable
+
+MEGABYTE = 2**20
 
 
 class LocalModel(LanguageModel):
-    """A causal language model of transformers, loaded into this process."""
+    """A causal language model of transformers, loaded into this process.
+
+    Description:
+        Weights are read from safetensors; pickled weights and code of the model's repository are
+        refused. All requests of a phase are computed in one call of the engine
+        (`mores.agents.language.models.local_engine`), in batches of few shapes.
+
+    Precision:
+        In 32 bits the result of a conversation has the same bits in every batch, so that arms of
+        an experiment differ only by what differs in their texts. In 16 bits (`bfloat16`) a model
+        takes half the memory, and rounding is 65,000 times coarser: arms whose texts are equal
+        stay equal, and a change of the library or the machine changes about one token in a hundred.
+
+    Memory:
+        Weights, the keys and values of `rows` conversations, and `kept_megabytes` of beginnings of
+        prompts that were used last: rules and personas are computed once and not every round.
+    """
 
     path: str = Field(description="folder of the model, or its name on the hub")
+    revision: str = Field(default="", description="commit, branch or tag on the hub; empty: newest")
+    adapter: str = Field(
+        default="", description="folder of a LoRA adapter in PEFT's format, merged when loaded"
+    )
+    dtype: Literal["float32", "bfloat16"] = Field(default="float32", description="precision")
+    device: str = Field(
+        default="cpu",
+        pattern=r"^(cpu|cuda(:\d+)?|mps|xpu(:\d+)?)$",
+        description="cpu, cuda, cuda:1",
+    )
     rows: int = Field(
         default=64, ge=4, le=4096, description="largest number of conversations in a forward pass"
     )
+    full: bool = Field(
+        default=False,
+        description="whether every pass has this number of rows, filled up with copies; false: the "
+        "next of a few numbers with which rows have equal bits on this machine",
+    )
+    block: int = Field(
+        default=16, ge=4, le=1024, description="tokens of a prompt that are computed in a pass"
+    )
+    columns: int = Field(
+        default=64, ge=1, le=4096, description="prompts are padded to multiples before a reply"
+    )
+    kept_megabytes: int = Field(
+        default=256, ge=0, description="largest size of kept beginnings of prompts, 2^20 bytes"
+    )
 
     def load(self) -> tuple[Any, Any]:
-        """Model and tokenizer."""
+        """Model and tokenizer.
+
+        Raises:
+            UserError: a library or file is missing, or the files cannot be loaded safely.
+        """
         transformers = import_optional("transformers")
         transformers.utils.logging.disable_progress_bar()
-        tokenizer = transformers.AutoTokenizer.from_pretrained(self.path)
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            self.path, dtype=torch.float32, use_safetensors=True
-        )
-        return model.eval(), tokenizer
+        folder = model_folder(self.path, self.revision)
+        try:
+            tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+            model = transformers.AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=getattr(torch, self.dtype),
+                use_safetensors=True,
+                trust_remote_code=False,
+            )
+        except Exception as error:  # of several libraries, about broken or unknown files
+            raise unreadable(self.path, error) from None
+        return model, tokenizer
 
     def engine(self) -> LocalEngine:
         """See `LanguageModel`."""
         return _engine(type(self), self.model_dump_json())
 
+    def make_engine(self) -> LocalEngine:
+        """A new engine with weights of its own; `engine` is shared in the process.
+
+        Raises:
+            UserError: see `load`; there is no such device, or no memory on it.
+        """
+        model, tokenizer = self.load()
+        if self.adapter:
+            model = self._with_adapter(model)
+        try:
+            model = model.to(self.device)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise UserError(
+                f"cannot move the model to {self.device}: {reason}",
+                code="unsupported",
+                path="device",
+            ) from None
+        return LocalEngine(
+            model.eval(),
+            tokenizer,
+            self.rows,
+            self.full,
+            self.block,
+            self.columns,
+            self.kept_megabytes * MEGABYTE,
+        )
+
+    def _with_adapter(self, model: Any) -> Any:
+        folder = Path(self.adapter).expanduser()
+        if not (folder / "adapter_model.safetensors").is_file():
+            raise UserError(
+                f"cannot load the adapter {self.adapter}: no adapter_model.safetensors there",
+                code="unreadable",
+                path="adapter",
+            )
+        peft = import_optional("peft")
+        try:
+            return peft.PeftModel.from_pretrained(model, folder).merge_and_unload()
+        except Exception as error:
+            raise unreadable(self.adapter, error) from None
+
     def identity(self) -> Mapping[str, str]:
-        """See `LanguageModel`."""
-        return {"path": self.path}
+        """See `LanguageModel`: digests of the files, and what else determines the numbers."""
+        folder = model_folder(self.path, self.revision)
+        adapter = Path(self.adapter).expanduser() if self.adapter else None
+        return {**file_digests(folder, adapter), **self.shapes()}
+
+    def shapes(self) -> dict[str, str]:
+        """Library, precision, kind of device and padded shapes."""
+        return {
+            "library": "transformers",
+            "dtype": self.dtype,
+            "device": self.device.partition(":")[0],
+            "shapes": f"rows {self.rows}{' full' if self.full else ''}, block {self.block}, "
+            f"columns {self.columns}",
+        }
 
 
 @functools.cache
 def _engine(model_class: type[LocalModel], data: str) -> LocalEngine:
-    specification = model_class.model_validate_json(data)
-    return LocalEngine(*specification.load(), specification.rows)
+    return model_class.model_validate_json(data).make_engine()

@@ -27,6 +27,7 @@ from mores.agents.language.language_model import (
     Reply,
     Score,
     ScoreRequest,
+    TokenCandidate,
 )
 from mores.agents.language.models.chat_tokens import ChatTokens
 from mores.agents.language.models.local_forward import Forward
@@ -69,7 +70,7 @@ class LocalEngine(Engine):
         self.model, self.tokenizer = model, tokenizer
         self.block, self.columns = block, columns
         self.chat = ChatTokens(tokenizer, _end_tokens(model))
-        self.forward = Forward(model, rows, full)
+        self.forward = Forward(model, rows, full, block)
         self.store = BlockStore(kept_bytes)
         self.vocabulary_size = self.forward.vocabulary_size
 
@@ -81,7 +82,6 @@ class LocalEngine(Engine):
     @adapters.setter
     def adapters(self, adapters: AdapterSet | None) -> None:
         self.forward.adapters = adapters
-        self.store.clear()
 
     def prompt(self, conversation: Conversation) -> tuple[int, ...]:
         """Tokens of a conversation up to the start of the reply."""
@@ -161,6 +161,29 @@ class LocalEngine(Engine):
         self.usage.reply_tokens += sum(len(each.tokens) for each in drawn)
         return [each.reply(self.chat) for each in drawn]
 
+    @torch.inference_mode()
+    def next_tokens(
+        self, requests: Sequence[GenerateRequest], count: int
+    ) -> list[list[TokenCandidate]]:
+        """See `Engine`."""
+        prompts = [self._prompt(request) for request in requests]
+        for index, prompt in enumerate(prompts):
+            self._check_length(len(prompt.tokens), index)
+        found = dict[Prompt, list[TokenCandidate]]()
+        for batch, columns in self._batches(dict.fromkeys(prompts)):
+            done = prefill(self.forward, self.store, batch, self.block, columns)
+            self.usage.computed_tokens += done.computed_tokens
+            best = done.logits.float().log_softmax(-1).topk(min(count, self.vocabulary_size))
+            for prompt, logps, tokens in zip(
+                done.prompts, best.values.tolist(), best.indices.tolist(), strict=True
+            ):
+                found[prompt] = [
+                    TokenCandidate(token, logp, self.chat.is_end(token))
+                    for token, logp in zip(tokens, logps, strict=True)
+                ]
+        self.usage.requests += len(requests)
+        return [found[prompt] for prompt in prompts]
+
     @property
     def max_length(self) -> int | None:
         """Tokens of the model's context; of its shortest window, if attention is limited to one."""
@@ -174,7 +197,8 @@ class LocalEngine(Engine):
                 code="out_of_range",
                 path="adapter",
             )
-        return Prompt(request.adapter, self.prompt(request.conversation))
+        start = request.reply_start if isinstance(request, GenerateRequest) else ()
+        return Prompt(request.adapter, (*self.prompt(request.conversation), *start))
 
     def _check_length(self, length: int, index: int) -> None:
         if self.max_length is not None and length > self.max_length:

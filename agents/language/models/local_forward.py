@@ -18,6 +18,7 @@ from mores.agents.language.causal_lm import (
     unwrap_model,
 )
 from mores.agents.language.models.key_values import KeyValues, as_cache
+from mores.agents.language.models.row_independence import independent_counts
 from mores.core.errors import UserError
 
 # Numbers of rows of a pass. Any number is padded to the next of these, larger ones to multiples of
@@ -32,13 +33,14 @@ class Forward:
         model: causal, of transformers.
         rows: largest number of rows of a pass.
         full: whether every pass has exactly this number of rows.
+        block: number of tokens of a row in most passes.
 
     Attributes:
-        row_counts: possible numbers of rows.
+        row_counts: possible numbers of rows: those that `row_independence` allows.
         adapters: adapters of the model, one of them per row, if there are any.
     """
 
-    def __init__(self, model: nn.Module, rows: int, full: bool) -> None:
+    def __init__(self, model: nn.Module, rows: int, full: bool, block: int) -> None:
         self.model = model
         self.adapters: AdapterSet | None = None
         self._accepted = forward_parameters(model)
@@ -52,8 +54,8 @@ class Forward:
                 path="model",
             )
         self.device: torch.device = self._head.weight.device
-        counts = tuple(count for count in ROW_COUNTS if count < rows)
-        self.row_counts = (rows,) if full else (*counts, rows)
+        counts = (*(count for count in ROW_COUNTS if count < rows), rows)
+        self.row_counts = (rows,) if full else independent_counts(inner, counts, (1, 2, block))
 
     @property
     def vocabulary_size(self) -> int:

@@ -34,15 +34,18 @@ class Amount:
     reply_tokens: int = 0
     cost: float = 0.0
 
+    @property
+    def row(self) -> tuple[int, int, int, float]:
+        """The quantities, in this order."""
+        return self.requests, self.prompt_tokens, self.reply_tokens, self.cost
+
     def __add__(self, other: Amount) -> Amount:
         """The sum, quantity by quantity."""
-        pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
-        return Amount(*(a + b for a, b in pairs))
+        return Amount(*(a + b for a, b in zip(self.row, other.row, strict=True)))
 
     def __sub__(self, other: Amount) -> Amount:
         """The difference, quantity by quantity."""
-        pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
-        return Amount(*(a - b for a, b in pairs))
+        return Amount(*(a - b for a, b in zip(self.row, other.row, strict=True)))
 
 
 @dataclasses.dataclass(frozen=True)

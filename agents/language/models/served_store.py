@@ -9,7 +9,6 @@ tables are in memory, for this process alone.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import json
 import os
@@ -154,7 +153,7 @@ class ReplyStore:
             total = self.spent(name) + amount
             reason = refuse(total)
             if not reason:
-                row = (name, *dataclasses.astuple(total))
+                row = (name, *total.row)
                 database.execute("INSERT OR REPLACE INTO spent VALUES (?, ?, ?, ?, ?)", row)
         return reason
 

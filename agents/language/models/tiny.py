@@ -5,7 +5,6 @@ It needs no download. Its replies have no meaning; every mechanism works as with
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,10 +34,10 @@ class TinyModel(LocalModel):
 
     def identity(self) -> Mapping[str, str]:
         """See `LanguageModel`."""
-        return {"model": f"tiny {self.hidden_size} {self.num_layers} {self.weights_seed}"}
+        weights = f"width {self.hidden_size}, layers {self.num_layers}, seed {self.weights_seed}"
+        return {"model": "tiny", "weights": weights, **self.shapes()}
 
 
-@functools.cache
 def tiny_model(hidden_size: int, num_layers: int, seed: int) -> tuple[Any, Any]:
     """A random Llama and its tokenizer: one token a byte."""
     import torch

@@ -261,6 +261,15 @@ class Environment(Config, ABC, Generic[State]):
         """
         return parse_numbers(_phase(self, phase).action_spaces[role], reply, action_mask)
 
+    def message_score(
+        self, role: str, phase: str, observation: Float[Tensor, " size"], message: str
+    ) -> float | None:
+        """Score of a message that the agent can compute itself, for searches before it is sent.
+
+        A function of the observation and the message. `None`: the agent does not know any.
+        """
+        return None
+
     @property
     def metric_bounds(self) -> Mapping[str, tuple[float, float]]:
         """Smallest and largest possible value of metrics that have both, by name.

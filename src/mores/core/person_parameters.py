@@ -124,7 +124,8 @@ def person_parameters(fields: Mapping[str, Any]) -> dict[str, PersonParameter]:
     """All person parameters in `fields` and, recursively, in configs among them, by path.
 
     Args:
-        fields: values of fields by path: numbers, person parameters, configs; others are skipped.
+        fields: values of fields by path: numbers, person parameters, configs, and mappings of
+            these by name; others are skipped.
     """
     found: dict[str, PersonParameter] = {}
     for path, value in fields.items():
@@ -134,6 +135,8 @@ def person_parameters(fields: Mapping[str, Any]) -> dict[str, PersonParameter]:
             names = type(value).model_fields
             prefix = f"{path}." if path else ""
             found |= person_parameters({f"{prefix}{name}": getattr(value, name) for name in names})
+        elif isinstance(value, Mapping):
+            found |= person_parameters({f"{path}.{name}": each for name, each in value.items()})
     return found
 
 
@@ -261,12 +264,23 @@ def resolve_parameters(
     update: dict[str, Any] = {}
     for name in type(config).model_fields:
         value, below = getattr(config, name), f"{path}.{name}" if path else name
-        if isinstance(value, PersonParameter):
-            if below in traits:
-                update[name] = person_number(value, traits, below)
-            elif isinstance(value, PerDraw) and streams is not None:
-                update[name] = world_number(value, streams)
-        elif isinstance(value, Config):
-            resolved = resolve_parameters(value, traits, below, streams)
-            update |= {} if resolved is value else {name: resolved}
+        resolved = _resolved(value, traits, below, streams)
+        update |= {} if resolved is value else {name: resolved}
     return config.model_copy(update=update) if update else config
+
+
+def _resolved(
+    value: Any, traits: Mapping[str, Tensor], path: str, streams: RandomStreams | None
+) -> Any:
+    """The value of a field with tensors in place of person parameters; itself if it has none."""
+    if isinstance(value, PersonParameter):
+        if path in traits:
+            return person_number(value, traits, path)
+        if isinstance(value, PerDraw) and streams is not None:
+            return world_number(value, streams)
+    elif isinstance(value, Config):
+        return resolve_parameters(value, traits, path, streams)
+    elif isinstance(value, Mapping):
+        found = {n: _resolved(each, traits, f"{path}.{n}", streams) for n, each in value.items()}
+        return found if any(found[name] is not value[name] for name in found) else value
+    return value

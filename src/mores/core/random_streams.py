@@ -256,6 +256,22 @@ class RandomStreams:
         """Standard Gumbel numbers: `argmax(logits + gumbel)` has distribution `softmax(logits)`."""
         return self._draw(stream, agents, width, stream_numbers.gumbel)
 
+    def gumbel_rows(
+        self,
+        stream: str,
+        worlds: Int[Tensor, " row"],
+        agents: Int[Tensor, " row"],
+        width: int,
+    ) -> Float[Tensor, "row width"]:
+        """`gumbel` of single agents of single worlds, by index: as many numbers as tokens.
+
+        Row i is `take(worlds[i:i+1]).gumbel(stream, agents[i:i+1], width)`. For rows of thousands
+        of numbers, which are not cached.
+        """
+        where, who = worlds.cpu().numpy(), agents.cpu().numpy()
+        name = f"{self._scope}/{stream}"
+        return self._cache.draw_rows(name, stream_numbers.gumbel, where, who, width, self._offset)
+
     def categorical(
         self, stream: str, logits: Float[Tensor, "world agent option"]
     ) -> Int[Tensor, "world agent"]:

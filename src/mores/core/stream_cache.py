@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mores.core.next_episodes import NextEpisodes
-from mores.core.stream_numbers import Request, WorldKeys, generate
+from mores.core.stream_numbers import Request, Transform, WorldKeys, generate, generate_rows
 
 MAX_CACHED_WORDS = 2**18  # per request, over all rounds, worlds and agents
 # Words that are generated in the time that a call takes for any number of them (measured on a CPU).
@@ -81,6 +81,19 @@ class StreamCache:
         if offset > cached.last:
             cached.last = offset
         return cached.numbers[offset - cached.start]
+
+    def draw_rows(
+        self,
+        name: str,
+        transform: Transform,
+        worlds: np.ndarray,
+        agents: np.ndarray,
+        width: int,
+        offset: int,
+    ) -> Float[Tensor, "row width"]:
+        """Numbers of single agents of some worlds in one round; none are cached."""
+        self.draws.count += 1
+        return generate_rows(self.keys.take(worlds), name, agents, width, transform, offset)
 
     def _cache(self, rounds: Iterable[Request], numbers: Sequence[Tensor], offset: int) -> None:
         for request, part in zip(rounds, numbers, strict=True):

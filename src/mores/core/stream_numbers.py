@@ -26,6 +26,7 @@ from mores.core.philox import MASK, philox_numpy, philox_torch
 Transform = Callable[[Int[Tensor, "*shape word"]], Float[Tensor, "*shape word"]]
 
 MAX_CACHED_COUNTERS = 2**11  # blocks of a request whose counters are kept
+ROW_BLOCKS = 2**13  # of rows that are generated at once: their arrays stay in the cache of a core
 MAX_JOINT_BLOCKS = 2**15  # of several streams in one call; with more, calls cost little
 
 
@@ -186,6 +187,57 @@ def generate(keys: WorldKeys, requests: Sequence[tuple[Request, int]], offset: i
                 for index, each in zip(indices, parts, strict=True):
                     numbers[index] = layouts[index].arrange(each)
     return [numbers[index] for index in range(len(layouts))]
+
+
+def generate_rows(
+    keys: WorldKeys, name: str, agents: np.ndarray, width: int, transform: Transform, offset: int
+) -> Float[Tensor, "row width"]:
+    """Numbers of single agents in one round: those that `generate` gives for world and agent.
+
+    For many numbers a row: as few rows are generated at once as fit into the cache of a core.
+
+    Args:
+        keys: address of the world of each row.
+        name: name of the stream with its scope.
+        agents: index of the agent of each row.
+        width: number of numbers of a row.
+        transform: function from each word to a number.
+        offset: the round, counted from `keys.first_round`.
+    """
+    layout = _Layout.of(keys, Request(name, transform, 1, width), 1, offset)
+    first = np.broadcast_to(layout.first, len(keys))
+    size = max(1, ROW_BLOCKS // layout.blocks)
+    with torch.inference_mode(False), torch.no_grad():
+        numbers = torch.empty(len(keys), layout.blocks, 4, device=keys.device)
+        for start in range(0, len(keys), size):
+            rows = slice(start, start + size)
+            words = _row_words(keys, rows, name, agents[rows], first[rows] // 4, layout.blocks)
+            for index, word in enumerate(words):
+                numbers[rows, :, index] = transform(word)
+        return layout.arrange(numbers.flatten(1))[0, :, 0]
+
+
+def _row_words(
+    keys: WorldKeys,
+    rows: slice,
+    name: str,
+    agents: np.ndarray,
+    first_block: np.ndarray,
+    blocks: int,
+) -> list[Int[Tensor, "row block"]]:
+    """The four words of each block of one agent a row."""
+    block = first_block[:, None] + np.arange(blocks)
+    low, high = (np.full((1, 1), word, np.int64) for word in stream_id(name))
+    counter = (block, agents.astype(np.int64)[:, None], low, high)
+    key = keys.words[:, rows, None]
+    if keys.device.type == "cpu":
+        unsigned = [part.view(np.uint64) for part in counter]
+        words = philox_numpy(tuple(unsigned), (key[0], key[1]))  # type: ignore[arg-type]
+        return [torch.from_numpy(word.view(np.int64)) for word in words]
+    on_device = [torch.from_numpy(part).to(keys.device) for part in counter]
+    device_key = torch.from_numpy(key.view(np.int64)).to(keys.device)
+    found = philox_torch(tuple(on_device), (device_key[0], device_key[1]))  # type: ignore[arg-type]
+    return list(torch.broadcast_tensors(*found))
 
 
 class _Layout(NamedTuple):

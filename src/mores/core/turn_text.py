@@ -23,7 +23,7 @@ from torch import Tensor
 from mores.core.spaces import Box, Discrete, MultiDiscrete, Space
 
 ReplyForm = Literal["choice", "probabilities", "numbers", "message"]
-NUMBER_PATTERN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+NUMBER_PATTERN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 END_OF_MESSAGE = 256  # the code of all positions after the last byte
 
 
@@ -80,6 +80,12 @@ class RoleText(Protocol):
         """See `Environment.parse_reply`."""
         ...
 
+    def message_score(
+        self, phase: str, observation: Float[Tensor, " size"], message: str
+    ) -> float | None:
+        """See `Environment.message_score`."""
+        ...
+
 
 @dataclasses.dataclass(frozen=True)
 class EnvironmentRoleText:
@@ -100,6 +106,10 @@ class EnvironmentRoleText:
     def parse_reply(self, phase: str, reply: str, action_mask: Tensor | None) -> Tensor | None:
         """See `Environment.parse_reply`."""
         return self.environment.parse_reply(self.role, phase, reply, action_mask)
+
+    def message_score(self, phase: str, observation: Tensor, message: str) -> float | None:
+        """See `Environment.message_score`."""
+        return self.environment.message_score(self.role, phase, observation, message)
 
 
 def format_number(value: float, digits: int = 4) -> str:
@@ -148,9 +158,11 @@ def parse_numbers(
     if len(words) != count or not all(NUMBER_PATTERN.fullmatch(word) for word in words):
         return None
     numbers = [float(word) for word in words]
+    if not all(map(math.isfinite, numbers)):
+        return None
     if isinstance(space, Box):
         bounded = zip(numbers, space.low, space.high, strict=True)
-        if not all(math.isfinite(x) and low <= x <= high for x, low, high in bounded):
+        if not all(low <= x <= high for x, low, high in bounded):
             return None
         return torch.tensor(numbers, dtype=torch.float32)
     sizes = (space.num_options,) if isinstance(space, Discrete) else space.num_options

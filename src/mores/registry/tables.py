@@ -164,9 +164,7 @@ REGISTRIES: dict[str, Registry] = {
             adapter="mores.agents.learning.networks.module_network:as_network",
         ),
         Registry("population", entries.POPULATIONS, "mores.core.people:Population"),
-        Registry(
-            "question_set", entries.QUESTION_SETS, "mores.core.survey_questions:QuestionSet"
-        ),
+        Registry("question_set", entries.QUESTION_SETS, "mores.core.survey_questions:QuestionSet"),
         Registry(
             "person_parameter",
             entries.PERSON_PARAMETERS,

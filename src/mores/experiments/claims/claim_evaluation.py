@@ -147,9 +147,7 @@ def _evaluate_claim(
     return dataclasses.replace(overall, arm=arm, at_points=with_remarks)
 
 
-def _audit(
-    claim: Claim, scenario: Scenario, arm: str, results_by_arm: CellResults
-) -> PersonaAudit:
+def _audit(claim: Claim, scenario: Scenario, arm: str, results_by_arm: CellResults) -> PersonaAudit:
     """The audit of a persona claim at a point."""
     stage, at_round = stage_and_round(scenario, claim)
     metric, beliefs = audit_metrics(claim)[BELIEF_EFFECT], {}
