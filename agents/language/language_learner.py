@@ -91,6 +91,12 @@ class LanguageLearner(LanguagePolicy, Learner):
         description="sequences in a forward pass of an update; more sequences take several passes, "
         "computed twice and with less memory; null: all in one",
     )
+    keep_states: bool = Field(
+        default=False,
+        description="whether the states below the layers with adapters are kept of all prompts and "
+        "texts that were scored, so that an update computes the upper layers alone: for closed "
+        "sets of texts, with adapters.layers",
+    )
 
     @model_validator(mode="after")
     def _check_learner(self) -> LanguageLearner:
@@ -109,6 +115,9 @@ class LanguageLearner(LanguagePolicy, Learner):
         if not isinstance(self.model, LocalModel):
             message = "a served model cannot learn; use weights on this machine"
             raise ParameterError("model", message=message, code="unsupported")
+        if self.keep_states and (self.adapters.layers is None or self.gradient_rows is not None):
+            message = "keep_states: needs adapters.layers, and no gradient_rows"
+            raise ParameterError("keep_states", message=message, code="conflict")
         if self.temperature == 0 and "online" in objective.trains:
             message = "temperature must be above 0 where it learns from its own actions"
             raise ParameterError("temperature", message=message, code="conflict")
@@ -308,14 +317,15 @@ class LanguageLearner(LanguagePolicy, Learner):
         stack = state.learner.spec.stacked_model
         assert isinstance(stack, LanguageStack)
         parameters = state.learner.persistent_state.train_state.parameters
-        return AdaptedEngine(engine, stack.adapters(parameters))
+        return AdaptedEngine(engine, stack.adapters(parameters), stack.kept_states)
 
     def check_version(self) -> LanguageLearner:
         """The same with a tiny model and small adapters, unless the model is tiny."""
         checked = super().check_version()
         if checked is self:
             return self
-        return checked.model_copy(update={"adapters": LoRA(rank=1)})  # type: ignore[return-value]
+        small = {"adapters": LoRA(rank=1), "keep_states": False}
+        return checked.model_copy(update=small)  # type: ignore[return-value]
 
     # --- learning --------------------------------------------------------------------------------
 
