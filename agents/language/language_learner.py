@@ -235,10 +235,11 @@ class LanguageLearner(LanguagePolicy, Learner):
         state: LanguageState,
         streams: RandomStreams,
         search: bool = False,
+        finished: Bool[Tensor, " world"] | None = None,
     ) -> ActionOutput:
         """Actions of all agents. With search: the likeliest ones."""
         reader = self.model_copy(update={"temperature": 0.0}) if search else self
-        steps = reader.act_steps(phase, observation, action_mask, state, streams)
+        steps = reader.act_steps(phase, observation, action_mask, state, streams, finished)
         return act_together([steps])[0]
 
     def act_steps(
