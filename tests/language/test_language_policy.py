@@ -14,6 +14,7 @@ from mores.agents.composite.per_agent import PerAgentPolicy
 from mores.agents.language.language_policy import METRICS, LanguagePolicy
 from mores.agents.language.models.tiny import TinyModel
 from mores.agents.language.personas.persona import TextPersona
+from mores.clients.text_rendering import render_text
 from mores.core import pytree
 from mores.core.errors import UserError
 from mores.core.random_streams import RandomStreams
@@ -284,6 +285,8 @@ def test_hostile_messages_are_data(text):
     cut = text.encode()[:24].decode(errors="ignore")
     question = engine.requests[-1].conversation[-1].text
     assert f"You heard: {cut}\nHow is it?" in question
+    shown = render_text(simulator, [], {})
+    assert all(line.isprintable() for line in shown.split("\n"))
     simulator.step()
     assert contents(engine.calls[2][0])[2] == f"a: {text}"
 
