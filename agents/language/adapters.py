@@ -19,11 +19,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 import torch
 from jaxtyping import Float, Int
@@ -165,6 +165,11 @@ class StackedLoRA:
     config: LoRA
     parameters: Mapping[str, Tensor]
 
+    @functools.cached_property
+    def modules(self) -> dict[str, nn.Linear]:
+        """Linear layers with an adapter, by name."""
+        return self.config.modules(self.model)
+
     @property
     def num_adapters(self) -> int:
         """Number of adapters P."""
@@ -204,27 +209,17 @@ class StackedLoRA:
         try:
             if not bool(is_base.all()):
                 mask = is_base[:, None, None] if bool(is_base.any()) else None
-                for name, module in self.config.modules(self.model).items():
-                    hook = self._hook(name, rows.clamp(min=0), mask)
+                index = rows.clamp(min=0)
+                for name, module in self.modules.items():
+                    down = self.parameters[f"{name}.lora_A"][index].mT  # row in rank
+                    up = self.parameters[f"{name}.lora_B"][index].mT * self.config.scale
+                    # A partial, not a closure: tests check annotations when one is defined.
+                    hook = functools.partial(_add_change, down, up, mask)
                     handles.append(module.register_forward_hook(hook))
             yield
         finally:
             for handle in handles:
                 handle.remove()
-
-    def _hook(
-        self, name: str, index: Int[Tensor, " row"], is_base: Tensor | None
-    ) -> Callable[[nn.Module, Any, Tensor], Tensor]:
-        """Forward hook of a layer."""
-        down = self.parameters[f"{name}.lora_A"][index].mT  # row in rank
-        up = self.parameters[f"{name}.lora_B"][index].mT * self.config.scale  # row rank out
-
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            change = torch.bmm(torch.bmm(inputs[0].to(down.dtype), down), up)
-            changed = output + change.to(output.dtype)
-            return changed if is_base is None else torch.where(is_base, output, changed)
-
-        return hook
 
     def merged(self, adapter: int) -> dict[str, Float[Tensor, "out in"]]:
         """Weights of the layers with one adapter merged into them, by name."""
@@ -235,5 +230,19 @@ class StackedLoRA:
                 self.parameters[f"{name}.lora_B"][adapter]
                 @ self.parameters[f"{name}.lora_A"][adapter]
             ).to(module.weight.dtype)
-            for name, module in self.config.modules(self.model).items()
+            for name, module in self.modules.items()
         }
+
+
+def _add_change(
+    down: Float[Tensor, "row in rank"],
+    up: Float[Tensor, "row rank out"],
+    is_base: Tensor | None,
+    module: nn.Module,
+    inputs: tuple[Tensor, ...],
+    output: Tensor,
+) -> Tensor:
+    """Forward hook of a layer: its output with the changes of the rows' adapters."""
+    change = torch.bmm(torch.bmm(inputs[0].to(down.dtype), down), up)
+    changed = output + change.to(output.dtype)
+    return changed if is_base is None else torch.where(is_base, output, changed)

@@ -91,32 +91,41 @@ class LanguageLearner(LanguagePolicy, Learner):
         description="sequences in a forward pass of an update; more sequences take several passes, "
         "computed twice and with less memory; null: all in one",
     )
+    keep_states: bool = Field(
+        default=False,
+        description="whether the states below the layers with adapters are kept of all prompts and "
+        "texts that were scored, so that an update computes the upper layers alone: for closed "
+        "sets of texts, with adapters.layers",
+    )
 
     @model_validator(mode="after")
     def _check_learner(self) -> LanguageLearner:
         objective = self.objective
         if not isinstance(objective, NetworkLearner):
-            message = "objective: must be a recipe of mores.agents.learning, such as grpo"
+            message = "must be a recipe of mores.agents.learning, such as grpo"
             raise ParameterError("objective", message=message, code="wrong_type")
         if objective.has_critic or objective.num_score_heads:
-            message = "objective: a language model has no value or score head; use reinforce, grpo"
+            message = "a language model has no value or score head; use reinforce or grpo"
             raise ParameterError("objective", message=message, code="unsupported")
         given = {"network", "temperature", "search"} & objective.model_fields_set
         if given:
             name = min(given)
-            message = f"objective.{name}: belongs to networks; language_learner has its own"
+            message = f"{name} belongs to networks; language_learner has its own"
             raise ParameterError("objective", name, message=message, code="unsupported")
         if not isinstance(self.model, LocalModel):
-            message = "model: a served model cannot learn; use weights on this machine"
+            message = "a served model cannot learn; use weights on this machine"
             raise ParameterError("model", message=message, code="unsupported")
+        if self.keep_states and (self.adapters.layers is None or self.gradient_rows is not None):
+            message = "keep_states: needs adapters.layers, and no gradient_rows"
+            raise ParameterError("keep_states", message=message, code="conflict")
         if self.temperature == 0 and "online" in objective.trains:
-            message = "temperature: must be above 0 where it learns from its own actions"
+            message = "temperature must be above 0 where it learns from its own actions"
             raise ParameterError("temperature", message=message, code="conflict")
         if person_parameters({"": self}):
-            message = "persona: numbers that differ between people need the policy language"
+            message = "a persona whose numbers differ between people needs the policy language"
             raise ParameterError("persona", message=message, code="unsupported")
         if self.readout is not None and self.readout.generates:
-            message = "readout: a generated choice has no probability; use letters or statements"
+            message = "a generated choice has no probability; use letters or statements"
             raise ParameterError("readout", message=message, code="unsupported")
         return self
 
@@ -226,10 +235,11 @@ class LanguageLearner(LanguagePolicy, Learner):
         state: LanguageState,
         streams: RandomStreams,
         search: bool = False,
+        finished: Bool[Tensor, " world"] | None = None,
     ) -> ActionOutput:
         """Actions of all agents. With search: the likeliest ones."""
         reader = self.model_copy(update={"temperature": 0.0}) if search else self
-        steps = reader.act_steps(phase, observation, action_mask, state, streams)
+        steps = reader.act_steps(phase, observation, action_mask, state, streams, finished)
         return act_together([steps])[0]
 
     def act_steps(
@@ -308,14 +318,15 @@ class LanguageLearner(LanguagePolicy, Learner):
         stack = state.learner.spec.stacked_model
         assert isinstance(stack, LanguageStack)
         parameters = state.learner.persistent_state.train_state.parameters
-        return AdaptedEngine(engine, stack.adapters(parameters))
+        return AdaptedEngine(engine, stack.adapters(parameters), stack.kept_states)
 
     def check_version(self) -> LanguageLearner:
         """The same with a tiny model and small adapters, unless the model is tiny."""
         checked = super().check_version()
         if checked is self:
             return self
-        return checked.model_copy(update={"adapters": LoRA(rank=1)})  # type: ignore[return-value]
+        small = {"adapters": LoRA(rank=1), "keep_states": False}
+        return checked.model_copy(update=small)  # type: ignore[return-value]
 
     # --- learning --------------------------------------------------------------------------------
 

@@ -108,8 +108,9 @@ class PrincipalAgent(PeopleDynamics, Environment[PrincipalAgentState]):
         `observe_visibility`. A party rates what it sees or reads, and the ratings train the
         agent. A reader who does not see the act believes the rationale; an audit shows the act to a
         principal, with `audit_probability`. Task classes are distributions of utilities; the
-        default ones follow the two roles of the paper. The customer's values move towards the
-        products that it gets (`human`). Left out: language, bargaining, competing agents, customers
+        default ones follow the two roles of the paper; `propaganda_film` and `electric_car` are its
+        tasks in words, for language models. The customer's values move towards the products that it
+        gets (`human`). Left out: explanations in free text, bargaining, competing agents, customers
         who decline or learn whom to trust, and readers who discount a rationale.
 
     Roles:

@@ -141,7 +141,7 @@ def test_peft_loads_an_adapter(tmp_path) -> None:
         folder = tmp_path / str(config.rank)
         write_adapter(folder, config, {**parameters, "replicate": torch.arange(3)}, 1)
         found = logits(StackedLoRA(tiny(), config, parameters), rows(), [1] * 5)
-        fresh = tiny_model.__wrapped__(32, 2, 0)[0]  # PEFT changes the model
+        fresh = tiny_model(32, 2, 0)[0]  # PEFT changes the model
         with torch.no_grad():
             theirs = peft.PeftModel.from_pretrained(fresh, folder)(rows()).logits
         torch.testing.assert_close(found, theirs, atol=1e-5, rtol=0)
@@ -151,7 +151,7 @@ def test_peft_loads_an_adapter(tmp_path) -> None:
         both = stack_adapters([read, read])
         assert all(torch.equal(both[name][1], parameters[name][1]) for name in parameters)
     own = peft.LoraConfig(r=3, lora_alpha=7, target_modules=["k_proj"], task_type="CAUSAL_LM")
-    model = peft.get_peft_model(tiny_model.__wrapped__(32, 2, 0)[0], own)
+    model = peft.get_peft_model(tiny_model(32, 2, 0)[0], own)
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if "lora_B" in name:
