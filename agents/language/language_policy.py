@@ -182,6 +182,11 @@ class LanguagePolicy(LanguageSettings):
         """See the class docstring."""
         return {name: total(count, 1).to(torch.float64) for name, count in state.counts.items()}
 
+    @property
+    def couples_arms(self) -> bool:
+        """Whether the model draws with numbers of the caller: a server draws with its own."""
+        return self.model.engine().couples
+
     def identity(self) -> Mapping[str, str]:
         """That of the model."""
         return self.model.identity()

@@ -137,9 +137,8 @@ class LanguageSettings(Policy):
             return FreeText()
         if turn.form == "choice":
             return Letters()
-        if turn.statements:  # with neither there is nothing that a baseline lacks
-            has_baseline = turn.baseline_situation is not None
-            return Statements(baseline=has_baseline or not isinstance(self.persona, NoPersona))
+        if turn.statements:  # with the baseline in all arms, with and without a persona
+            return Statements()
         return Numbers() if turn.ordered else Letters()
 
     def ask(
