@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ import torch
 from mores.agents.language.adapter_files import read_adapter, stack_adapters, write_adapter
 from mores.agents.language.adapters import LoRA, StackedLoRA
 from mores.agents.language.closed_replies import closed_reply_logps, plan_sequences
+from mores.agents.learning.adam import Adam
+from mores.agents.learning.train_state import FLAT_NAME, TrainState
 from mores.core.random_streams import RandomStreams
 from tests.refusals import refused
 
@@ -18,6 +21,7 @@ pytest.importorskip("transformers")
 TARGETS = ("q_proj", "v_proj", "down_proj")
 
 
+@functools.cache
 def tiny() -> Any:
     from mores.agents.language.models.tiny import tiny_model
 
@@ -141,7 +145,7 @@ def test_peft_loads_an_adapter(tmp_path) -> None:
         folder = tmp_path / str(config.rank)
         write_adapter(folder, config, {**parameters, "replicate": torch.arange(3)}, 1)
         found = logits(StackedLoRA(tiny(), config, parameters), rows(), [1] * 5)
-        fresh = tiny_model.__wrapped__(32, 2, 0)[0]  # PEFT changes the model
+        fresh = tiny_model(32, 2, 0)[0]  # PEFT changes the model
         with torch.no_grad():
             theirs = peft.PeftModel.from_pretrained(fresh, folder)(rows()).logits
         torch.testing.assert_close(found, theirs, atol=1e-5, rtol=0)
@@ -151,7 +155,7 @@ def test_peft_loads_an_adapter(tmp_path) -> None:
         both = stack_adapters([read, read])
         assert all(torch.equal(both[name][1], parameters[name][1]) for name in parameters)
     own = peft.LoraConfig(r=3, lora_alpha=7, target_modules=["k_proj"], task_type="CAUSAL_LM")
-    model = peft.get_peft_model(tiny_model.__wrapped__(32, 2, 0)[0], own)
+    model = peft.get_peft_model(tiny_model(32, 2, 0)[0], own)
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if "lora_B" in name:
@@ -190,11 +194,13 @@ def test_refusals(tmp_path) -> None:
 
 
 def test_revision_changes_with_the_weights() -> None:
-    """Kept states of an engine are those of one revision."""
+    """Kept states of an engine are those of one revision; fused optimizers change it as well."""
     config = LoRA()
-    adapters = StackedLoRA(tiny(), config, trained(config, 2))
-    other = StackedLoRA(tiny(), config, trained(config, 2))
+    train_state = TrainState.create(trained(config, 2), uses_reference_model=False)
+    adapters = StackedLoRA(tiny(), config, train_state.parameters)
     first = adapters.revision
-    assert adapters.revision == first != other.revision
-    next(iter(adapters.parameters.values()))[0].add_(1.0)
-    assert adapters.revision not in (first, other.revision)
+    assert adapters.revision == first
+    gradient = {FLAT_NAME: torch.ones_like(train_state.flat_parameters)}
+    weights = {FLAT_NAME: train_state.flat_parameters}
+    Adam(1e-3).step(weights, gradient, train_state.optimizer_state)
+    assert adapters.revision != first
