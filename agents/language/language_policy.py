@@ -129,8 +129,15 @@ class LanguagePolicy(LanguageSettings):
         """Probabilities with which options are drawn, and actions that are read and not drawn.
 
         Raises:
-            UserError: the action is generated.
+            UserError: the action is generated, or depends on remembered turns.
         """
+        if state.memory is not None:
+            raise UserError(
+                "the actions of a language model with memory depend on earlier turns: set "
+                "memory_turns to 0 to evaluate it on given observations",
+                code="unsupported",
+                path="policies",
+            )
         space, engine = phase.action_spaces[state.role.name], self.engine_for(state)
         obs, asked = observation.cpu(), []
         for world in range(obs.shape[0]):
@@ -174,6 +181,11 @@ class LanguagePolicy(LanguageSettings):
     def metrics(self, state: LanguageState) -> Mapping[str, Float[Tensor, " world"]]:
         """See the class docstring."""
         return {name: total(count, 1).to(torch.float64) for name, count in state.counts.items()}
+
+    @property
+    def couples_arms(self) -> bool:
+        """Whether the model draws with numbers of the caller: a server draws with its own."""
+        return self.model.engine().couples
 
     def identity(self) -> Mapping[str, str]:
         """That of the model."""

@@ -115,6 +115,11 @@ class LanguageSettings(Policy):
         """Index of the adapter of an agent's model; -1: the base model."""
         return -1
 
+    @property
+    def couples_arms(self) -> bool:
+        """See `Policy`: a server draws with numbers of its own."""
+        return self.model.couples
+
     def readout_for(self, turn: TurnText, space: Space, engine: Engine) -> Readout | None:
         """The readout of a turn; `None`: the reply is generated, and no choice among options.
 
@@ -132,9 +137,8 @@ class LanguageSettings(Policy):
             return FreeText()
         if turn.form == "choice":
             return Letters()
-        if turn.statements:  # with neither there is nothing that a baseline lacks
-            has_baseline = turn.baseline_situation is not None
-            return Statements(baseline=has_baseline or not isinstance(self.persona, NoPersona))
+        if turn.statements:  # with the baseline in all arms, with and without a persona
+            return Statements()
         return Numbers() if turn.ordered else Letters()
 
     def ask(
@@ -170,7 +174,7 @@ class LanguageSettings(Policy):
             for option in range(len(turn.options))
             if action_mask is None or turn.form != "choice" or bool(action_mask[option])
         )
-        with_persona = "\n\n".join(part for part in (rules, persona) if part)
+        with_persona = "\n\n".join(part for part in (rules, persona, turn.about_self) if part)
         before, baseline = _system(with_persona), _system(rules)
         return Asked(before, baseline, turn, legal, self.adapter_of(world, agent))
 

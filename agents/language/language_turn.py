@@ -11,11 +11,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mores.agents.language.choice_draws import choice_logps, draw_choice
+from mores.agents.language.coupling import token_gumbel
 from mores.agents.language.engine_calls import ActSteps, EngineCall, GenerateCall, ScoreCall
 from mores.agents.language.language_model import (
     Conversation,
     GenerateRequest,
-    GumbelFunction,
     Message,
     Reply,
     ScoreRequest,
@@ -168,7 +168,9 @@ class LanguageTurn:
         for row in full:
             conversation = (*self.asked[row].conversation, *memory.summary_conversation(row))
             requests.append(self._request(conversation, row, SUMMARY, settings.summary_tokens))
-        gumbel = token_gumbel(self.streams, full, SUMMARY, self.engine.vocabulary_size)
+        gumbel = token_gumbel(
+            self.streams, torch.tensor(full), SUMMARY, self.engine.vocabulary_size
+        )
         replies: list[Reply] = yield GenerateCall(self.engine, requests, gumbel)
         for row, request, reply in zip(full, requests, replies, strict=True):
             self._count_reply(row, request, reply)
@@ -272,7 +274,9 @@ class LanguageTurn:
         for call in range(self.settings.max_attempts if retries else 1):
             tokens = self.settings.max_new_tokens
             requests = [self._request(conversations[row], row, call, tokens) for row in waiting]
-            gumbel = token_gumbel(self.streams, waiting, call, self.engine.vocabulary_size)
+            gumbel = token_gumbel(
+                self.streams, torch.tensor(waiting), call, self.engine.vocabulary_size
+            )
             replies: list[Reply] = yield GenerateCall(self.engine, requests, gumbel)
             unparsed = []
             for row, request, reply in zip(waiting, requests, replies, strict=True):
@@ -354,28 +358,3 @@ def read_action(
         assert isinstance(space, Box)
         return expected_point(logps, readout.scale(space)).float()
     return logps.exp().float()
-
-
-def token_gumbel(
-    streams: RandomStreams, rows: Sequence[Row], call: int, width: int
-) -> GumbelFunction:
-    """Gumbel numbers of the tokens of replies.
-
-    Args:
-        streams: random numbers of a phase.
-        rows: world and agent of each request.
-        call: number of the call of the engine in the turn.
-        width: size of the vocabulary.
-    """
-    own = streams.child(f"call {call}")
-
-    def gumbel(indices: Sequence[int], position: int) -> Tensor:
-        numbers = []
-        for index in indices:
-            world, agent = rows[index]
-            one = own.take(torch.tensor([world]))
-            agents = torch.tensor([agent])
-            numbers.append(one.gumbel(f"token {position}", agents, width)[0, 0])
-        return torch.stack(numbers)
-
-    return gumbel

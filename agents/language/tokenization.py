@@ -75,10 +75,15 @@ class PromptTokenizer:
 
     @functools.cached_property
     def _control_names(self) -> tuple[str, ...]:
-        """Names of the tokens that are no text, of more than one character."""
-        added = getattr(self.tokenizer, "get_added_vocab", dict)()
-        special = getattr(self.tokenizer, "all_special_tokens", ())
-        return tuple(dict.fromkeys(name for name in (*added, *special) if len(name) > 1))
+        """Names of special tokens and of other added tokens that the chat template consists of.
+
+        Other added tokens, such as runs of blanks, are text.
+        """
+        template = str(getattr(self.tokenizer, "chat_template", None) or "")
+        added = getattr(self.tokenizer, "added_tokens_decoder", {}).values()
+        names = [token.content for token in added if token.special or token.content in template]
+        names += getattr(self.tokenizer, "all_special_tokens", ())
+        return tuple(dict.fromkeys(n for n in names if len(n) > 1 and n.strip()))
 
     def encode_prompt(self, prompt: Prompt) -> Tokens:
         """Tokens of a prompt, up to the start of the completion."""

@@ -20,9 +20,9 @@ from typing import Any
 
 from mores.agents.language.language_model import Conversation, Message
 from mores.agents.language.tokenization import PromptTokenizer
-from mores.core.errors import UserError
+from mores.core.errors import UserError, printable
 
-# Texts that no template contains.
+# Words in whose place the template puts a message.
 _SYSTEM, _USER, _REPLY = "@@system@@", "@@user@@", "@@reply@@"
 Turns = tuple[tuple[str, str], ...]  # role and text of consecutive messages
 
@@ -142,7 +142,7 @@ class ChatTokens:
             )
         except Exception as error:
             raise UserError(
-                f"the chat template refuses these messages ({error}): "
+                f"the chat template refuses these messages ({printable(error)}): "
                 f"{', '.join(message['role'] for message in messages)}",
                 code="unsupported",
                 path="tokenizer.chat_template",

@@ -45,6 +45,8 @@ class TurnText:
         baseline_situation: the situation without what the answer may depend on, such as messages
             that an agent read; the likelihood of statements is compared with that in it. Default:
             the situation, without the persona alone.
+        about_self: what the agent is told of itself, such as what it believes. Language models have
+            it after their persona; like the persona it is not in a baseline.
     """
 
     situation: str
@@ -54,6 +56,7 @@ class TurnText:
     statements: tuple[str, ...] = ()
     ordered: bool = False
     baseline_situation: str | None = None
+    about_self: str = ""
 
 
 @runtime_checkable
