@@ -18,9 +18,9 @@ process, with other sequences before, they may differ by rounding.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -363,12 +363,7 @@ class KeptStates:
                 attends[row] |= attends[row_of[self._parent[node]]]
 
 
-_shared: WeakKeyDictionary[nn.Module, dict[int, KeptStates]] = WeakKeyDictionary()
-
-
+@functools.lru_cache(maxsize=4)
 def shared_kept_states(model: nn.Module, layers: int) -> KeptStates:
     """Kept states of a model, the same in the whole process."""
-    by_layers = _shared.setdefault(model, {})
-    if layers not in by_layers:
-        by_layers[layers] = KeptStates(model, layers)
-    return by_layers[layers]
+    return KeptStates(model, layers)

@@ -12,6 +12,7 @@ from mores.agents.language.closed_replies import closed_reply_logps
 from mores.agents.language.kept_states import KeptStates
 from mores.agents.language.models.tiny import tiny_model
 from mores.core.random_streams import RandomStreams
+from mores.registry import make_policy
 from tests.refusals import refused
 
 PROMPTS = [[5, 9, 9, 20, 7], [5, 9, 9, 20, 7], [5, 9, 30], [5, 9, 30], [40, 41, 5, 9, 9, 20, 7]]
@@ -107,3 +108,6 @@ def test_refusals():
         kept.closed_reply_logps(None, PROMPTS[:1], [[]], one)
     with refused("too_large", "prompts"):
         kept.closed_reply_logps(None, PROMPTS[:1], [[2] * 9], one)
+    for fields in ({}, {"adapters": {"layers": 1}, "gradient_rows": 2}):
+        with refused("conflict", "language_learner.keep_states"):
+            make_policy("language_learner", model="tiny", keep_states=True, **fields)
