@@ -221,6 +221,7 @@ def test_unparsable_replies_are_counted_and_replaced_as_stated(rule, attempts):
         "requests": {40 * attempts},
         "prompt_tokens": set(counts["prompt_tokens"].tolist()),
         "reply_tokens": {280 * attempts},
+        "cost": {0.0},
         "unparsable": {40 * attempts},
         "fallbacks": {40},
         "near_ties": {40 * attempts},
