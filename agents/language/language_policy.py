@@ -19,7 +19,12 @@ from torch import Tensor
 
 from mores.agents.language.choice_draws import choice_logps
 from mores.agents.language.engine_calls import ActSteps, act_together, score_all
-from mores.agents.language.language_settings import METRICS, LanguageSettings, LanguageState
+from mores.agents.language.language_settings import (
+    METRICS,
+    LanguageSettings,
+    LanguageState,
+    no_counts,
+)
 from mores.agents.language.language_turn import LanguageTurn, read_action
 from mores.agents.language.models.tiny import TinyModel
 from mores.core.deterministic_sum import total
@@ -55,7 +60,8 @@ class LanguagePolicy(LanguageSettings):
 
     Metrics:
         Sums over the agents of a world since the episode began. requests: to the model;
-        prompt_tokens: tokens of conversations and of scored texts; reply_tokens: generated;
+        prompt_tokens: tokens of conversations and of scored texts; reply_tokens: generated; cost:
+        price of served requests, in the currency of the price list;
         unparsable: replies without an action, each attempt counted; fallbacks: turns in which a
         random action acted; near_ties: drawn tokens and choices that rounding may have changed.
 
@@ -78,8 +84,7 @@ class LanguagePolicy(LanguageSettings):
             raise UserError(message, code="unsupported", path=f"policies.{role.name}")
         self.persona.check(role)
         size = streams.num_worlds, role.num_agents
-        zero = torch.zeros(size, dtype=torch.int64, device=streams.device)
-        counts, memory = {name: zero.clone() for name in METRICS}, None
+        counts, memory = no_counts(size, streams.device), None
         if self.memory_turns:
             memory = self.memory_settings.empty(*size, streams.device)
         return LanguageState(role, counts, memory=memory)
@@ -181,6 +186,11 @@ class LanguagePolicy(LanguageSettings):
     def metrics(self, state: LanguageState) -> Mapping[str, Float[Tensor, " world"]]:
         """See the class docstring."""
         return {name: total(count, 1).to(torch.float64) for name, count in state.counts.items()}
+
+    @property
+    def couples_arms(self) -> bool:
+        """Whether the model draws with numbers of the caller: a server draws with its own."""
+        return self.model.engine().couples
 
     def identity(self) -> Mapping[str, str]:
         """That of the model."""

@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
-from jaxtyping import Bool, Float, Int
+import torch
+from jaxtyping import Bool, Float, Num
 from pydantic import BeforeValidator, Field
 from torch import Tensor
 
@@ -32,7 +33,10 @@ from mores.core.turn_text import RoleText, TurnText
 from mores.registry.component import component
 
 # Sums over the agents of a world since the episode began.
-METRICS = ("requests", "prompt_tokens", "reply_tokens", "unparsable", "fallbacks", "near_ties")
+METRICS = (
+    *("requests", "prompt_tokens", "reply_tokens", "cost"),
+    *("unparsable", "fallbacks", "near_ties"),
+)
 MAX_ATTEMPTS = 99
 
 
@@ -47,7 +51,7 @@ class LanguageState:
     """
 
     role: Role
-    counts: Mapping[str, Int[Tensor, "world agent"]]
+    counts: Mapping[str, Num[Tensor, "world agent"]]
     memory: Memory | None = dataclasses.field(default=None, kw_only=True)
 
     @property
@@ -137,9 +141,8 @@ class LanguageSettings(Policy):
             return FreeText()
         if turn.form == "choice":
             return Letters()
-        if turn.statements:  # with neither there is nothing that a baseline lacks
-            has_baseline = turn.baseline_situation is not None
-            return Statements(baseline=has_baseline or not isinstance(self.persona, NoPersona))
+        if turn.statements:  # with the baseline in all arms, with and without a persona
+            return Statements()
         return Numbers() if turn.ordered else Letters()
 
     def ask(
@@ -187,6 +190,18 @@ class LanguageSettings(Policy):
     def correction_text(self, asked: Asked) -> str:
         """The message after a reply that states no action."""
         return f"Your reply could not be read. {reply_form(asked.turn)}".strip()
+
+
+def no_counts(
+    size: tuple[int, ...], device: torch.device | str
+) -> dict[str, Num[Tensor, "world agent"]]:
+    """Counts of 0, by `METRICS`: whole numbers, and the cost."""
+    return {
+        name: torch.zeros(
+            size, dtype=torch.float64 if name == "cost" else torch.int64, device=device
+        )
+        for name in METRICS
+    }
 
 
 def _system(text: str) -> Conversation:

@@ -51,7 +51,7 @@ class LanguageStack(ModelStack):
 
     Attributes:
         encoder: a `LanguageEncoder`.
-        observation_size: length of an observation.
+        observation_size: length of an observation with the memory.
         action_spaces: action space of each phase in which the model learns.
         reader: the language learner: it writes conversations, and has the readout.
         role: the role.

@@ -11,13 +11,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mores.agents.language.choice_draws import choice_logps, draw_choice
+from mores.agents.language.coupling import token_gumbel
 from mores.agents.language.engine_calls import ActSteps, EngineCall, GenerateCall, ScoreCall
 from mores.agents.language.language_model import (
     Conversation,
     GenerateRequest,
-    GumbelFunction,
     Message,
     Reply,
+    Score,
     ScoreRequest,
 )
 from mores.agents.language.language_settings import (
@@ -25,6 +26,7 @@ from mores.agents.language.language_settings import (
     METRICS,
     LanguageSettings,
     LanguageState,
+    no_counts,
 )
 from mores.agents.language.memory import MemoryReader, RememberedReply
 from mores.agents.language.readouts.expected_rating import ExpectedRating, expected_point
@@ -74,7 +76,7 @@ class LanguageTurn:
         self._action_mask, self._observation = action_mask, observation
         self.asked: dict[Row, Asked] = {}
         self.actions = self._single_actions()
-        self.counts = {name: torch.zeros(self.leading, dtype=torch.int64) for name in METRICS}
+        self.counts = no_counts(self.leading, "cpu")
         self.fallback = torch.zeros(self.leading, dtype=torch.bool)
         self.logps: dict[Row, Tensor] = {}
         self._token_counts: dict[Conversation, int] = {}
@@ -168,7 +170,9 @@ class LanguageTurn:
         for row in full:
             conversation = (*self.asked[row].conversation, *memory.summary_conversation(row))
             requests.append(self._request(conversation, row, SUMMARY, settings.summary_tokens))
-        gumbel = token_gumbel(self.streams, full, SUMMARY, self.engine.vocabulary_size)
+        gumbel = token_gumbel(
+            self.streams, torch.tensor(full), SUMMARY, self.engine.vocabulary_size
+        )
         replies: list[Reply] = yield GenerateCall(self.engine, requests, gumbel)
         for row, request, reply in zip(full, requests, replies, strict=True):
             self._count_reply(row, request, reply)
@@ -189,7 +193,7 @@ class LanguageTurn:
         state = dataclasses.replace(self.state, counts=counts, memory=memory)
         return ActionOutput(self.actions.to(self.device), state, extra)
 
-    def _count(self, row: Row, **counts: int) -> None:
+    def _count(self, row: Row, **counts: float) -> None:
         for name, number in counts.items():
             self.counts[name][row] += number
 
@@ -210,9 +214,8 @@ class LanguageTurn:
         for row, readout in readouts.items():
             own = [next(results) for _ in requests[row]]
             self.logps[row] = readout.read(self.asked[row], own)
-            prompts = sum(self._num_tokens(each.conversation) for each in requests[row])
-            texts = sum(sum(score.num_tokens) for score in own)
-            self._count(row, requests=len(own), prompt_tokens=prompts + texts)
+            for request, score in zip(requests[row], own, strict=True):
+                self._count_score(row, request, score)
         draws = isinstance(self.space, Discrete)
         if draws:
             self._draw(list(readouts))
@@ -227,6 +230,14 @@ class LanguageTurn:
             )
             message = readout.user_text(asked.turn, asked.legal)
             self._remember(row, message, RememberedReply(text=text))
+
+    def _count_score(self, row: Row, request: ScoreRequest, score: Score) -> None:
+        if (counted := score.counted) is not None:
+            prompt = counted.prompt_tokens
+            self._count(row, reply_tokens=counted.reply_tokens, cost=counted.cost)
+        else:
+            prompt = self._num_tokens(request.conversation) + sum(score.num_tokens)
+        self._count(row, requests=1, prompt_tokens=prompt)
 
     def _draw(self, rows: Sequence[Row]) -> None:
         """Draw a choice of each of these agents."""
@@ -272,7 +283,9 @@ class LanguageTurn:
         for call in range(self.settings.max_attempts if retries else 1):
             tokens = self.settings.max_new_tokens
             requests = [self._request(conversations[row], row, call, tokens) for row in waiting]
-            gumbel = token_gumbel(self.streams, waiting, call, self.engine.vocabulary_size)
+            gumbel = token_gumbel(
+                self.streams, torch.tensor(waiting), call, self.engine.vocabulary_size
+            )
             replies: list[Reply] = yield GenerateCall(self.engine, requests, gumbel)
             unparsed = []
             for row, request, reply in zip(waiting, requests, replies, strict=True):
@@ -306,9 +319,14 @@ class LanguageTurn:
         )
 
     def _count_reply(self, row: Row, request: GenerateRequest, reply: Reply) -> None:
-        prompt = self._num_tokens(request.conversation)
-        self._count(row, requests=1, prompt_tokens=prompt, near_ties=reply.near_ties)
-        self._count(row, reply_tokens=len(reply.token_ids))
+        if (counted := reply.counted) is not None:
+            prompt, generated = counted.prompt_tokens, counted.reply_tokens
+            self._count(row, cost=counted.cost)
+        else:
+            prompt = self._num_tokens(request.conversation)
+            generated = len(reply.token_ids)
+        self._count(row, requests=1, prompt_tokens=prompt, reply_tokens=generated)
+        self._count(row, near_ties=reply.near_ties)
 
     def _parse(self, row: Row, reply: Reply) -> bool:
         """Set the action that a reply states; whether it states one.
@@ -354,28 +372,3 @@ def read_action(
         assert isinstance(space, Box)
         return expected_point(logps, readout.scale(space)).float()
     return logps.exp().float()
-
-
-def token_gumbel(
-    streams: RandomStreams, rows: Sequence[Row], call: int, width: int
-) -> GumbelFunction:
-    """Gumbel numbers of the tokens of replies.
-
-    Args:
-        streams: random numbers of a phase.
-        rows: world and agent of each request.
-        call: number of the call of the engine in the turn.
-        width: size of the vocabulary.
-    """
-    own = streams.child(f"call {call}")
-
-    def gumbel(indices: Sequence[int], position: int) -> Tensor:
-        numbers = []
-        for index in indices:
-            world, agent = rows[index]
-            one = own.take(torch.tensor([world]))
-            agents = torch.tensor([agent])
-            numbers.append(one.gumbel(f"token {position}", agents, width)[0, 0])
-        return torch.stack(numbers)
-
-    return gumbel

@@ -124,6 +124,9 @@ class Talk(Environment[TalkState]):
             "number": state.number,
         }
 
+    def render(self, state: TalkState, world: int = 0) -> str:
+        return "\n".join(map(decode_message, state.heard[world]))  # careless: not escaped
+
     def role_rules(self, role: str) -> str:
         return "You are one of several people."
 

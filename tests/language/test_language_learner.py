@@ -61,25 +61,28 @@ def adapters_of(simulator: Simulator) -> dict[str, torch.Tensor]:
     return dict(persistent.train_state.parameters)
 
 
-@pytest.mark.parametrize("readout", [Letters(), YesNo(), Statements(baseline=False)])
-def test_updates_see_the_distribution_that_acted(readout) -> None:
-    """log q of an update is that of acting, for several readouts and temperatures."""
-    own = learner(readout=readout, temperature=0.7)
+@pytest.mark.parametrize(
+    ("readout", "memory"),
+    [(Letters(), 0), (Letters(), 2), (YesNo(), 0), (Statements(baseline=False), 1)],
+)
+def test_updates_see_the_distribution_that_acted(readout, memory: int) -> None:
+    """log q of an update is that of acting, for several readouts, with and without memory."""
+    own = learner(readout=readout, temperature=0.7, memory_turns=memory, memory_bytes=512)
     simulator = Simulator(ANTICOORDINATION, {"player": own}, {}, Worlds.grid(2, 2), 3)
     simulator.reset(0)
     simulator.step()
+    simulator.step()
     persistent = state_of(simulator).learner.persistent_state
     mapping, decision = persistent.mapping, persistent.rollout.decisions["choose"]
-    assert int(persistent.rollout.length) == 1
-    inputs = ModelInputs(
-        "choose",
-        mapping.by_model(decision.observation[0])[:, :, None],
-        mapping.by_model(decision.action[0])[:, :, None],
-    )
+    assert int(persistent.rollout.length) == 2
+
+    def by_model(x: torch.Tensor) -> torch.Tensor:
+        return mapping.by_model(x[:2].movedim(0, 2))
+
+    inputs = ModelInputs("choose", by_model(decision.observation), by_model(decision.action))
     stack = state_of(simulator).learner.spec.stacked_model
     out = stack.evaluate_actions(persistent.train_state.parameters, inputs)
-    acted = mapping.by_model(decision.logp[0])[:, :, None]
-    torch.testing.assert_close(out.logp, acted, atol=1e-4, rtol=0)
+    torch.testing.assert_close(out.logp, by_model(decision.logp), atol=1e-4, rtol=0)
     assert out.logits is not None
     torch.testing.assert_close(out.logits.exp().sum(-1), torch.ones_like(out.logp))
 

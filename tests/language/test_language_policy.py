@@ -13,6 +13,8 @@ import mores
 from mores.agents.composite.per_agent import PerAgentPolicy
 from mores.agents.language.language_policy import METRICS, LanguagePolicy
 from mores.agents.language.models.tiny import TinyModel
+from mores.agents.language.personas.persona import TextPersona
+from mores.clients.text_rendering import render_text
 from mores.core import pytree
 from mores.core.errors import UserError
 from mores.core.random_streams import RandomStreams
@@ -22,7 +24,14 @@ from tests.conformance.environments import ALL_KINDS, make
 from tests.language.conversations import STATEMENTS, Talk, contents, given
 from tests.refusals import refused
 
-MEMORY: dict[str, Any] = {"memory_turns": 3, "memory_bytes": 256, "max_new_tokens": 4}
+TINY = TinyModel(hidden_size=8, num_layers=1)
+MEMORY: dict[str, Any] = {
+    "model": TINY,
+    "memory_turns": 2,
+    "memory_bytes": 256,
+    "max_new_tokens": 4,
+    "summary_tokens": 4,
+}
 
 
 def started(policy: Any, environment: Any = None, worlds: Any = 2, **options: Any) -> Simulator:
@@ -165,7 +174,7 @@ def test_measured_answers_are_read_and_not_drawn():
 
 
 def test_expected_actions_are_the_probabilities_of_choices():
-    policy = LanguagePolicy(temperature=2.0)
+    policy = LanguagePolicy(model=TINY, temperature=2.0)
     simulator = started(policy, Talk(phase_names=("choose", "rate", "attitude", "number")))
     state, environment = simulator.policy_states["person"], simulator.environment
     for name in ("choose", "rate", "attitude"):
@@ -205,21 +214,22 @@ def test_unparsable_replies_are_counted_and_replaced_as_stated(rule, attempts):
     """Each attempt counts; the action in their place is uniform, with shared random numbers."""
     policy, engine = given(on_unparsable=rule, max_attempts=3)
     engine.reply = lambda request: "maybe 1"
-    simulator = started(policy, Talk(phase_names=("number",), num_people=50), worlds=20)
+    simulator = started(policy, Talk(phase_names=("number",), num_people=40), worlds=10)
     simulator.step()
     counts = policy.metrics(simulator.policy_states["person"])
     assert {name: set(x.tolist()) for name, x in counts.items()} == {
-        "requests": {50 * attempts},
+        "requests": {40 * attempts},
         "prompt_tokens": set(counts["prompt_tokens"].tolist()),
-        "reply_tokens": {350 * attempts},
-        "unparsable": {50 * attempts},
-        "fallbacks": {50},
-        "near_ties": {50 * attempts},
+        "reply_tokens": {280 * attempts},
+        "cost": {0.0},
+        "unparsable": {40 * attempts},
+        "fallbacks": {40},
+        "near_ties": {40 * attempts},
     }
     numbers = simulator.state.number
-    assert numbers.abs().max() <= 2 and abs(float(numbers.mean())) < 0.2
+    assert numbers.abs().max() <= 2 and abs(float(numbers.mean())) < 0.3
     assert 1.0 < float(numbers.std()) < 1.3  # 4 / sqrt(12)
-    twin = started(policy, Talk(phase_names=("number",), num_people=50), worlds=20)
+    twin = started(policy, Talk(phase_names=("number",), num_people=40), worlds=10)
     twin.step()
     assert torch.equal(numbers, twin.state.number)
     last = contents(engine.calls[attempts - 1][0])
@@ -276,6 +286,8 @@ def test_hostile_messages_are_data(text):
     cut = text.encode()[:24].decode(errors="ignore")
     question = engine.requests[-1].conversation[-1].text
     assert f"You heard: {cut}\nHow is it?" in question
+    shown = render_text(simulator, [], {})
+    assert all(line.isprintable() for line in shown.split("\n"))
     simulator.step()
     assert contents(engine.calls[2][0])[2] == f"a: {text}"
 
@@ -397,10 +409,10 @@ def test_resume_in_mid_episode_has_the_same_bits(rule):
     policy = LanguagePolicy(memory_summary=rule, **MEMORY)
 
     def new() -> Simulator:
-        return started(policy, Talk(), rounds=9)
+        return started(policy, Talk(phase_names=("say", "rate")), rounds=9)
 
     whole = new()
-    for _ in range(3):
+    for _ in range(2):
         whole.step()
     saved = {name: tensor.clone() for name, tensor in whole.state_dict().items()}
     resumed = new()
@@ -420,7 +432,11 @@ def test_arms_share_all_random_numbers():
     """An arm without effect has the same bits; one with an effect differs from its beginning on."""
 
     def states(**parameters: Any) -> list[Any]:
-        simulator = started(LanguagePolicy(**MEMORY, **parameters), worlds=3)
+        simulator = started(
+            LanguagePolicy(**MEMORY, **parameters),
+            Talk(phase_names=("say", "rate", "attitude")),
+            worlds=3,
+        )
         found = []
         for _ in range(2):
             simulator.step()
@@ -515,7 +531,7 @@ def test_stated_beliefs():
         systems({**paraphrased, "option": 1}, environment)
     with refused("out_of_range", path="persona.option"):
         systems({"kind": "stated_belief", "option": 2}, environment)
-    assert systems({"kind": "stated_belief"}) == [rules]  # no options, no belief
+    assert systems({"kind": "stated_belief"}) == [rules, rules]  # no options, no belief
 
 
 @pytest.mark.parametrize(
@@ -541,13 +557,13 @@ def test_invalid_personas(persona):
 def test_policies_of_one_model_are_asked_in_one_call():
     """Agents with several personas, and with another model, as they would act alone."""
     first, engine = given(persona={"kind": "text", "content": "One."})
-    second = LanguagePolicy(model=first.model, persona={"kind": "text", "content": "Two."})
+    second = first.model_copy(update={"persona": TextPersona(content="Two.")})
     third, other = given("b")
     mixed = PerAgentPolicy(policies=(first, second, third, make_policy("random")))
     environment = Talk(num_people=4, phase_names=("say", "rate", "number"))
     simulator = started(mixed, environment)
     simulator.step()
-    assert [len(call) for call in engine.calls] == [4, 2, 4]  # two persons in two worlds
+    assert [len(call) for call in engine.calls] == [4, 3, 4]  # equal scores are computed once
     assert [len(call) for call in other.calls] == [2, 1, 2]
     counts = mixed.metrics(simulator.policy_states["person"])
     assert counts["requests"].tolist() == [9, 9]
@@ -556,9 +572,8 @@ def test_policies_of_one_model_are_asked_in_one_call():
 
 def test_joint_calls_have_the_results_of_separate_ones():
     """Tokens are drawn with each agent's own numbers."""
-    tiny = TinyModel(hidden_size=16, num_layers=1)
     members = [
-        LanguagePolicy(model=tiny, max_new_tokens=4, persona={"kind": "text", "content": text})
+        LanguagePolicy(model=TINY, max_new_tokens=4, persona=TextPersona(content=text))
         for text in ("a", "b")
     ]
     phases = ("say", "choose", "number")

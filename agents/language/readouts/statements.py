@@ -6,9 +6,11 @@ With s_o the statement of option o, c the conversation with the persona and b th
 
 The baseline removes what makes a statement likely for everybody: its length and its words. If the
 turn has a `baseline_situation`, b ends with that situation in place of the turn's. The options are
-not listed, so that there is no order. With neither a persona nor such a situation c equals b, and
-with the baseline all options are equally likely: nothing is measured there. The default readout
-therefore leaves the baseline out there.
+not listed, so that there is no order.
+
+With neither a persona nor such a situation c equals b, and all options are equally likely: what the
+model itself thinks is the zero from which personas are measured. `baseline: false` gives the plain
+likelihood, which is that of the wording first of all.
 """
 
 from __future__ import annotations

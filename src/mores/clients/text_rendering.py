@@ -35,7 +35,7 @@ def render_text(
     round_number = min(int(simulator.round[0]) + 1, simulator.rounds)
     lines = [f"round {round_number} of {simulator.rounds}, phase {simulator.phase.name}"]
     if text := simulator.environment.render(simulator.state):
-        lines.append(text)
+        lines += [printable(line, MAX_LINE) for line in text.split("\n")]
     for role in dict.fromkeys(agent.role for agent in agents):
         observations, space = simulator.observe(role)[0], simulator.roles[role].observation_space
         for agent in agents:
