@@ -25,6 +25,7 @@ TEMPORARY = re.compile(r"/[^ :'\"]*?/pytest-\d+/(popen-gw\d+/)?")
 TEST_FOLDER = re.compile(
     r"<temporary>/test_\w*?\d+(/|(?=\W))"
 )  # its number depends on the tests before it
+PORT = re.compile(r"127\.0\.0\.1:\d+")
 mode = "check"  # set by the option --messages
 written: dict[str, str] = {}
 _counts: Counter[str] = Counter()
@@ -52,7 +53,7 @@ def check_message(text: str) -> None:
     name = f"{test} #{_counts[test]}"
     if mode == "ignore":
         return
-    text = TEMPORARY.sub("<temporary>/", text)
+    text = PORT.sub("127.0.0.1:<port>", TEMPORARY.sub("<temporary>/", text))
     text = TEST_FOLDER.sub("<temporary>/", text).replace(str(FILE.parents[2]), "<root>")
     if mode == "write":
         written[name] = text

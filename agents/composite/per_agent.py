@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor
 
+from mores.agents.language.engine_calls import ActSteps, StepwisePolicy, act_together
 from mores.core.analytic_policies import MAX_LINEUP_WORLDS, AgentAutomata, AutomatonPolicy
 from mores.core.environment import Phase, Role, Transition
 from mores.core.errors import ParameterError, UserError
@@ -122,6 +123,11 @@ class PerAgentPolicy(Learner, AutomatonPolicy):
         return any(policy.searches for policy in self.policies)
 
     @property
+    def skips_finished(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether one of the policies does."""
+        return any(policy.skips_finished for policy in self.policies)
+
+    @property
     def trains(self) -> Set[TrainingMode]:  # pyright: ignore[reportIncompatibleVariableOverride]
         """How its learners train."""
         return {mode for learner in self._learners for mode in learner.trains}
@@ -155,22 +161,36 @@ class PerAgentPolicy(Learner, AutomatonPolicy):
         state: PerAgentState,
         streams: RandomStreams,
         search: bool = False,
+        finished: Bool[Tensor, " world"] | None = None,
     ) -> ActionOutput:
-        """Actions of each policy for its agents, with search where the policy supports it."""
-        outputs: list[ActionOutput] = []
+        """Actions of each policy for its agents, with search where the policy supports it.
+
+        Language models that are the same are asked in one call (`act_together`).
+        """
+        outputs: dict[int, ActionOutput] = {}
+        in_steps: dict[int, ActSteps] = {}
         for member, member_state in self._members_with_states(state):
-            obs = observation[:, member.agents]
+            obs, index = observation[:, member.agents], member.member_index
             mask = None if action_mask is None else action_mask[:, member.agents]
-            options = {"search": True} if search and member.policy.searches else {}
-            child = streams.child(member.stream_name)
-            outputs.append(member.policy.act(phase, obs, mask, member_state, child, **options))
+            child, policy = streams.child(member.stream_name), member.policy
+            searches = search and policy.searches
+            if isinstance(policy, StepwisePolicy) and not searches:
+                steps = policy.act_steps(phase, obs, mask, member_state, child, finished)
+                in_steps[index] = steps
+                continue
+            options: dict[str, Any] = {"search": True} if searches else {}
+            if policy.skips_finished:
+                options["finished"] = finished
+            outputs[index] = policy.act(phase, obs, mask, member_state, child, **options)
+        outputs |= zip(in_steps, act_together(list(in_steps.values())), strict=True)
+        ordered = [outputs[member.member_index] for member in self.members]
         extra = {
             f"{member.name}/{name}": tensor
-            for member, output in zip(self.members, outputs, strict=True)
+            for member, output in zip(self.members, ordered, strict=True)
             for name, tensor in output.extra.items()
         }
-        action = torch.cat([output.action for output in outputs], 1)
-        return ActionOutput(action, self._make_state(output.state for output in outputs), extra)
+        action = torch.cat([output.action for output in ordered], 1)
+        return ActionOutput(action, self._make_state(output.state for output in ordered), extra)
 
     def expected_action(
         self,

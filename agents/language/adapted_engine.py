@@ -11,7 +11,11 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
+
 from mores.agents.language.adapters import StackedLoRA
+from mores.agents.language.gradient_engine import GradientEngine
+from mores.agents.language.kept_states import KeptStates
 from mores.agents.language.language_model import (
     Conversation,
     Engine,
@@ -30,11 +34,12 @@ class AdaptedEngine(Engine):
     Args:
         engine: engine of the base model, with the attribute `adapters`.
         adapters: the adapters that indices of requests refer to.
+        kept: states of lower layers, from which texts are scored; `None`: the engine scores them.
     """
 
-    def __init__(self, engine: Any, adapters: StackedLoRA) -> None:
+    def __init__(self, engine: Any, adapters: StackedLoRA, kept: KeptStates | None = None) -> None:
         super().__init__()
-        self.engine, self.adapters = engine, adapters
+        self.engine, self.adapters, self.kept = engine, adapters, kept
         self.usage, self.vocabulary_size = engine.usage, engine.vocabulary_size
 
     @contextlib.contextmanager
@@ -48,8 +53,22 @@ class AdaptedEngine(Engine):
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
         """See `Engine`."""
+        if self.kept is not None:
+            return self._score_with_kept_states(requests, self.kept)
         with self._with_adapters():
             return self.engine.score(requests)
+
+    def _score_with_kept_states(
+        self, requests: Sequence[ScoreRequest], kept: KeptStates
+    ) -> list[Score]:
+        unique = list(dict.fromkeys(requests))
+        with torch.no_grad():
+            found = GradientEngine(self.engine, self.adapters, kept=kept).score(unique)
+        scores = {
+            request: Score(tuple(map(float, score.logps)), score.num_tokens)
+            for request, score in zip(unique, found, strict=True)
+        }
+        return [scores[request] for request in requests]
 
     def generate(
         self, requests: Sequence[GenerateRequest], gumbel: GumbelFunction | None

@@ -19,25 +19,22 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
+import functools
+import hashlib
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 import torch
 from jaxtyping import Float, Int
 from pydantic import Field, field_validator
 from torch import Tensor, nn
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from mores.core.config import Config
 from mores.core.errors import UserError, did_you_mean
 from mores.core.random_streams import RandomStreams
 
 BASE_MODEL = -1  # index of a row without an adapter
-_revision_numbers = itertools.count(1)
-_revisions = WeakTensorKeyDictionary()  # by the first parameter: version and revision
 LAYER_NUMBER = re.compile(r"\.(\d+)\.")  # of a module's name: `model.layers.3.mlp.up_proj`
 
 
@@ -165,6 +162,11 @@ class StackedLoRA:
     config: LoRA
     parameters: Mapping[str, Tensor]
 
+    @functools.cached_property
+    def modules(self) -> dict[str, nn.Linear]:
+        """Linear layers with an adapter, by name."""
+        return self.config.modules(self.model)
+
     @property
     def num_adapters(self) -> int:
         """Number of adapters P."""
@@ -172,16 +174,14 @@ class StackedLoRA:
 
     @property
     def revision(self) -> int:
-        """A number that is unique in the process, and another one after every change of a weight.
+        """A number that changes whenever a weight changes: a digest of all of them.
 
-        Weights change in place: by an optimizer, or when parameters are loaded.
+        Weights change in place, by optimizers whose kernels leave no trace on the tensor.
         """
-        first = next(iter(self.parameters.values()))
-        version = sum(tensor._version for tensor in self.parameters.values())
-        known = _revisions.get(first)
-        if known is None or known[0] != version:
-            known = _revisions[first] = version, next(_revision_numbers)
-        return known[1]
+        digest = hashlib.blake2b(digest_size=8)
+        for tensor in self.parameters.values():
+            digest.update(tensor.detach().cpu().contiguous().numpy().data)
+        return int.from_bytes(digest.digest(), "big")
 
     @contextlib.contextmanager
     def active(self, rows: Int[Tensor, " row"]) -> Iterator[None]:
@@ -204,27 +204,17 @@ class StackedLoRA:
         try:
             if not bool(is_base.all()):
                 mask = is_base[:, None, None] if bool(is_base.any()) else None
-                for name, module in self.config.modules(self.model).items():
-                    hook = self._hook(name, rows.clamp(min=0), mask)
+                index = rows.clamp(min=0)
+                for name, module in self.modules.items():
+                    down = self.parameters[f"{name}.lora_A"][index].mT  # row in rank
+                    up = self.parameters[f"{name}.lora_B"][index].mT * self.config.scale
+                    # A partial, not a closure: tests check annotations when one is defined.
+                    hook = functools.partial(_add_change, down, up, mask)
                     handles.append(module.register_forward_hook(hook))
             yield
         finally:
             for handle in handles:
                 handle.remove()
-
-    def _hook(
-        self, name: str, index: Int[Tensor, " row"], is_base: Tensor | None
-    ) -> Callable[[nn.Module, Any, Tensor], Tensor]:
-        """Forward hook of a layer."""
-        down = self.parameters[f"{name}.lora_A"][index].mT  # row in rank
-        up = self.parameters[f"{name}.lora_B"][index].mT * self.config.scale  # row rank out
-
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            change = torch.bmm(torch.bmm(inputs[0].to(down.dtype), down), up)
-            changed = output + change.to(output.dtype)
-            return changed if is_base is None else torch.where(is_base, output, changed)
-
-        return hook
 
     def merged(self, adapter: int) -> dict[str, Float[Tensor, "out in"]]:
         """Weights of the layers with one adapter merged into them, by name."""
@@ -235,5 +225,19 @@ class StackedLoRA:
                 self.parameters[f"{name}.lora_B"][adapter]
                 @ self.parameters[f"{name}.lora_A"][adapter]
             ).to(module.weight.dtype)
-            for name, module in self.config.modules(self.model).items()
+            for name, module in self.modules.items()
         }
+
+
+def _add_change(
+    down: Float[Tensor, "row in rank"],
+    up: Float[Tensor, "row rank out"],
+    is_base: Tensor | None,
+    module: nn.Module,
+    inputs: tuple[Tensor, ...],
+    output: Tensor,
+) -> Tensor:
+    """Forward hook of a layer: its output with the changes of the rows' adapters."""
+    change = torch.bmm(torch.bmm(inputs[0].to(down.dtype), down), up)
+    changed = output + change.to(output.dtype)
+    return changed if is_base is None else torch.where(is_base, output, changed)

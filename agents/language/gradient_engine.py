@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from mores.agents.language.adapters import BASE_MODEL, StackedLoRA
 from mores.agents.language.closed_replies import closed_reply_logps
+from mores.agents.language.kept_states import KeptStates
 from mores.agents.language.language_model import (
     Conversation,
     Engine,
@@ -39,11 +40,18 @@ class GradientEngine(Engine):
         engine: engine of the base model, for tokens.
         adapters: the adapters.
         rows: see `closed_reply_logps`.
+        kept: states of lower layers, in place of whole forward passes.
     """
 
-    def __init__(self, engine: Any, adapters: StackedLoRA, rows: int | None = None) -> None:
+    def __init__(
+        self,
+        engine: Any,
+        adapters: StackedLoRA,
+        rows: int | None = None,
+        kept: KeptStates | None = None,
+    ) -> None:
         super().__init__()
-        self.engine, self.adapters, self.rows = engine, adapters, rows
+        self.engine, self.adapters, self.rows, self.kept = engine, adapters, rows, kept
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
         """Scores whose log-probabilities are tensors."""
@@ -53,14 +61,15 @@ class GradientEngine(Engine):
             for request, each in zip(requests, tokens, strict=True)
             for _ in each.replies
         ]
-        logps = closed_reply_logps(
-            self.adapters.model,
-            self.adapters,
-            [each.prompt for each in tokens for _ in each.replies],
-            [reply for each in tokens for reply in each.replies],
-            next(iter(self.adapters.parameters.values())).new_tensor(index).long(),
-            rows=self.rows,
-        )
+        prompts = [each.prompt for each in tokens for _ in each.replies]
+        replies = [reply for each in tokens for reply in each.replies]
+        models = next(iter(self.adapters.parameters.values())).new_tensor(index).long()
+        if self.kept is not None:
+            logps = self.kept.closed_reply_logps(self.adapters, prompts, replies, models)
+        else:
+            logps = closed_reply_logps(
+                self.adapters.model, self.adapters, prompts, replies, models, rows=self.rows
+            )
         found, start = [], 0
         for each in tokens:
             own = logps[start : start + len(each.replies)]

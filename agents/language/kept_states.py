@@ -3,24 +3,28 @@
 If adapters change only the upper layers of a model, the states that enter these layers depend on
 the tokens alone. Of a closed set of prompts and replies they are computed once; an update of the
 adapters computes the upper layers. The sequences are kept as a tree: a token that follows the same
-tokens in several sequences is one node, computed once in a pass. All nodes of a model in a pass
-stand in one row, and a node attends to the nodes on its path from the root:
+tokens in several sequences is one node, computed once in a pass. Nodes of an adapter stand in one
+row of a pass, and a node attends to the nodes on its path from the root:
 
     kept      h_v        state of node v after the lower layers         [node, size]
-    computed  H(v)       upper layers on h, attention to ancestors of v
+    computed  H(v)       upper layers on h, attention to the path of v
     result    log p(y | x) = Σ_j log softmax(W H(parent of y_j))[y_j]
 
 This equals the ordinary forward pass (`closed_replies.closed_reply_logps`) to rounding: adapters
-act at all positions of the upper layers, in the prompt as well, as those of PEFT do.
+act at all positions of the upper layers, in the prompt as well, as those of PEFT do. Within a
+process equal calls have equal results, bit for bit, whatever was scored between them; in another
+process, with other sequences before, they may differ by rounding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mores.agents.language.adapters import BASE_MODEL, StackedLoRA
@@ -28,24 +32,41 @@ from mores.agents.language.causal_lm import max_context_length
 from mores.core.errors import UserError
 
 Tokens = Sequence[int]
+TokenSequence = tuple[int, ...]
+Pair = tuple[TokenSequence, TokenSequence]  # a prompt and a reply
 ROOT = -1  # parent of first tokens
 
 
+class _Row(NamedTuple):
+    """Replies of one adapter that a row of a pass computes, with the nodes of their sequences."""
+
+    model: int
+    pairs: list[Pair]
+    nodes: list[int]
+
+
 class KeptStates:
-    """States of a model's lower layers for the sequences that were asked for.
+    """States of a model's lower layers for the sequences that were scored.
 
     Args:
         model: causal, of transformers, with the layout of Llama; its parameters must not change.
         layers: number of upper layers that adapters may change and that every call computes.
-        max_bytes: limit of the kept states; a call beyond it drops what it does not need itself.
-        max_nodes: tokens of a model in one pass; attention takes memory with their square.
+        max_bytes: limit of the kept states; a call beyond it drops those of earlier calls.
+        max_nodes: nodes in a row; attention takes memory with their square.
+        max_elements: numbers in the states of a pass, over all rows.
 
     Raises:
         UserError: the model has another layout or fewer layers.
     """
 
     def __init__(
-        self, model: nn.Module, layers: int, *, max_bytes: int = 2**29, max_nodes: int = 512
+        self,
+        model: nn.Module,
+        layers: int,
+        *,
+        max_bytes: int = 2**29,
+        max_nodes: int = 512,
+        max_elements: int = 2**20,
     ) -> None:
         whole: Any = model
         decoder: Any = getattr(model, "model", None)
@@ -63,8 +84,9 @@ class KeptStates:
                 path="layers",
             )
         self.model, self.layers = model, layers
-        self.max_bytes, self.max_nodes = max_bytes, max_nodes
+        self.max_bytes, self.max_nodes, self.max_elements = max_bytes, max_nodes, max_elements
         self._decoder, self._head = decoder, whole.lm_head
+        self._size: int = decoder.config.hidden_size
         self._first = len(decoder.layers) - layers
         self._clear()
 
@@ -73,9 +95,11 @@ class KeptStates:
         self._parent: list[int] = []
         self._token: list[int] = []
         self._depth: list[int] = []
-        self._states = torch.empty(0)  # node size
-        self._paths: dict[tuple[int, ...], list[int]] = {}
-        self._base_logps: dict[tuple[tuple[int, ...], tuple[int, ...]], float] = {}
+        self._states = torch.empty(0, self._size)  # node size
+        self._paths: dict[TokenSequence, list[int]] = {}
+        self._base_logps: dict[Pair, float] = {}
+        self._revision = 0  # of the adapters whose scores are in `_logps_of_revision`
+        self._logps_of_revision: dict[tuple[int, Pair], float] = {}
 
     @property
     def num_nodes(self) -> int:
@@ -94,64 +118,60 @@ class KeptStates:
         replies: Sequence[Tokens],
         model_index: Int[Tensor, " reply"],
     ) -> Float[Tensor, " reply"]:
-        """See `closed_replies.closed_reply_logps`; scores of the base model are kept as well.
+        """See `closed_replies.closed_reply_logps`.
 
-        Gradients flow to `adapters.parameters`, and to nothing else.
+        Gradients flow to `adapters.parameters`, and to nothing else. Scores of the base model are
+        kept, and without gradients those of adapters until one changes.
 
         Raises:
             UserError: an adapter changes a lower layer; a sequence is too long.
         """
         self._check(adapters, prompts, replies)
         pairs = [(tuple(p), tuple(r)) for p, r in zip(prompts, replies, strict=True)]
-        models = self._models(adapters, model_index)
         self._keep([(*prompt, *reply[:-1]) for prompt, reply in pairs])
-        result: list[Tensor | None] = [None] * len(pairs)
-        by_model: dict[int, list[int]] = {}
-        for index, (model, pair) in enumerate(zip(models, pairs, strict=True)):
-            if model == BASE_MODEL and pair in self._base_logps:
-                result[index] = self._states.new_tensor(self._base_logps[pair])
-            else:
-                by_model.setdefault(model, []).append(index)
-        for model, indices in by_model.items():
-            for group in self._groups([pairs[index] for index in indices]):
-                members = [indices[each] for each in group]
-                chosen = [pairs[index] for index in members]
-                if model == BASE_MODEL:
-                    with torch.no_grad():
-                        logps = self._logps(chosen)
-                    self._base_logps.update(zip(chosen, logps.tolist(), strict=True))
-                else:
-                    assert adapters is not None
-                    rows = torch.tensor([model], device=self._device)
-                    with adapters.active(rows):
-                        logps = self._logps(chosen)
-                for index, logp in zip(members, logps.unbind(), strict=True):
-                    result[index] = logp
-        return torch.stack([logp for logp in result if logp is not None])
-
-    def _models(
-        self, adapters: StackedLoRA | None, model_index: Int[Tensor, " reply"]
-    ) -> list[int]:
-        """Adapter of each reply; the base model in place of one that changes nothing yet.
-
-        Every adapter begins so, and the scores of all of them are then those of the base model.
-        """
-        if adapters is None:
-            return [BASE_MODEL] * len(model_index)
-        models: list[int] = model_index.tolist()
-        parameters = adapters.parameters
-        if torch.is_grad_enabled() and any(x.requires_grad for x in parameters.values()):
-            return models
-        changes = torch.zeros(adapters.num_adapters, dtype=torch.bool, device=self._device)
-        for name, value in parameters.items():
-            if name.endswith(".lora_B"):
-                changes |= (value != 0).flatten(1).any(1)
-        changed = changes.tolist()
-        return [m if m != BASE_MODEL and changed[m] else BASE_MODEL for m in models]
+        models = [BASE_MODEL] * len(pairs)
+        needs_grad = False
+        if adapters is not None:
+            parameters = adapters.parameters.values()
+            needs_grad = torch.is_grad_enabled() and any(x.requires_grad for x in parameters)
+            models = self._models(adapters, model_index.tolist(), needs_grad)
+            if adapters.revision != self._revision:
+                self._revision, self._logps_of_revision = adapters.revision, {}
+        keys = list(zip(models, pairs, strict=True))
+        base = [pair for model, pair in dict.fromkeys(keys) if model == BASE_MODEL]
+        self._score_base([pair for pair in base if pair not in self._base_logps])
+        own = [key for key in dict.fromkeys(keys) if key[0] != BASE_MODEL]
+        if not needs_grad:
+            missing = [key for key in own if key not in self._logps_of_revision]
+            with torch.no_grad():
+                logps = self._score(adapters, missing)
+            self._logps_of_revision.update(zip(missing, logps.tolist(), strict=True))
+            found = {(BASE_MODEL, pair): self._base_logps[pair] for pair in base}
+            found |= {key: self._logps_of_revision[key] for key in own}
+            return torch.tensor([found[key] for key in keys], device=self._device)
+        known = torch.tensor([self._base_logps[pair] for pair in base], device=self._device)
+        position = {(BASE_MODEL, pair): index for index, pair in enumerate(base)}
+        position |= {key: len(base) + index for index, key in enumerate(own)}
+        both = torch.cat([known, self._score(adapters, own)])
+        return both[[position[key] for key in keys]]
 
     @property
     def _device(self) -> torch.device:
         return self._head.weight.device
+
+    def _models(self, adapters: StackedLoRA, models: list[int], needs_grad: bool) -> list[int]:
+        """Adapter of each reply; the base model in place of one that changes nothing yet.
+
+        Every adapter begins so, and the scores of all of them are then those of the base model.
+        """
+        if needs_grad:
+            return models
+        changes = torch.zeros(adapters.num_adapters, dtype=torch.bool, device=self._device)
+        for name, value in adapters.parameters.items():
+            if name.endswith(".lora_B"):
+                changes |= (value != 0).flatten(1).any(1)
+        changed = changes.tolist()
+        return [m if m != BASE_MODEL and changed[m] else BASE_MODEL for m in models]
 
     def _check(
         self, adapters: StackedLoRA | None, prompts: Sequence[Tokens], replies: Sequence[Tokens]
@@ -162,10 +182,11 @@ class KeptStates:
                 code="wrong_shape",
                 path="replies",
             )
-        if adapters is not None and (adapters.config.layers or 10**9) > self.layers:
+        num_layers = len(self._decoder.layers)
+        if adapters is not None and (adapters.config.layers or num_layers) > self.layers:
             raise UserError(
                 f"states are kept below the upper {self.layers} layers: adapters in them alone, "
-                f"not in {adapters.config.layers or 'all'}",
+                f"not in {adapters.config.layers or num_layers}",
                 code="conflict",
                 path="layers",
             )
@@ -173,20 +194,20 @@ class KeptStates:
         limit = min(max_context_length(self.model) or self.max_nodes, self.max_nodes)
         if longest > limit:
             raise UserError(
-                f"a prompt with its reply has {longest} tokens; at most {limit}",
+                f"a prompt with its reply has {longest} tokens; at most {limit} with kept states",
                 code="too_large",
                 path="prompts",
             )
 
     # --- the tree ---------------------------------------------------------------------------------
 
-    def _keep(self, sequences: Sequence[tuple[int, ...]]) -> None:
+    def _keep(self, sequences: Sequence[TokenSequence]) -> None:
         """Add the nodes of sequences that are missing, with their states."""
         missing = [each for each in dict.fromkeys(sequences) if each not in self._paths]
         if not missing:
             return
-        size = self._decoder.config.hidden_size * self._head.weight.element_size()
-        if self.num_bytes + size * sum(map(len, missing)) > self.max_bytes and self._paths:
+        bytes_per_node = self._size * self._head.weight.element_size()
+        if self.num_bytes + bytes_per_node * sum(map(len, missing)) > self.max_bytes:
             self._clear()
             missing = list(dict.fromkeys(sequences))
         first_new = self.num_nodes
@@ -202,47 +223,128 @@ class KeptStates:
                 path.append(child)
                 node = child
             self._paths[sequence] = path
-        states = torch.empty(
-            self.num_nodes - first_new,
-            self._decoder.config.hidden_size,
-            dtype=self._head.weight.dtype,
-            device=self._device,
-        )
+        old = self._states.to(self._head.weight)
+        states = torch.cat([old, old.new_empty(self.num_nodes - first_new, self._size)])
+        embed = self._decoder.embed_tokens
         with torch.no_grad():
-            for group in self._groups_of_paths([self._paths[each] for each in missing]):
-                nodes = sorted({node for index in group for node in self._paths[missing[index]]})
+            for group in self._groups(missing):
+                nodes = self._nodes(group)
                 tokens = torch.tensor([[self._token[node] for node in nodes]], device=self._device)
-                hidden = self._run(self._decoder.embed_tokens(tokens), nodes, range(self._first))
-                new = [(row, node) for row, node in enumerate(nodes) if node >= first_new]
-                for row, node in new:
-                    states[node - first_new] = hidden[0, row]
-        self._states = torch.cat([self._states.to(states), states]) if first_new else states
+                hidden = self._run(embed(tokens), [nodes], range(self._first))[0]
+                is_new = [row for row, node in enumerate(nodes) if node >= first_new]
+                states[[nodes[row] for row in is_new]] = hidden[is_new]
+        self._states = states
 
-    def _groups(self, pairs: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]) -> list[list[int]]:
-        """Indices of pairs that one pass computes."""
-        return self._groups_of_paths([self._paths[(*p, *r[:-1])] for p, r in pairs])
+    def _nodes(self, sequences: Sequence[TokenSequence]) -> list[int]:
+        """Nodes of sequences: a parent before its children, in an order by tokens.
 
-    def _groups_of_paths(self, paths: Sequence[list[int]]) -> list[list[int]]:
-        """Indices of paths, in their order, with at most `max_nodes` nodes a group."""
-        groups, nodes = list[list[int]](), set[int]()
-        for index, path in enumerate(paths):
-            union = nodes | set(path)
-            if not groups or len(union) > self.max_nodes:
-                groups.append([])
-                union = set(path)
-            groups[-1].append(index)
-            nodes = union
-        return groups
+        The order decides the last bits of results, so that it does not depend on earlier calls.
+        """
+        ordered = sorted(set(sequences))
+        return list(dict.fromkeys(node for each in ordered for node in self._paths[each]))
+
+    def _groups(self, sequences: Sequence[TokenSequence]) -> Iterator[list[TokenSequence]]:
+        """Sequences in their order, in groups with at most `max_nodes` nodes."""
+        group, nodes = list[TokenSequence](), set[int]()
+        for sequence in sequences:
+            path = self._paths[sequence]
+            if group and len(nodes) + sum(node not in nodes for node in path) > self.max_nodes:
+                yield group
+                group, nodes = [], set()
+            group.append(sequence)
+            nodes.update(path)
+        if group:
+            yield group
 
     # --- passes -----------------------------------------------------------------------------------
 
+    def _score_base(self, pairs: Sequence[Pair]) -> None:
+        """Scores of the base model, kept."""
+        with torch.no_grad():
+            logps = self._score(None, [(BASE_MODEL, pair) for pair in pairs])
+        self._base_logps.update(zip(pairs, logps.tolist(), strict=True))
+
+    def _score(
+        self, adapters: StackedLoRA | None, keys: Sequence[tuple[int, Pair]]
+    ) -> Float[Tensor, " reply"]:
+        """Log-probability of each reply under its adapter, in as many passes as needed."""
+        if not keys:
+            return torch.empty(0, device=self._device)
+        rows, order = list[_Row](), list[tuple[int, Pair]]()
+        by_model: dict[int, dict[TokenSequence, list[Pair]]] = {}
+        for model, (prompt, reply) in keys:
+            sequence = (*prompt, *reply[:-1])
+            by_model.setdefault(model, {}).setdefault(sequence, []).append((prompt, reply))
+        for model, by_sequence in by_model.items():
+            for group in self._groups(list(by_sequence)):
+                pairs = [pair for sequence in group for pair in by_sequence[sequence]]
+                rows.append(_Row(model, pairs, self._nodes(group)))
+                order += [(model, pair) for pair in pairs]
+        logps = torch.cat([self._pass(adapters, each) for each in self._passes(rows)])
+        position = {key: index for index, key in enumerate(order)}
+        return logps[[position[key] for key in keys]]
+
+    def _passes(self, rows: Sequence[_Row]) -> Iterator[list[_Row]]:
+        """Rows in their order, those of a pass with at most `max_elements` numbers."""
+        chosen, longest = list[_Row](), 0
+        for row in rows:
+            width = max(longest, len(row.nodes))
+            if chosen and (len(chosen) + 1) * width * self._size > self.max_elements:
+                yield chosen
+                chosen, width = [], len(row.nodes)
+            chosen.append(row)
+            longest = width
+        yield chosen
+
+    def _pass(self, adapters: StackedLoRA | None, rows: Sequence[_Row]) -> Float[Tensor, " reply"]:
+        """Log-probability of each reply of some rows."""
+        width = max(len(row.nodes) for row in rows)
+        padded = torch.tensor(
+            [row.nodes + row.nodes[-1:] * (width - len(row.nodes)) for row in rows]
+        )
+        hidden = self._states[padded.to(self._states.device)]
+        layers = range(self._first, self._first + self.layers)
+        nodes = [row.nodes for row in rows]
+        if adapters is None:
+            hidden = self._run(hidden, nodes, layers)
+        else:
+            models = torch.tensor([row.model for row in rows], device=self._device)
+            with adapters.active(models):
+                hidden = self._run(hidden, nodes, layers)
+        # Replies with a common beginning are predicted from the same node.
+        predicted, tokens, lengths = list[int](), list[int](), list[int]()
+        for number, row in enumerate(rows):
+            column = {node: number * width + index for index, node in enumerate(row.nodes)}
+            for prompt, reply in row.pairs:
+                path = self._paths[(*prompt, *reply[:-1])]
+                predicted += [column[node] for node in path[len(prompt) - 1 :]]
+                tokens += reply
+                lengths.append(len(reply))
+        distinct, index = np.unique(predicted, return_inverse=True)
+        states = hidden.flatten(0, 1)[torch.from_numpy(distinct).to(hidden.device)]
+        logits = self._head(self._decoder.norm(states)).float()
+        index = torch.from_numpy(index.reshape(-1)).to(logits.device)
+        chosen = logits[index, torch.tensor(tokens, device=logits.device)]
+        token_logps = chosen - logits.logsumexp(-1)[index]
+        reply_of = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))
+        total = torch.zeros(len(lengths), device=logits.device)
+        return total.index_add(0, reply_of.to(logits.device), token_logps)
+
     def _run(
-        self, hidden: Float[Tensor, "1 node size"], nodes: Sequence[int], layers: range
-    ) -> Float[Tensor, "1 node size"]:
-        """States after some of the layers. Nodes are sorted: a parent comes before its children."""
-        mask = torch.zeros(1, 1, len(nodes), len(nodes), dtype=hidden.dtype, device=hidden.device)
-        mask = mask.masked_fill(~self._is_ancestor(nodes).to(hidden.device), float("-inf"))
-        positions = torch.tensor([[self._depth[node] for node in nodes]], device=hidden.device)
+        self, hidden: Float[Tensor, "row node size"], nodes: Sequence[list[int]], layers: range
+    ) -> Float[Tensor, "row node size"]:
+        """States after some of the layers; nodes are in the order of `_nodes`."""
+        width = hidden.shape[1]
+        attends = np.zeros((len(nodes), 1, width, width), dtype=bool)
+        attends[:, 0, range(width), range(width)] = True  # padding attends to itself
+        depths = np.zeros((len(nodes), width), dtype=np.int64)
+        for number, own in enumerate(nodes):
+            self._mark_paths(attends[number, 0], own)
+            depths[number, : len(own)] = [self._depth[node] for node in own]
+        visible = torch.from_numpy(attends).to(hidden.device)
+        mask = torch.zeros(visible.shape, dtype=hidden.dtype, device=hidden.device)
+        mask = mask.masked_fill(~visible, float("-inf"))
+        positions = torch.from_numpy(depths).to(hidden.device)
         rotation = self._decoder.rotary_emb(hidden, position_ids=positions)
         for number in layers:
             hidden = self._decoder.layers[number](
@@ -253,37 +355,20 @@ class KeptStates:
             )
         return hidden
 
-    def _is_ancestor(self, nodes: Sequence[int]) -> Bool[Tensor, "node node"]:
-        """Whether a node (row) attends to another (column): those on its path, and itself."""
+    def _mark_paths(self, attends: np.ndarray, nodes: Sequence[int]) -> None:
+        """Set where a node (row) attends to another (column): to those on its path."""
         row_of = {node: row for row, node in enumerate(nodes)}
-        attends = torch.eye(len(nodes), dtype=torch.bool).numpy()
         for row, node in enumerate(nodes):
-            parent = self._parent[node]
-            if parent != ROOT:
-                attends[row] |= attends[row_of[parent]]
-        return torch.from_numpy(attends)
+            if self._parent[node] != ROOT:
+                attends[row] |= attends[row_of[self._parent[node]]]
 
-    def _logps(
-        self, pairs: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]
-    ) -> Float[Tensor, " reply"]:
-        """Log-probability of each reply, under the adapters that are active."""
-        paths = [self._paths[(*prompt, *reply[:-1])] for prompt, reply in pairs]
-        nodes = sorted({node for path in paths for node in path})
-        row_of = {node: row for row, node in enumerate(nodes)}
-        hidden = self._run(
-            self._states[nodes][None], nodes, range(self._first, self._first + self.layers)
-        )
-        # Replies with a common beginning are predicted from the same node.
-        predicted = [
-            row_of[path[len(prompt) - 1 + step]]
-            for (prompt, reply), path in zip(pairs, paths, strict=True)
-            for step in range(len(reply))
-        ]
-        rows, index = torch.tensor(predicted).unique(return_inverse=True)
-        states = self._decoder.norm(hidden[0, rows.to(hidden.device)])
-        logits = self._head(states).float()
-        tokens = torch.tensor([token for _, reply in pairs for token in reply])
-        index, tokens = index.to(logits.device), tokens.to(logits.device)
-        token_logps = logits[index, tokens] - logits.logsumexp(-1)[index]
-        lengths = [len(reply) for _, reply in pairs]
-        return torch.stack([part.sum() for part in token_logps.split(lengths)])
+
+_shared: WeakKeyDictionary[nn.Module, dict[int, KeptStates]] = WeakKeyDictionary()
+
+
+def shared_kept_states(model: nn.Module, layers: int) -> KeptStates:
+    """Kept states of a model, the same in the whole process."""
+    by_layers = _shared.setdefault(model, {})
+    if layers not in by_layers:
+        by_layers[layers] = KeptStates(model, layers)
+    return by_layers[layers]

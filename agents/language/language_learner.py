@@ -20,8 +20,14 @@ from mores.agents.language.language_model import Engine
 from mores.agents.language.language_policy import LanguagePolicy
 from mores.agents.language.language_settings import LanguageState
 from mores.agents.language.language_stack import LanguageEncoder, LanguageStack
+from mores.agents.language.memory import MemoryReader
 from mores.agents.language.models.local import LocalModel
 from mores.agents.language.readouts.readout import Asked
+from mores.agents.language.remembered_observation import (
+    role_with_memory,
+    split_memory,
+    with_memory,
+)
 from mores.agents.learning.learner import NetworkLearner
 from mores.agents.learning.learner_state import LearnerState, PolicySpec
 from mores.agents.learning.recipes.policy_gradients import REINFORCE
@@ -66,8 +72,12 @@ class LanguageLearner(LanguagePolicy, Learner):
         Choices among options: the log-probability log q of the option in the distribution that
         actions are drawn from, whatever the readout (`mores.agents.language.language_stack`). The
         adapters begin as the base model, so that divergences from the initial model are those from
-        the base model. Answers that only measure (form `probabilities`) are not trained; replies
-        that are generated (numbers, messages) are refused.
+        the base model. Answers that only measure (form `probabilities`) are not trained, as nothing
+        is drawn. Roles that only state numbers or write messages are refused.
+
+    Memory:
+        As the policy `language` has it, and part of what an update sees. Fitting to recorded
+        episodes needs `memory_turns: 0`.
 
     Models:
         Replicates train separately: all adapters act and train in joint forward passes. Within a
@@ -91,32 +101,47 @@ class LanguageLearner(LanguagePolicy, Learner):
         description="sequences in a forward pass of an update; more sequences take several passes, "
         "computed twice and with less memory; null: all in one",
     )
+    keep_states: bool = Field(
+        default=False,
+        description="whether the states below the layers with adapters are kept of all prompts and "
+        "texts that were scored, so that an update computes the upper layers alone: for closed "
+        "sets of texts, with adapters.layers",
+    )
 
     @model_validator(mode="after")
     def _check_learner(self) -> LanguageLearner:
         objective = self.objective
         if not isinstance(objective, NetworkLearner):
-            message = "objective: must be a recipe of mores.agents.learning, such as grpo"
+            message = "must be a recipe of mores.agents.learning, such as grpo"
             raise ParameterError("objective", message=message, code="wrong_type")
         if objective.has_critic or objective.num_score_heads:
-            message = "objective: a language model has no value or score head; use reinforce, grpo"
+            message = "a language model has no value or score head; use reinforce or grpo"
             raise ParameterError("objective", message=message, code="unsupported")
         given = {"network", "temperature", "search"} & objective.model_fields_set
         if given:
             name = min(given)
-            message = f"objective.{name}: belongs to networks; language_learner has its own"
+            message = f"{name} belongs to networks; language_learner has its own"
             raise ParameterError("objective", name, message=message, code="unsupported")
+        if self.memory_turns:
+            message = "memory_turns: a language model learns from single turns; set it to 0"
+            raise ParameterError("memory_turns", message=message, code="unsupported")
         if not isinstance(self.model, LocalModel):
-            message = "model: a served model cannot learn; use weights on this machine"
+            message = "a served model cannot learn; use weights on this machine"
             raise ParameterError("model", message=message, code="unsupported")
+        if self.keep_states and (self.adapters.layers is None or self.gradient_rows is not None):
+            message = "keep_states: needs adapters.layers, and no gradient_rows"
+            raise ParameterError("keep_states", message=message, code="conflict")
         if self.temperature == 0 and "online" in objective.trains:
-            message = "temperature: must be above 0 where it learns from its own actions"
+            message = "temperature must be above 0 where it learns from its own actions"
             raise ParameterError("temperature", message=message, code="conflict")
         if person_parameters({"": self}):
-            message = "persona: numbers that differ between people need the policy language"
+            message = "a persona whose numbers differ between people needs the policy language"
             raise ParameterError("persona", message=message, code="unsupported")
+        if self.memory_turns and self.memory_summary == "generated":
+            message = "summaries that the model writes are not learned; use none or first_turns"
+            raise ParameterError("memory_summary", message=message, code="unsupported")
         if self.readout is not None and self.readout.generates:
-            message = "readout: a generated choice has no probability; use letters or statements"
+            message = "a generated choice has no probability; use letters or statements"
             raise ParameterError("readout", message=message, code="unsupported")
         return self
 
@@ -132,8 +157,9 @@ class LanguageLearner(LanguagePolicy, Learner):
         """
         before = super().initial_state(role, phases, streams)
         stack = self._make_stack(role, phases)
-        learner = self.objective.stack_state(role, stack, streams)
-        return LanguageLearnerState(before.role, before.counts, learner)
+        remembering = role_with_memory(role, self.memory_settings)
+        learner = self.objective.stack_state(remembering, stack, streams)
+        return LanguageLearnerState(before.role, before.counts, learner, memory=before.memory)
 
     def _make_stack(self, role: Role, phases: tuple[Phase, ...]) -> LanguageStack:
         """Architecture of the adapters for a role."""
@@ -149,7 +175,7 @@ class LanguageLearner(LanguagePolicy, Learner):
             )
         return LanguageStack(
             LanguageEncoder(self.model, self.adapters),
-            role.observation_space.size,
+            role_with_memory(role, self.memory_settings).observation_space.size,
             chosen,
             self,
             role,
@@ -187,7 +213,12 @@ class LanguageLearner(LanguagePolicy, Learner):
             learner, lambda: cached_initial().learner, reset_mask
         )
         counts = {n: torch.where(reset_mask[:, None], 0, c) for n, c in state.counts.items()}
-        return dataclasses.replace(state, counts=counts, learner=learner)
+        memory = state.memory
+        if memory is not None:
+            worlds, agents = memory.count.shape
+            empty = self.memory_settings.empty(worlds, agents, memory.count.device)
+            memory = pytree.where(reset_mask, empty, memory)
+        return dataclasses.replace(state, counts=counts, learner=learner, memory=memory)
 
     def on_stage_start(self, state: LanguageLearnerState, role: Role) -> LanguageLearnerState:
         """State without a rollout and with update counts of 0.
@@ -195,7 +226,9 @@ class LanguageLearner(LanguagePolicy, Learner):
         Raises:
             UserError: the role has other agents or observations in this stage.
         """
-        learner = self.objective.on_stage_start(state.learner, role)
+        learner = self.objective.on_stage_start(
+            state.learner, role_with_memory(role, self.memory_settings)
+        )
         stack = learner.spec.stacked_model
         assert isinstance(stack, LanguageStack)
         changed = dataclasses.replace(stack, role=role)
@@ -226,10 +259,11 @@ class LanguageLearner(LanguagePolicy, Learner):
         state: LanguageState,
         streams: RandomStreams,
         search: bool = False,
+        finished: Bool[Tensor, " world"] | None = None,
     ) -> ActionOutput:
         """Actions of all agents. With search: the likeliest ones."""
         reader = self.model_copy(update={"temperature": 0.0}) if search else self
-        steps = reader.act_steps(phase, observation, action_mask, state, streams)
+        steps = reader.act_steps(phase, observation, action_mask, state, streams, finished)
         return act_together([steps])[0]
 
     def act_steps(
@@ -249,7 +283,8 @@ class LanguageLearner(LanguagePolicy, Learner):
         assert isinstance(next_state, LanguageLearnerState)
         if phase.name not in next_state.learner.last_decisions:
             return output
-        learner = self._with_decision(phase, observation, action_mask, next_state, output)
+        remembered = with_memory(observation, state.memory)
+        learner = self._with_decision(phase, remembered, action_mask, next_state, output)
         next_state = dataclasses.replace(next_state, learner=learner)
         return dataclasses.replace(output, state=next_state)
 
@@ -293,12 +328,20 @@ class LanguageLearner(LanguagePolicy, Learner):
     def ask_again(
         self,
         phase: Phase,
-        observation: Float[Tensor, " size"],
+        remembered: Float[Tensor, " size"],
         action_mask: Bool[Tensor, " option"] | None,
         role: Role,
     ) -> Asked:
-        """What was asked at a recorded observation; without an adapter."""
-        return super().ask(phase, observation, action_mask, LanguageState(role, {}), 0, 0)
+        """What was asked at a recorded observation, with the memory in it; without an adapter."""
+        size, settings = role.observation_space.size, self.memory_settings
+        observation, memory = split_memory(remembered, size, settings)
+        state = LanguageState(role, {})
+        asked = super().ask(phase, observation, action_mask, state, 0, 0)
+        if memory is None:
+            return asked
+        messages = MemoryReader(memory, settings, self.model.engine()).conversation((0, 0))
+        conversation, baseline = (*asked.conversation, *messages), (*asked.baseline, *messages)
+        return dataclasses.replace(asked, conversation=conversation, baseline=baseline)
 
     def engine_for(self, state: LanguageState) -> Engine:
         """Engine of the model with the adapters of a state."""
@@ -308,14 +351,15 @@ class LanguageLearner(LanguagePolicy, Learner):
         stack = state.learner.spec.stacked_model
         assert isinstance(stack, LanguageStack)
         parameters = state.learner.persistent_state.train_state.parameters
-        return AdaptedEngine(engine, stack.adapters(parameters))
+        return AdaptedEngine(engine, stack.adapters(parameters), stack.kept_states)
 
     def check_version(self) -> LanguageLearner:
         """The same with a tiny model and small adapters, unless the model is tiny."""
         checked = super().check_version()
         if checked is self:
             return self
-        return checked.model_copy(update={"adapters": LoRA(rank=1)})  # type: ignore[return-value]
+        small = {"adapters": LoRA(rank=1), "keep_states": False}
+        return checked.model_copy(update=small)  # type: ignore[return-value]
 
     # --- learning --------------------------------------------------------------------------------
 
@@ -335,6 +379,12 @@ class LanguageLearner(LanguagePolicy, Learner):
         self, state: LanguageLearnerState, dataset: EpisodeDataset, streams: RandomStreams
     ) -> LanguageLearnerState:
         """State after one pass over recorded episodes."""
+        if self.memory_turns:
+            raise UserError(
+                "recorded episodes have no memory of agents: train with memory_turns: 0, or online",
+                code="unsupported",
+                path="memory_turns",
+            )
         learner = self.objective.fit_offline(state.learner, dataset, streams)
         return dataclasses.replace(state, learner=learner)
 

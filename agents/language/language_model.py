@@ -61,15 +61,43 @@ class ScoreRequest:
 
 
 @dataclasses.dataclass(frozen=True)
+class TokenCount:
+    """Tokens and their price, as a server counts them.
+
+    Attributes:
+        prompt_tokens: tokens of the conversation.
+        cached_tokens: those of them that the server did not compute again.
+        reply_tokens: generated tokens.
+        cost: in the currency of the price list. A reply that was kept costs what it cost when it
+            was computed, so that a run that is repeated or resumed has the same metrics.
+    """
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    reply_tokens: int = 0
+    cost: float = 0.0
+
+    def __add__(self, other: TokenCount) -> TokenCount:
+        """The sum, quantity by quantity."""
+        return TokenCount(
+            self.prompt_tokens + other.prompt_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.reply_tokens + other.reply_tokens,
+            self.cost + other.cost,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
 class Score:
     """Log-probability of each continuation, summed over its tokens, and its number of tokens.
 
     Log-probabilities are numbers, or tensors without dimension: with gradients, while a model
-    learns.
+    learns. `counted` is the count of a server; `None` in process.
     """
 
     logps: tuple[float | Tensor, ...]
     num_tokens: tuple[int, ...]
+    counted: TokenCount | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +137,7 @@ class Reply:
         logps: log-probability of each token under the sampling distribution, if known.
         near_ties: number of tokens whose choice differs from the second best by less than the
             engine's tolerance for rounding (`Engine.near_tie`).
+        counted: tokens and price by the count of a server; `None` in process.
     """
 
     text: str
@@ -116,6 +145,7 @@ class Reply:
     is_complete: bool = True
     logps: tuple[float, ...] = ()
     near_ties: int = 0
+    counted: TokenCount | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -236,9 +266,14 @@ class Engine(ABC):
 
 
 class LanguageModel(Config, ABC):
-    """Specification of a language model: what is needed to load it or to connect to it."""
+    """Specification of a language model: what is needed to load it or to connect to it.
+
+    Attributes:
+        couples: `Engine.couples` of its engine.
+    """
 
     tags: ClassVar[Mapping[str, object]] = {}
+    couples: ClassVar[bool] = True
 
     @abstractmethod
     def engine(self) -> Engine:

@@ -11,6 +11,7 @@ Gumbel noise, and parsed by the environment.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -18,7 +19,12 @@ from torch import Tensor
 
 from mores.agents.language.choice_draws import choice_logps
 from mores.agents.language.engine_calls import ActSteps, act_together, score_all
-from mores.agents.language.language_settings import METRICS, LanguageSettings, LanguageState
+from mores.agents.language.language_settings import (
+    METRICS,
+    LanguageSettings,
+    LanguageState,
+    no_counts,
+)
 from mores.agents.language.language_turn import LanguageTurn, read_action
 from mores.agents.language.models.tiny import TinyModel
 from mores.core.deterministic_sum import total
@@ -46,9 +52,16 @@ class LanguagePolicy(LanguageSettings):
         in all, and then as with uniform; uniform: a uniform random legal action acts, drawn from
         the shared streams; error: the simulation stops.
 
+    Memory:
+        The last `memory_turns` turns of an agent: the message of the turn and its reply, as the
+        model generated it, or as the text of the option that it chose. Measured answers are not
+        remembered: they are no part of what happened. Older turns: see `memory_summary`
+        (`mores.agents.language.memory`). After an unparsable reply the last reply is remembered.
+
     Metrics:
         Sums over the agents of a world since the episode began. requests: to the model;
-        prompt_tokens: tokens of conversations and of scored texts; reply_tokens: generated;
+        prompt_tokens: tokens of conversations and of scored texts; reply_tokens: generated; cost:
+        price of served requests, in the currency of the price list;
         unparsable: replies without an action, each attempt counted; fallbacks: turns in which a
         random action acted; near_ties: drawn tokens and choices that rounding may have changed.
 
@@ -56,10 +69,12 @@ class LanguagePolicy(LanguageSettings):
         Gumbel coupling: Maddison, Tarlow, Minka 2014 (A* sampling), arXiv 1411.0030.
     """
 
+    skips_finished: ClassVar[bool] = True
+
     def initial_state(
         self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams
     ) -> LanguageState:
-        """Counts of 0.
+        """Counts of 0, and an empty memory.
 
         Raises:
             UserError: the role has no text, or does not observe what the persona reads.
@@ -69,8 +84,10 @@ class LanguagePolicy(LanguageSettings):
             raise UserError(message, code="unsupported", path=f"policies.{role.name}")
         self.persona.check(role)
         size = streams.num_worlds, role.num_agents
-        zero = torch.zeros(size, dtype=torch.int64, device=streams.device)
-        return LanguageState(role, {name: zero.clone() for name in METRICS})
+        counts, memory = no_counts(size, streams.device), None
+        if self.memory_turns:
+            memory = self.memory_settings.empty(*size, streams.device)
+        return LanguageState(role, counts, memory=memory)
 
     def act(
         self,
@@ -80,6 +97,7 @@ class LanguagePolicy(LanguageSettings):
         state: LanguageState,
         streams: RandomStreams,
         search: bool = False,
+        finished: Bool[Tensor, " world"] | None = None,
     ) -> ActionOutput:
         """Actions of all agents, with one call of the engine for all that are asked.
 
@@ -89,7 +107,8 @@ class LanguagePolicy(LanguageSettings):
         Raises:
             UserError: a reply states no action, with `on_unparsable` error; the engine failed.
         """
-        return act_together([self.act_steps(phase, observation, action_mask, state, streams)])[0]
+        steps = self.act_steps(phase, observation, action_mask, state, streams, finished)
+        return act_together([steps])[0]
 
     def act_steps(
         self,
@@ -115,8 +134,15 @@ class LanguagePolicy(LanguageSettings):
         """Probabilities with which options are drawn, and actions that are read and not drawn.
 
         Raises:
-            UserError: the action is generated.
+            UserError: the action is generated, or depends on remembered turns.
         """
+        if state.memory is not None:
+            raise UserError(
+                "the actions of a language model with memory depend on earlier turns: set "
+                "memory_turns to 0 to evaluate it on given observations",
+                code="unsupported",
+                path="policies",
+            )
         space, engine = phase.action_spaces[state.role.name], self.engine_for(state)
         obs, asked = observation.cpu(), []
         for world in range(obs.shape[0]):
@@ -142,9 +168,12 @@ class LanguagePolicy(LanguageSettings):
         for readout, each, own in zip(readouts, asked, requests, strict=True):
             logps = readout.read(each, [next(scores) for _ in own])
             logps = choice_logps(logps, self.temperature)
-            is_choice = isinstance(space, Discrete)
-            found.append(logps.exp() if is_choice else read_action(readout, each, space, logps))
-        expected = torch.stack(found).float().unflatten(0, tuple(observation.shape[:3]))
+            if isinstance(space, Discrete):
+                found.append(logps.exp().float())
+                continue
+            action = read_action(readout, each, space, logps)  # a box may have room for more
+            found.append(torch.nn.functional.pad(action, (0, space.size - len(action))))
+        expected = torch.stack(found).unflatten(0, tuple(observation.shape[:3]))
         return expected.to(observation.device)
 
     # --- what is recorded ------------------------------------------------------------------------
@@ -157,6 +186,11 @@ class LanguagePolicy(LanguageSettings):
     def metrics(self, state: LanguageState) -> Mapping[str, Float[Tensor, " world"]]:
         """See the class docstring."""
         return {name: total(count, 1).to(torch.float64) for name, count in state.counts.items()}
+
+    @property
+    def couples_arms(self) -> bool:
+        """Whether the model draws with numbers of the caller: a server draws with its own."""
+        return self.model.engine().couples
 
     def identity(self) -> Mapping[str, str]:
         """That of the model."""

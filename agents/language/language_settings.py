@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
-from jaxtyping import Bool, Float, Int
+import torch
+from jaxtyping import Bool, Float, Num
 from pydantic import BeforeValidator, Field
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from mores.agents.language.language_model import (
     Message,
     model_from_word,
 )
+from mores.agents.language.memory import Memory, MemorySettings, SummaryRule
 from mores.agents.language.models.tiny import TinyModel
 from mores.agents.language.personas.persona import NoPersona, Persona, PersonTurn
 from mores.agents.language.readouts.expected_rating import ExpectedRating
@@ -31,7 +33,10 @@ from mores.core.turn_text import RoleText, TurnText
 from mores.registry.component import component
 
 # Sums over the agents of a world since the episode began.
-METRICS = ("requests", "prompt_tokens", "reply_tokens", "unparsable", "fallbacks", "near_ties")
+METRICS = (
+    *("requests", "prompt_tokens", "reply_tokens", "cost"),
+    *("unparsable", "fallbacks", "near_ties"),
+)
 MAX_ATTEMPTS = 99
 
 
@@ -42,10 +47,12 @@ class LanguageState:
     Attributes:
         role: the role, with its text.
         counts: `METRICS` by name, of each agent since the episode began.
+        memory: remembered turns; `None`: no memory.
     """
 
     role: Role
-    counts: Mapping[str, Int[Tensor, "world agent"]]
+    counts: Mapping[str, Num[Tensor, "world agent"]]
+    memory: Memory | None = dataclasses.field(default=None, kw_only=True)
 
     @property
     def text(self) -> RoleText:
@@ -79,6 +86,31 @@ class LanguageSettings(Policy):
         default=3, ge=1, le=MAX_ATTEMPTS, description="replies in a turn with retry, at most"
     )
 
+    memory_turns: int = Field(
+        default=0, ge=0, le=1000, description="turns that an agent remembers word by word"
+    )
+    memory_summary: SummaryRule = Field(
+        default="none", description="what becomes of older turns: see `Memory`"
+    )
+    memory_first_turns: int = Field(
+        default=1, ge=1, le=100, description="turns that are kept with memory_summary first_turns"
+    )
+    memory_bytes: int = Field(
+        default=2048, ge=16, le=2**20, description="room for a message, and for a reply, in bytes"
+    )
+    summary_tokens: int = Field(
+        default=64, ge=1, le=4096, description="tokens of a summary, at most"
+    )
+
+    @property
+    def memory_settings(self) -> MemorySettings:
+        """Window and rule of the memory."""
+        first = self.memory_first_turns if self.memory_summary == "first_turns" else 0
+        codes = max(self.memory_bytes, self.max_new_tokens, self.summary_tokens)
+        return MemorySettings(
+            self.memory_turns, first, self.memory_summary, self.memory_bytes, codes
+        )
+
     def engine_for(self, state: LanguageState) -> Engine:
         """Engine of the model with the adapters of a state."""
         return self.model.engine()
@@ -86,6 +118,11 @@ class LanguageSettings(Policy):
     def adapter_of(self, world: int, agent: int) -> int:
         """Index of the adapter of an agent's model; -1: the base model."""
         return -1
+
+    @property
+    def couples_arms(self) -> bool:
+        """See `Policy`: a server draws with numbers of its own."""
+        return self.model.couples
 
     def readout_for(self, turn: TurnText, space: Space, engine: Engine) -> Readout | None:
         """The readout of a turn; `None`: the reply is generated, and no choice among options.
@@ -104,9 +141,8 @@ class LanguageSettings(Policy):
             return FreeText()
         if turn.form == "choice":
             return Letters()
-        if turn.statements:  # with neither there is nothing that a baseline lacks
-            has_baseline = turn.baseline_situation is not None
-            return Statements(baseline=has_baseline or not isinstance(self.persona, NoPersona))
+        if turn.statements:  # with the baseline in all arms, with and without a persona
+            return Statements()
         return Numbers() if turn.ordered else Letters()
 
     def ask(
@@ -142,7 +178,7 @@ class LanguageSettings(Policy):
             for option in range(len(turn.options))
             if action_mask is None or turn.form != "choice" or bool(action_mask[option])
         )
-        with_persona = "\n\n".join(part for part in (rules, persona) if part)
+        with_persona = "\n\n".join(part for part in (rules, persona, turn.about_self) if part)
         before, baseline = _system(with_persona), _system(rules)
         return Asked(before, baseline, turn, legal, self.adapter_of(world, agent))
 
@@ -154,6 +190,18 @@ class LanguageSettings(Policy):
     def correction_text(self, asked: Asked) -> str:
         """The message after a reply that states no action."""
         return f"Your reply could not be read. {reply_form(asked.turn)}".strip()
+
+
+def no_counts(
+    size: tuple[int, ...], device: torch.device | str
+) -> dict[str, Num[Tensor, "world agent"]]:
+    """Counts of 0, by `METRICS`: whole numbers, and the cost."""
+    return {
+        name: torch.zeros(
+            size, dtype=torch.float64 if name == "cost" else torch.int64, device=device
+        )
+        for name in METRICS
+    }
 
 
 def _system(text: str) -> Conversation:

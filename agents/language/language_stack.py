@@ -25,6 +25,7 @@ from torch import Tensor
 
 from mores.agents.language.adapters import LoRA, StackedLoRA
 from mores.agents.language.gradient_engine import GradientEngine
+from mores.agents.language.kept_states import KeptStates, shared_kept_states
 from mores.agents.language.language_model import LanguageModel
 from mores.agents.language.readouts.readout import Asked, Readout
 from mores.agents.learning.action_distributions import MASKED_LOGIT
@@ -50,7 +51,7 @@ class LanguageStack(ModelStack):
 
     Attributes:
         encoder: a `LanguageEncoder`.
-        observation_size: length of an observation.
+        observation_size: length of an observation with the memory.
         action_spaces: action space of each phase in which the model learns.
         reader: the language learner: it writes conversations, and has the readout.
         role: the role.
@@ -81,6 +82,14 @@ class LanguageStack(ModelStack):
     def adapters(self, parameters: Parameters) -> StackedLoRA:
         """The adapters with these parameters."""
         return StackedLoRA(self.base_model, self.encoder.adapters, parameters)
+
+    @property
+    def kept_states(self) -> KeptStates | None:
+        """States of the layers below the adapters, if the policy keeps them."""
+        layers = self.encoder.adapters.layers
+        if not self.reader.keep_states or layers is None:
+            return None
+        return shared_kept_states(self.base_model, layers)
 
     def evaluate_actions(self, parameters: Parameters, inputs: ModelInputs) -> ModelOutput:
         """Log-probabilities and entropies of choices. The model sees each distinct prompt once."""
@@ -178,7 +187,7 @@ class LanguageStack(ModelStack):
         """log q of the options of each question, as the readout reads it."""
         engine = self.encoder.model.engine()
         gradient_engine = GradientEngine(
-            engine, self.adapters(parameters), self.reader.gradient_rows
+            engine, self.adapters(parameters), self.reader.gradient_rows, self.kept_states
         )
         space, temperature = self.action_spaces[phase], self.reader.temperature
         requests, readouts = [], list[Readout]()

@@ -11,16 +11,24 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mores.agents.language.choice_draws import choice_logps, draw_choice
+from mores.agents.language.coupling import token_gumbel
 from mores.agents.language.engine_calls import ActSteps, EngineCall, GenerateCall, ScoreCall
 from mores.agents.language.language_model import (
     Conversation,
     GenerateRequest,
-    GumbelFunction,
     Message,
     Reply,
+    Score,
     ScoreRequest,
 )
-from mores.agents.language.language_settings import METRICS, LanguageSettings, LanguageState
+from mores.agents.language.language_settings import (
+    MAX_ATTEMPTS,
+    METRICS,
+    LanguageSettings,
+    LanguageState,
+    no_counts,
+)
+from mores.agents.language.memory import MemoryReader, RememberedReply
 from mores.agents.language.readouts.expected_rating import ExpectedRating, expected_point
 from mores.agents.language.readouts.readout import Asked, Readout
 from mores.agents.scripted.uniform_random import UniformRandom
@@ -29,9 +37,10 @@ from mores.core.errors import UserError, printable
 from mores.core.policy import ActionOutput
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Discrete, MultiDiscrete, Space
-from mores.core.turn_text import TurnText, encode_message
+from mores.core.turn_text import TurnText, encode_message, format_number
 
 FALLBACK = "unparsable"  # scope of the streams of actions in place of unparsable replies
+SUMMARY = MAX_ATTEMPTS  # number of the call of a summary, after those of replies
 Row = tuple[int, int]  # world, agent
 EngineSteps = Generator[EngineCall, list[Any], None]
 
@@ -67,10 +76,13 @@ class LanguageTurn:
         self._action_mask, self._observation = action_mask, observation
         self.asked: dict[Row, Asked] = {}
         self.actions = self._single_actions()
-        self.counts = {name: torch.zeros(self.leading, dtype=torch.int64) for name in METRICS}
+        self.counts = no_counts(self.leading, "cpu")
         self.fallback = torch.zeros(self.leading, dtype=torch.bool)
         self.logps: dict[Row, Tensor] = {}
         self._token_counts: dict[Conversation, int] = {}
+        self.memory: MemoryReader | None = None
+        if state.memory is not None:
+            self.memory = MemoryReader(state.memory, settings.memory_settings, self.engine)
         self._ask(observation.cpu(), finished)
 
     def _ask(self, observation: Tensor, finished: Tensor | None) -> None:
@@ -128,11 +140,47 @@ class LanguageTurn:
                 generated.append(row)
             else:
                 readouts[row] = readout
+        if self.memory is not None:
+            yield from self._summarize()
+            for row, asked in self.asked.items():
+                remembered = self.memory.conversation(row)
+                self.asked[row] = dataclasses.replace(
+                    asked,
+                    conversation=(*asked.conversation, *remembered),
+                    baseline=(*asked.baseline, *remembered),
+                )
         if readouts:
             yield from self._read(readouts)
         if generated:
             yield from self._generate(generated)
         return self._output()
+
+    def _is_remembered(self, row: Row) -> bool:
+        """Whether a turn is part of what happened; answers that only measure are not."""
+        return self.asked[row].turn.form != "probabilities"
+
+    def _summarize(self) -> EngineSteps:
+        """Let agents whose memory is full summarize the older part of it."""
+        memory = self.memory
+        assert memory is not None
+        full = [row for row in self.asked if self._is_remembered(row) and memory.summary_turns(row)]
+        if not full:
+            return
+        settings, requests = self.settings, list[GenerateRequest]()
+        for row in full:
+            conversation = (*self.asked[row].conversation, *memory.summary_conversation(row))
+            requests.append(self._request(conversation, row, SUMMARY, settings.summary_tokens))
+        gumbel = token_gumbel(
+            self.streams, torch.tensor(full), SUMMARY, self.engine.vocabulary_size
+        )
+        replies: list[Reply] = yield GenerateCall(self.engine, requests, gumbel)
+        for row, request, reply in zip(full, requests, replies, strict=True):
+            self._count_reply(row, request, reply)
+            memory.summarize(row, self.engine.reply_codes(reply))
+
+    def _remember(self, row: Row, message: str, reply: RememberedReply) -> None:
+        if self.memory is not None and self._is_remembered(row):
+            self.memory.remember(row, message, reply)
 
     def _output(self) -> ActionOutput:
         counts = {
@@ -141,10 +189,11 @@ class LanguageTurn:
         extra = {"unparsable": self.fallback.to(self.device)}
         if self.logps and isinstance(self.space, Discrete):
             extra["log_probabilities"] = self._grid(self.logps).to(self.device)
-        state = dataclasses.replace(self.state, counts=counts)
+        memory = None if self.memory is None else self.memory.memory
+        state = dataclasses.replace(self.state, counts=counts, memory=memory)
         return ActionOutput(self.actions.to(self.device), state, extra)
 
-    def _count(self, row: Row, **counts: int) -> None:
+    def _count(self, row: Row, **counts: float) -> None:
         for name, number in counts.items():
             self.counts[name][row] += number
 
@@ -165,13 +214,30 @@ class LanguageTurn:
         for row, readout in readouts.items():
             own = [next(results) for _ in requests[row]]
             self.logps[row] = readout.read(self.asked[row], own)
-            prompts = sum(self._num_tokens(each.conversation) for each in requests[row])
-            texts = sum(sum(score.num_tokens) for score in own)
-            self._count(row, requests=len(own), prompt_tokens=prompts + texts)
-        if isinstance(self.space, Discrete):
+            for request, score in zip(requests[row], own, strict=True):
+                self._count_score(row, request, score)
+        draws = isinstance(self.space, Discrete)
+        if draws:
             self._draw(list(readouts))
         else:
             self._measure(readouts)
+        for row, readout in readouts.items():
+            asked, action = self.asked[row], self.actions[row]
+            text = (
+                readout.reply_text(asked.turn, int(action))
+                if draws
+                else " ".join(map(format_number, action.tolist()))
+            )
+            message = readout.user_text(asked.turn, asked.legal)
+            self._remember(row, message, RememberedReply(text=text))
+
+    def _count_score(self, row: Row, request: ScoreRequest, score: Score) -> None:
+        if (counted := score.counted) is not None:
+            prompt = counted.prompt_tokens
+            self._count(row, reply_tokens=counted.reply_tokens, cost=counted.cost)
+        else:
+            prompt = self._num_tokens(request.conversation) + sum(score.num_tokens)
+        self._count(row, requests=1, prompt_tokens=prompt)
 
     def _draw(self, rows: Sequence[Row]) -> None:
         """Draw a choice of each of these agents."""
@@ -212,17 +278,19 @@ class LanguageTurn:
             asked = self.asked[row]
             message = Message("user", self.settings.generation_text(asked))
             conversations[row] = (*asked.conversation, message)
-        waiting = list(rows)
+        waiting, last_replies = list(rows), dict[Row, Reply]()
         retries = self.settings.on_unparsable == "retry"
-        for attempt in range(self.settings.max_attempts if retries else 1):
-            requests = [self._request(conversations[row], row) for row in waiting]
-            gumbel = token_gumbel(self.streams, waiting, attempt, self.engine.vocabulary_size)
+        for call in range(self.settings.max_attempts if retries else 1):
+            tokens = self.settings.max_new_tokens
+            requests = [self._request(conversations[row], row, call, tokens) for row in waiting]
+            gumbel = token_gumbel(
+                self.streams, torch.tensor(waiting), call, self.engine.vocabulary_size
+            )
             replies: list[Reply] = yield GenerateCall(self.engine, requests, gumbel)
             unparsed = []
-            for row, reply in zip(waiting, replies, strict=True):
-                prompt = self._num_tokens(conversations[row])
-                self._count(row, requests=1, prompt_tokens=prompt, near_ties=reply.near_ties)
-                self._count(row, reply_tokens=len(reply.token_ids))
+            for row, request, reply in zip(waiting, requests, replies, strict=True):
+                self._count_reply(row, request, reply)
+                last_replies[row] = reply
                 if self._parse(row, reply):
                     continue
                 unparsed.append(row)
@@ -232,14 +300,33 @@ class LanguageTurn:
                 conversations[row] = (*conversations[row], said, correction)
             waiting = unparsed
             if not waiting:
-                return
-        self._act_at_random(waiting)
+                break
+        if waiting:
+            self._act_at_random(waiting)
+        for row, reply in last_replies.items():
+            message = self.settings.generation_text(self.asked[row])
+            self._remember(row, message, RememberedReply(tuple(self.engine.reply_codes(reply))))
 
-    def _request(self, conversation: Conversation, row: Row) -> GenerateRequest:
-        settings = self.settings
+    def _request(
+        self, conversation: Conversation, row: Row, call: int, max_new_tokens: int
+    ) -> GenerateRequest:
         return GenerateRequest(
-            conversation, settings.max_new_tokens, settings.temperature, self.asked[row].adapter
+            conversation,
+            max_new_tokens,
+            self.settings.temperature,
+            self.asked[row].adapter,
+            address=f"{self.streams.address(row[0])} agent {row[1]} call {call}",
         )
+
+    def _count_reply(self, row: Row, request: GenerateRequest, reply: Reply) -> None:
+        if (counted := reply.counted) is not None:
+            prompt, generated = counted.prompt_tokens, counted.reply_tokens
+            self._count(row, cost=counted.cost)
+        else:
+            prompt = self._num_tokens(request.conversation)
+            generated = len(reply.token_ids)
+        self._count(row, requests=1, prompt_tokens=prompt, reply_tokens=generated)
+        self._count(row, near_ties=reply.near_ties)
 
     def _parse(self, row: Row, reply: Reply) -> bool:
         """Set the action that a reply states; whether it states one.
@@ -285,28 +372,3 @@ def read_action(
         assert isinstance(space, Box)
         return expected_point(logps, readout.scale(space)).float()
     return logps.exp().float()
-
-
-def token_gumbel(
-    streams: RandomStreams, rows: Sequence[Row], call: int, width: int
-) -> GumbelFunction:
-    """Gumbel numbers of the tokens of replies.
-
-    Args:
-        streams: random numbers of a phase.
-        rows: world and agent of each request.
-        call: number of the call of the engine in the turn.
-        width: size of the vocabulary.
-    """
-    own = streams.child(f"call {call}")
-
-    def gumbel(indices: Sequence[int], position: int) -> Tensor:
-        numbers = []
-        for index in indices:
-            world, agent = rows[index]
-            one = own.take(torch.tensor([world]))
-            agents = torch.tensor([agent])
-            numbers.append(one.gumbel(f"token {position}", agents, width)[0, 0])
-        return torch.stack(numbers)
-
-    return gumbel

@@ -33,11 +33,12 @@ from mores.agents.language.causal_lm import (
     max_context_length,
 )
 from mores.agents.language.closed_choice import inverse_cdf_sample, token_log_probabilities
-from mores.agents.language.prompting import Prompter, unparsed_action
+from mores.agents.language.prompting import Prompter
 from mores.agents.language.tokenization import PromptTokenizer, Tokens
 from mores.core.environment import Phase, Role
 from mores.core.errors import UserError
 from mores.core.spaces import Discrete
+from mores.core.turn_text import unparsed_action
 
 UniformFunction = Callable[[str, int], Float[Tensor, "dialogue number"]]  # stream, count: in [0, 1)
 
@@ -163,7 +164,7 @@ class DialogueBatch:
                 for i, reply in zip(
                     dialogues, self._free_replies(dialogues, uniforms), strict=True
                 ):
-                    action = prompter.parse_reply(space, reply, masks[i])
+                    action = prompter.parse_reply(self.role, phase, reply, masks[i])
                     self.unparsed[i] += action is None
                     actions[i] = unparsed_action(space) if action is None else action
         return torch.stack(actions)

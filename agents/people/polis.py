@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field, model_validator
 
-from mores.agents.people.polis_export import SOURCE, PolisConversation, read_conversation
+from mores.agents.people.polis_export import PolisConversation, read_conversation
 from mores.agents.people.respondents import RespondentPopulation, Respondents, ScaledAnswers
 from mores.core.errors import UserError
 
@@ -28,7 +28,7 @@ class PolisPopulation(RespondentPopulation):
         ValidationError: a file is missing or damaged; more people than participants.
     """
 
-    tags: ClassVar[Mapping[str, object]] = {"real": True, "source": SOURCE}
+    tags: ClassVar[Mapping[str, object]] = {"real": True, "source": "Polis open data, CC BY 4.0"}
 
     path: str = Field(description="folder of the export: comments.csv, participants-votes.csv")
     profile_comments: int = Field(

@@ -19,46 +19,45 @@ from mores.core.turn_text import TurnText
 class Topic(Config):
     """A question, and a scale of attitudes to it, from the lowest value to the highest."""
 
-    name: str = Field(default="free buses", min_length=1, description="the topic in a few words")
+    name: str = Field(default="free buses", min_length=1, description="what people talk about")
     question: str = Field(
-        default="Should the buses of the town be free, and be paid for by taxes?",
+        default="Should the town introduce free buses, paid for by taxes?",
         min_length=1,
         description="the question that people talk about",
     )
     statements: tuple[str, ...] = Field(
         default=(
-            "I am strongly against free buses.",
-            "I am rather against free buses.",
-            "I am undecided about free buses.",
-            "I am rather in favor of free buses.",
-            "I am strongly in favor of free buses.",
+            "Free buses are a terrible idea.",
+            "Free buses are a bad idea.",
+            "Free buses are neither good nor bad.",
+            "Free buses are a good idea.",
+            "Free buses are a wonderful idea.",
         ),
         min_length=2,
         max_length=20,
-        description="what a person says who holds each attitude, in the first person",
+        description="what a person says who holds each attitude",
     )
     views: tuple[str, ...] = Field(
         default=(
-            "You are sure that passengers must pay for every ride.",
-            "You tend to think that passengers should pay for their rides.",
-            "You see good reasons on both sides.",
-            "You tend to think that taxes should pay for all rides.",
-            "You are sure that taxes must pay for all rides.",
+            "You hate the plan of free buses.",
+            "You dislike the plan of free buses.",
+            "You do not care about the plan of free buses.",
+            "You like the plan of free buses.",
+            "You love the plan of free buses.",
         ),
         description="the initial view of a person with each attitude, in the second person and in "
         "other words than the statements",
     )
-
     positions: tuple[str, ...] = Field(
         default=(
-            "Passengers must pay for every ride.",
-            "Passengers should pay for most rides.",
-            "Both sides have good reasons.",
-            "Taxes should pay for most rides.",
-            "Taxes must pay for all rides.",
+            "The town must never introduce free buses.",
+            "The town should rather not introduce free buses.",
+            "The town may or may not introduce free buses.",
+            "The town should introduce free buses.",
+            "The town must introduce free buses at once.",
         ),
-        description="each attitude as a claim, for the instruction of an assistant that argues for "
-        "it, in other words than the statements",
+        description="each attitude as a demand, for the instruction of an assistant that argues "
+        "for it, in other words than the statements",
     )
 
     def model_post_init(self, context: object) -> None:
@@ -87,7 +86,7 @@ class Topic(Config):
         """
         return TurnText(
             situation,
-            "What do you think about it now?",
+            f"What do you think of {self.name}?",
             "probabilities",
             options=self.statements,
             statements=self.statements,

@@ -52,7 +52,7 @@ class PerspectivesState:
     question: Int[Tensor, " world"]
     order: Int[Tensor, "world question"]  # questions in random order
     answered: Int[Tensor, " world"]  # question of the last answer
-    views: Int[Tensor, "world culture byte"]  # of the delegates, on the present question
+    views: Int[Tensor, "world culture view"]  # of the delegates, on the present question
     answer: Int[Tensor, "world byte"]
     references: Float[Tensor, "world culture"]  # of the last answer
     totals: Mapping[str, Float[Tensor, " world"]]  # measures of the answers: sums over rounds

@@ -28,22 +28,13 @@ from mores.core.spaces import Box, Part
 from mores.core.survey_questions import HumanAnswers, Question, QuestionSet
 from mores.core.turn_text import TurnText
 from mores.envs.opinion import survey_metrics
+from mores.envs.opinion.survey_metrics import HumanTable, QuestionTable, SurveyDesign
+from mores.envs.opinion.survey_state import SurveyState
 from mores.envs.opinion.survey_templates import TEMPLATES, Template
 from mores.registry.component import component
 
 ORDERS = ("listed", "reversed")
 NO_BELIEF = -1.0
-
-
-@dataclasses.dataclass(frozen=True)
-class SurveyState:
-    """Answers so far, in the order in which each question lists its options. Missing ones are 0."""
-
-    people: People
-    belief_shift: Int[Tensor, "world question"]  # 0 or 1: who is told which belief
-    rounds_elapsed: Int[Tensor, " world"]
-    answers: Float[Tensor, "world person cell option"]  # probabilities
-    drawn: Float[Tensor, "world person cell"]  # score of one answer drawn from them
 
 
 class SurveyCell(NamedTuple):
@@ -87,14 +78,14 @@ class Survey(Environment[SurveyState]):
     Dynamics:
         Round n asks cell n of the design; the question changes slowest, then order, template and
         repeat. Answers are mapped back to the order of the question. With `stated_belief` each
-        person is told a belief about the question in the situation: the statement of its first or
+        person is told, as a persona is, a belief about the question: the statement of its first or
         last option, verbatim or paraphrased, alternating between people from a random start for
         every question and world. It is a control: a readout that does not follow a stated belief
         measures no attitude.
 
     Start:
         People of the population; without one, groups of equal size, with values normal around
-        equally spaced centers from -1 to 1.
+        equally spaced centers from -1 to 1. Values are also traits, `value_0` ..., for personas.
 
     End:
         After the last cell: questions x orders x templates x repeats rounds.
@@ -188,21 +179,14 @@ class Survey(Environment[SurveyState]):
         return found
 
     @functools.cached_property
-    def human_table(self) -> survey_metrics.HumanTable | None:
-        """Answers of real people as numbers."""
-        if self.human_answers is None:
-            return None
-        return survey_metrics.HumanTable(self.human_answers, self.table.take(self.human_items))
-
-    @functools.cached_property
     def max_options(self) -> int:
         """Largest number of options of a question."""
         return max(len(question.options) for question in self.items)
 
     @functools.cached_property
-    def table(self) -> survey_metrics.QuestionTable:
+    def table(self) -> QuestionTable:
         """The questions as tensors."""
-        return survey_metrics.QuestionTable.of(self.items, self.max_options)
+        return QuestionTable.of(self.items, self.max_options)
 
     @property
     def num_cells(self) -> int:
@@ -214,10 +198,20 @@ class Survey(Environment[SurveyState]):
         """All cells."""
         return self.num_cells
 
-    @property
-    def design(self) -> tuple[int, int, int, int]:
-        """Numbers of questions, orders, templates, repeats."""
-        return len(self.items), self.num_orders, self.num_templates, self.repeats
+    @functools.cached_property
+    def design(self) -> SurveyDesign:
+        """What metrics are computed from, beside the state."""
+        human = self.human_answers
+        return SurveyDesign(
+            self.items,
+            self.table,
+            self.num_orders,
+            self.num_templates,
+            self.repeats,
+            self.num_groups,
+            None if human is None else HumanTable(human, self.table.take(self.human_items)),
+            tuple(self.human_items),
+        )
 
     # --- the contract -----------------------------------------------------------------------------
 
@@ -249,6 +243,8 @@ class Survey(Environment[SurveyState]):
         worlds = streams.num_worlds
         if people is None:
             people = self._own_people(streams)
+        values = {f"value_{v}": people.values[..., v] for v in range(people.values.shape[2])}
+        people = dataclasses.replace(people, traits={**values, **people.traits})
         if people.values.shape[1:] != (self.num_people, self.num_values):
             raise UserError(
                 f"the survey has {self.num_people} people with {self.num_values} values, and the "
@@ -268,7 +264,7 @@ class Survey(Environment[SurveyState]):
 
     def _own_people(self, streams: RandomStreams) -> People:
         """Groups of equal size, with values around equally spaced centers."""
-        noise = streams.normal("value", self.num_people, self.num_values)
+        noise = streams.normal("values", self.num_people, self.num_values)
         group = torch.arange(self.num_people, device=streams.device) % self.num_groups
         center = 2.0 * group / max(self.num_groups - 1, 1) - float(self.num_groups > 1)
         values = center[None, :, None] + self.within_group_std * noise
@@ -360,7 +356,8 @@ class Survey(Environment[SurveyState]):
 
         See `mores.envs.opinion.survey_metrics`.
         """
-        found = survey_metrics.metrics(self, state)
+        stated = None if self.stated_belief == "none" else self.stated_option(state)
+        found = survey_metrics.metrics(self.design, state, stated)
         complete = state.rounds_elapsed >= self.num_cells
         return {
             name: torch.where(complete.reshape(-1, *[1] * (value.dim() - 1)), value, torch.nan)
@@ -406,7 +403,7 @@ class Survey(Environment[SurveyState]):
     ) -> TurnText:
         """The question with its options in the order asked, in the words of the template.
 
-        What the person is told of itself is in the situation, and not in the baseline's.
+        What the person is told, a belief or votes, is about itself, and not in a baseline.
         """
         space = self.roles[0].observation_space
         numbers = {
@@ -422,13 +419,13 @@ class Survey(Environment[SurveyState]):
             texts = question.statements if verbatim else question.paraphrases
             told.append(f'You are convinced of this: "{texts[numbers["stated"]]}"')
         return TurnText(
-            situation="\n".join(part for part in (*told, template.situation) if part),
+            situation=template.situation,
             question=template.asked(question.text),
             form="probabilities",
             options=question.options[::step],
             statements=question.statements[::step],
             ordered=question.ordered,
-            baseline_situation=template.situation,
+            about_self="\n".join(part for part in told if part),
         )
 
     def _profile(self, values: Float[Tensor, " value"]) -> str:
@@ -443,7 +440,7 @@ class Survey(Environment[SurveyState]):
 
     def render(self, state: SurveyState, world: int = 0) -> str:
         """Mean answer to each question, by order and by group."""
-        return survey_metrics.table_of_answers(self, state, world)
+        return survey_metrics.table_of_answers(self.design, state, world)
 
 
 if __name__ == "__main__":

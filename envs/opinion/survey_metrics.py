@@ -43,8 +43,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -55,9 +54,7 @@ from mores.core.deterministic_sum import mean, total
 from mores.core.people import People
 from mores.core.survey_questions import HumanAnswers, Question
 from mores.envs.opinion import survey_statistics as statistics
-
-if TYPE_CHECKING:
-    from mores.envs.opinion.survey import Survey, SurveyState
+from mores.envs.opinion.survey_state import SurveyState
 
 FACTORS = ("persona", "item", "order", "template")
 SMALLEST_PROBABILITY = 1e-12
@@ -180,20 +177,57 @@ class HumanTable:
         return torch.where(torch.tensor(index)[..., None] >= 0, found, torch.nan)
 
 
-def metrics(survey: Survey, state: SurveyState) -> dict[str, Tensor]:
-    """All metrics, as if the survey were complete."""
+@dataclasses.dataclass(frozen=True)
+class SurveyDesign:
+    """What a survey asks.
+
+    Attributes:
+        items, table: the questions.
+        num_orders, num_templates, repeats: cells of each question.
+        num_groups: groups of people.
+        human: answers of real people; `None`: there are none.
+        human_items: indices of the questions that they answered.
+    """
+
+    items: tuple[Question, ...]
+    table: QuestionTable
+    num_orders: int
+    num_templates: int
+    repeats: int
+    num_groups: int
+    human: HumanTable | None
+    human_items: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Numbers of questions, orders, templates, repeats."""
+        return len(self.items), self.num_orders, self.num_templates, self.repeats
+
+
+def metrics(
+    survey: SurveyDesign,
+    state: SurveyState,
+    stated: Int[Tensor, "world person question"] | None = None,
+) -> dict[str, Tensor]:
+    """All metrics, as if the survey were complete.
+
+    Args:
+        survey: the design.
+        state: the state.
+        stated: option that each person was told to believe; `None`: none was told.
+    """
     table = survey.table.to(state.answers.device)
-    answers = state.answers.double().unflatten(2, survey.design)
+    answers = state.answers.double().unflatten(2, survey.shape)
     options = table.scores.shape[1]
     by_question = (len(survey.items), 1, 1, 1, options)
     score = total(answers * table.scores.double().reshape(by_question), -1)
     logs = answers.clamp(min=SMALLEST_PROBABILITY).log()
     nats = total(logs * table.contrast.reshape(by_question), -1)
-    found = _design_metrics(survey, state, score)
-    of_nats = _design_metrics(survey, state, nats)
+    found = _design_metrics(survey, state.people, stated, score)
+    of_nats = _design_metrics(survey, state.people, stated, nats)
     found |= {f"{name}_nats": value for name, value in of_nats.items()}
     found |= _score_metrics(survey, answers, score)
-    if survey.human_table is None:
+    if survey.human is None:
         undefined = torch.full_like(score[:, 0, 0, 0, 0, 0], torch.nan)
         found |= dict.fromkeys(HUMAN_METRICS, undefined)
     else:
@@ -202,8 +236,9 @@ def metrics(survey: Survey, state: SurveyState) -> dict[str, Tensor]:
 
 
 def _design_metrics(
-    survey: Survey,
-    state: SurveyState,
+    survey: SurveyDesign,
+    people: People,
+    stated: Int[Tensor, "world person question"] | None,
     y: Float[Tensor, "world person question order template repeat"],
 ) -> dict[str, Tensor]:
     """Effects and shares of variance of answers on one scale."""
@@ -211,7 +246,7 @@ def _design_metrics(
     cells = mean(y, 5)
     person = mean(mean(cells, 4), 3)  # world, person, question
     undefined = torch.full_like(person[:, 0], torch.nan)
-    low, high = _outer_groups(survey, state.people)
+    low, high = _outer_groups(survey, people)
     contrast = statistics.group_mean(person, high) - statistics.group_mean(person, low)
     found = {"persona_effect": contrast * table.direction}
     by_wording = mean(cells, 1)  # world, question, order, template
@@ -226,8 +261,8 @@ def _design_metrics(
         "belief_effect": undefined,
         "template_agreement": _template_agreement(mean(cells, 3)),
     }
-    if survey.stated_belief != "none":
-        told_last = survey.stated_option(state) > 0
+    if stated is not None:
+        told_last = stated > 0
         effects = [
             statistics.group_mean(person[..., q], told_last[..., q])
             - statistics.group_mean(person[..., q], ~told_last[..., q])
@@ -243,7 +278,7 @@ def _design_metrics(
 
 
 def _outer_groups(
-    survey: Survey, people: People
+    survey: SurveyDesign, people: People
 ) -> tuple[Bool[Tensor, "world person"], Bool[Tensor, "world person"]]:
     """Who is in the first and in the last group."""
     groups = people.groups
@@ -265,7 +300,7 @@ def _template_agreement(
 
 
 def _score_metrics(
-    survey: Survey,
+    survey: SurveyDesign,
     answers: Float[Tensor, "world person question order template repeat option"],
     score: Float[Tensor, "world person question order template repeat"],
 ) -> dict[str, Tensor]:
@@ -310,19 +345,19 @@ def _std_between(x: Float[Tensor, "world person question"]) -> Float[Tensor, " w
 
 
 def _human_metrics(
-    survey: Survey,
+    survey: SurveyDesign,
     state: SurveyState,
     answers: Float[Tensor, "world person question order template repeat option"],
     persona_effect: Float[Tensor, "world question"],
 ) -> dict[str, Tensor]:
     """Agreement with the answers of real people."""
-    human, items = survey.human_table, survey.human_items
+    human, items = survey.human, list(survey.human_items)
     assert human is not None
     device, table = answers.device, human.table.to(answers.device)
     own = answers[:, :, items].flatten(3, 5)  # world, person, question, wording, option
     distribution = mean(own, 3)
     score = total(distribution * table.scores.double(), -1)
-    drawn = state.drawn.double().unflatten(2, survey.design)[:, :, items].flatten(3)
+    drawn = state.drawn.double().unflatten(2, survey.shape)[:, :, items].flatten(3)
     overall, shares = mean(distribution, 1), human.shares.to(device)
 
     def near(p: Tensor, q: Tensor) -> Tensor:
@@ -390,13 +425,13 @@ def _human_metrics(
     return found
 
 
-def table_of_answers(survey: Survey, state: SurveyState, world: int) -> str:
+def table_of_answers(survey: SurveyDesign, state: SurveyState, world: int) -> str:
     """Mean score of each question in a world: by order of the options, and by outer group."""
-    elapsed = int(state.rounds_elapsed[world])
-    header = f"round {elapsed} of {survey.num_cells}; mean score from 0 (first option) to 1 (last)"
-    if elapsed < survey.num_cells:
+    elapsed, cells = int(state.rounds_elapsed[world]), state.answers.shape[2]
+    header = f"round {elapsed} of {cells}; mean score from 0 (first option) to 1 (last)"
+    if elapsed < cells:
         return header
-    answers = state.answers[world : world + 1].double().unflatten(2, survey.design)
+    answers = state.answers[world : world + 1].double().unflatten(2, survey.shape)
     scores = survey.table.to(answers.device).scores.double()
     score = total(answers * scores.reshape(len(survey.items), 1, 1, 1, -1), -1)[0]
     low, high = (group[world] for group in _outer_groups(survey, state.people))

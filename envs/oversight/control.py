@@ -363,12 +363,12 @@ class Control(PeopleDynamics, Environment[ControlState]):
     def roles(self) -> tuple[Role, ...]:
         """`untrusted`, and `monitor`, `auditor` and `person` where they act."""
         draws, spaces = self.protocol.num_draws, self.observations
-        roles: list[Role] = [GameRole("untrusted", draws, spaces.untrusted_space, None, self.game)]
+        roles: list[Role] = [GameRole("untrusted", draws, spaces.untrusted_space, game=self.game)]
         if self.monitor_acts:
             seen = {"attack": Part(1, 0.0, 1.0)} if self.protocol.monitor == "untrusted" else {}
             roles.append(Role("monitor", 1 + self.num_references, Box.of(evidence=1, **seen)))
         if self._auditor != "none":
-            roles.append(GameRole("auditor", 1, spaces.auditor_space, None, self.game))
+            roles.append(GameRole("auditor", 1, spaces.auditor_space, game=self.game))
         if self.vote_rates:
             cost = Part(len(self.vote_rates), 0.0)
             space = Box.of(exposure=Part(1, 0.0, 1.0), expected_cost=cost)

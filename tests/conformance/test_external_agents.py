@@ -17,6 +17,8 @@ from mores.clients.gymnasium_vector import GymnasiumVectorEnv
 from mores.clients.pettingzoo import PettingZooAECEnv, PettingZooParallelEnv
 from mores.clients.resolve import resolve_external_agents
 from mores.clients.torchrl import TorchRLEnv
+from mores.core.turn_text import TurnText
+from mores.envs.strategic.matrix_game import MatrixGame
 from tests.conformance.environments import SHIPPED, Meeting, Relay, ZeroAction
 from tests.refusals import refused
 
@@ -116,6 +118,25 @@ def test_reset_has_no_options() -> None:
         client.reset(options={})
         with refused("unsupported", path="options"):
             client.reset(options={"color": 1})
+
+
+def test_render_shows_the_turn_in_words() -> None:
+    """Environments with text show it, with messages of agents escaped."""
+    env = GymnasiumEnv("matrix_game", "player_0", render_mode="ansi")
+    env.reset(seed=1)
+    first = "round 1 of 100, phase choose\nplayer_0\n  This is the first round.\n"
+    assert (env.render() or "").startswith(first)
+    assert "\n  1. cooperate: you get 3 if" in (env.render() or "")
+
+    class Rude(MatrixGame):
+        def describe(self, *args: Any) -> TurnText:
+            return TurnText("\x1b[2J a message", "What now?", "choice", ("\x07 this", "that"))
+
+    env = GymnasiumEnv(Rude(), "player_0", render_mode="ansi")
+    env.reset(seed=1)
+    text = env.render() or ""
+    assert "\\x1b[2J a message" in text and "\\x07 this" in text
+    assert all(c.isprintable() or c == "\n" for c in text)
 
 
 def test_render_names_the_parts(capsys: pytest.CaptureFixture[str]) -> None:

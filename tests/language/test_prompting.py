@@ -1,4 +1,4 @@
-"""Environments as text: prompts, parsing of replies, and sampling of one of several replies."""
+"""Turns as prompts, replies as actions, and sampling of one of several replies."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mores.agents.language.closed_choice import inverse_cdf_sample, token_log_probabilities
-from mores.agents.language.prompting import Prompter, unparsed_action
-from mores.core.environment import Phase, Role
+from mores.agents.language.prompting import Prompter
+from mores.core.environment import Phase, Role, with_text
 from mores.core.spaces import Box, Discrete, MultiDiscrete, Part, Space
+from mores.core.turn_text import decode_message, message_space, unparsed_action
+from mores.envs.strategic.matrix_game import MatrixGame
 from mores.sim.action_validation import project_action
 from tests.refusals import refused
 
@@ -22,35 +24,63 @@ POINT = Box.of(position=Part(2, -1.0, 1.0), weight=1)
 CHOICES = MultiDiscrete((2, 3))
 
 
-def test_prompts() -> None:
-    """Every part of the observation, the legal options, and nothing else."""
+def test_prompts_without_text() -> None:
+    """Every part of the observation, the legal options by number, and the form of the reply."""
     observation, mask = torch.tensor([0.25, 1.0, 1 / 3]), torch.tensor([True, False, True])
     prompter = Prompter("Work pays.", {"work": ("rest", "try", "toil")})
-    assert prompter.opening(AGENT) == "Work pays.\nYou play the role of agent."
+    assert prompter.opening(AGENT) == "Work pays."
+    assert Prompter().opening(AGENT) == "You play the role of agent."
     assert prompter.describe(AGENT, WORK, observation, mask).splitlines() == [
-        "phase work",
         "cost: 0.25",
         "offers: 1 0.3333",
-        "options: 0 rest, 2 toil",
-        "Answer with the number of an option.",
+        "Which option do you choose?",
+        "1. rest",
+        "3. toil",
+        "Answer with the number of an option, and nothing else.",
     ]
-    assert "options: 0 1 2" in Prompter().describe(AGENT, WORK, observation, None)
     vote = Phase("vote", {"agent": POINT})
     text = Prompter().describe(AGENT, vote, observation, None)
-    assert "numbers: position: 2 from -1 to 1; weight: 1 from -inf to inf" in text
+    assert "State 3 numbers (position: 2 from -1 to 1; weight: 1 from -inf to inf)." in text
     vote = Phase("vote", {"agent": CHOICES})
-    assert "choices: 0-1 0-2" in Prompter().describe(AGENT, vote, observation, None)
+    assert "0 to 1, 0 to 2" in Prompter().describe(AGENT, vote, observation, None)
+    write = Phase("write", {"agent": message_space(40)})
+    assert Prompter().describe(AGENT, write, observation, None).endswith("at most 40 bytes.")
+    message = Prompter().parse_reply(AGENT, write, "Not a number", None)
+    assert message is not None and decode_message(message) == "Not a number"
+
+
+def test_prompts_with_the_text_of_an_environment() -> None:
+    """Rules, turns and replies are the environment's; own words replace rules or options."""
+    environment = MatrixGame(payoffs="stag_hunt")
+    role, phase = with_text(environment, environment.roles[0]), environment.phases[0]
+    observation = torch.tensor([1.0, 0, 0, 1, 1])
+    prompter = Prompter()
+    assert prompter.opening(role) == environment.role_rules("player")
+    turn = environment.describe("player", "choose", observation)
+    text = prompter.describe(role, phase, observation, None)
+    assert text.splitlines() == [
+        "Last round: you: hunt the stag; the other player: hunt the hare.",
+        "What do you choose?",
+        *(f"{i + 1}. {option}" for i, option in enumerate(turn.options)),
+        "Answer with the number of an option, and nothing else.",
+    ]
+    own = Prompter("Hunt.", {"choose": ("stag", "hare")})
+    assert own.opening(role) == "Hunt."
+    assert "\n1. stag\n2. hare\n" in own.describe(role, phase, observation, None)
+    for label, option in zip(prompter.option_labels(Discrete(2)), (0, 1), strict=True):
+        assert prompter.parse_reply(role, phase, label, None) == torch.tensor(option)
 
 
 @pytest.mark.parametrize(
     ("space", "reply", "legal", "expected"),
     [
-        (Discrete(3), " 2\n", None, 2),
-        (Discrete(3), "2", [True, True, False], None),
-        (Discrete(12), "11", None, 11),
-        (Discrete(3), "3", None, None),
+        (Discrete(3), " 3\n", None, 2),
+        (Discrete(3), "3", [True, True, False], None),
+        (Discrete(12), "12", None, 11),
+        (Discrete(3), "0", None, None),
+        (Discrete(3), "4", None, None),
         (Discrete(3), "option 2", None, None),
-        (Discrete(3), "2.", None, None),
+        (Discrete(3), "1e999", None, None),
         (Discrete(3), "", None, None),
         (POINT, "0.5 -1 1e3", None, [0.5, -1.0, 1000.0]),
         (POINT, "0.5, -.25, 7", None, [0.5, -0.25, 7.0]),
@@ -69,7 +99,7 @@ def test_parsing(
 ) -> None:
     """Legal actions are parsed; the simulator projects all others."""
     mask = None if legal is None else torch.tensor(legal)
-    action = Prompter().parse_reply(space, reply, mask)
+    action = Prompter().parse_reply(AGENT, Phase("act", {"agent": space}), reply, mask)
     assert (None if action is None else action.tolist()) == pytest.approx(expected)
     action = unparsed_action(space) if action is None else action
     batch_mask = None if mask is None else mask[None, None]

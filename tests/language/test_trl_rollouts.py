@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,34 +17,41 @@ from mores.agents.learning.losses import policy_gradient_loss
 from mores.agents.scripted.repeated_game import Strategy
 from mores.clients.trl import TRLRollouts
 from mores.core.random_streams import Worlds
+from mores.core.turn_text import written_turn
 from mores.envs.feedback.token_feedback import TokenFeedback
 from mores.envs.opinion.lock_in import LockIn
 from mores.envs.strategic.matrix_game import MatrixGame
 from mores.sim.simulator import Simulator
 from tests.language.texts import logged, lora, settings
 from tests.refusals import refused
+from tests.text.turns import random_turns
 
 pytest.importorskip("transformers")
 
-WORDS = (
-    "You play the role of player. phase choose own_actions: other_actions: game_started: options: "
-    "0 1 Answer with the number of an option. numbers: report: 2 3 from to inf . -1e+06 1e+06 0.5"
-)
+DILEMMA = MatrixGame(continuation_probability=0.7)
+DIGITS = "0 1 2 3 4 5 6 7 8 9"
 TIT_FOR_TAT = {"player": Strategy(name="tit_for_tat")}
 LM = DialoguePolicy()
 NO_PAY = DialoguePolicy(Prompter(option_descriptions={"pay": ("no",)}))
 
 
+@functools.cache
+def words() -> tuple[str, ...]:
+    """Words of the dilemma, and digits."""
+    turns = [written_turn(turn.text) for turn in random_turns(DILEMMA, rounds=4, worlds=4)]
+    return tuple(" ".join((DIGITS, DILEMMA.role_rules("player"), *turns)).split())
+
+
 def tokenizer() -> Any:
     from tests.learners.tiny_language_model import tiny_tokenizer
 
-    return tiny_tokenizer(WORDS.split())
+    return tiny_tokenizer(words())
 
 
 def model(seed: int = 0) -> Any:
     from tests.learners.tiny_language_model import tiny_llama
 
-    return tiny_llama(tokenizer(), seed)
+    return tiny_llama(tokenizer(), seed, max_positions=512)
 
 
 def stub(net: Any, step: int = 0, temperature: float = 1.0) -> Any:
@@ -61,14 +69,20 @@ def stub(net: Any, step: int = 0, temperature: float = 1.0) -> Any:
 def dilemma(**more: Any) -> TRLRollouts:
     """The repeated prisoner's dilemma against tit for tat, with random termination."""
     kwargs = {"agent": "player_0", "rounds": 3, "policies": TIT_FOR_TAT, **more}
-    return TRLRollouts(MatrixGame(continuation_probability=0.7), LM, **kwargs)
+    return TRLRollouts(DILEMMA, LM, **kwargs)
+
+
+def never_ending(**more: Any) -> TRLRollouts:
+    """The same without an end."""
+    return TRLRollouts(MatrixGame(), LM, "player_0", policies=TIT_FOR_TAT, **more)
 
 
 PROMPTS = [f"world {world}" for world in (3, 3, 3, 3, 5, 5, 5, 5)]
+GROUPS = Worlds(torch.tensor([3] * 4 + [5] * 4), torch.zeros(8, dtype=torch.int64))
 
 
 def actions_of(fields: dict[str, list[Any]], sample: int) -> list[int]:
-    """Actions of a completion: the digits that the model generated."""
+    """Actions of a completion: the digits that the model generated, less 1."""
     generated = [
         token
         for token, mask in zip(
@@ -76,36 +90,52 @@ def actions_of(fields: dict[str, list[Any]], sample: int) -> list[int]:
         )
         if mask
     ]
-    words = tokenizer().convert_ids_to_tokens(generated)
-    assert words[1::2] == ["<end>"] * (len(words) // 2)
-    return [int(word) for word in words[::2]]
+    replies = tokenizer().convert_ids_to_tokens(generated)
+    assert replies[1::2] == ["<end>"] * (len(replies) // 2)
+    return [int(reply) - 1 for reply in replies[::2]]
 
 
 def test_a_dialogue_is_one_prompt_and_one_completion() -> None:
-    """All tokens are the conversation; those in the mask are the model's replies."""
-    fields = dilemma()(PROMPTS, stub(model()))
-    for sample in range(len(PROMPTS)):
-        ids = fields["completion_ids"][sample]
-        assert len(ids) == len(fields["env_mask"][sample]) == len(fields["logprobs"][sample])
-        actions = actions_of(fields, sample)
-        assert len(actions) == fields["num_turns"][sample]
-        text = tokenizer().decode([*fields["prompt_ids"][sample], *ids])
-        opening = "<user> You play the role of player. phase choose own_actions: 0 0 other_actions:"
-        assert text.startswith(opening)
-        turns = [turn.split(" <end>")[0] for turn in text.split("<assistant> ")[1:]]
-        assert turns == [str(action) for action in actions]
-        lines = text.split("<user> ")[2:]
-        own = [line.split("own_actions: ")[1].split(" other_actions:")[0] for line in lines]
-        assert own == [("1 0", "0 1")[action] for action in actions[:-1]]  # the last action
+    """At every turn the tokens so far are the conversation so far, in the environment's words.
+
+    Tokens in the mask are the model's replies, as they were generated.
+    """
+    fields, tokens = dilemma()(PROMPTS, stub(model())), tokenizer()
+    simulator = Simulator(DILEMMA, TIT_FOR_TAT, {"player": [0]}, GROUPS, 3)
+    simulator.reset(0)
+    messages: list[list[dict[str, str]]] = [[] for _ in PROMPTS]
+    position = [0] * len(PROMPTS)
+    actions = [actions_of(fields, i) for i in range(len(PROMPTS))]
+    for turn in range(max(fields["num_turns"])):
+        observation = simulator.observe("player")[:, 0]
+        for i, own in enumerate(actions):
+            if turn >= len(own):
+                continue
+            text = written_turn(DILEMMA.describe("player", "choose", observation[i]))
+            text = text if turn else f"{DILEMMA.role_rules('player')}\n{text}"
+            messages[i].append({"role": "user", "content": text})
+            expected = tokens.apply_chat_template(messages[i], add_generation_prompt=True)
+            reply = tokens.convert_tokens_to_ids([str(own[turn] + 1), "<end>"])
+            ids, mask = fields["completion_ids"][i], fields["env_mask"][i]
+            start = len(expected["input_ids"]) - len(fields["prompt_ids"][i])
+            assert [*fields["prompt_ids"][i], *ids[:start]] == expected["input_ids"]
+            assert ids[start : start + 2] == reply
+            assert mask[position[i] : start + 2] == [0] * (start - position[i]) + [1, 1]
+            position[i] = start + 2
+            messages[i].append({"role": "assistant", "content": str(own[turn] + 1)})
+        current = [[own[turn] if turn < len(own) else 0] for own in actions]
+        simulator.step({"player": torch.tensor(current)})
+    for i, end in enumerate(position):
+        assert end == len(fields["completion_ids"][i]) == len(fields["env_mask"][i])
+        assert end == len(fields["logprobs"][i])
+        assert tokens.unk_token_id not in fields["prompt_ids"][i] + fields["completion_ids"][i]
 
 
 def test_rewards_equal_those_of_the_simulator() -> None:
     """The same actions in a simulator have the same rewards and metrics."""
     fields = dilemma(metrics=["cooperation_rate"])(PROMPTS, stub(model()))
     assert len(set(fields["num_turns"])) > 1  # worlds end at different times
-    worlds = Worlds(torch.tensor([3] * 4 + [5] * 4), torch.zeros(8, dtype=torch.int64))
-    environment = MatrixGame(continuation_probability=0.7)
-    simulator = Simulator(environment, TIT_FOR_TAT, {"player": [0]}, worlds, 3)
+    simulator = Simulator(DILEMMA, TIT_FOR_TAT, {"player": [0]}, GROUPS, 3)
     simulator.reset(0)
     reward = torch.zeros(8, 2)
     for turn in range(max(fields["num_turns"])):
@@ -115,7 +145,7 @@ def test_rewards_equal_those_of_the_simulator() -> None:
     assert simulator.all_finished
     assert fields["reward"] == reward[:, 0].tolist()
     assert fields["reward_player"] == reward.tolist()
-    cooperation_rate = environment.metrics(simulator.state)["cooperation_rate"]
+    cooperation_rate = DILEMMA.metrics(simulator.state)["cooperation_rate"]
     assert fields["cooperation_rate"] == cooperation_rate.tolist()
     assert fields["num_invalid_actions"] == [0] * 8
     # The members of a group differ only by the actions of the model.
@@ -130,7 +160,7 @@ def test_log_probabilities_of_replies(temperature: float) -> None:
     """Those of the closed choice, from separate forward passes, one text at a time."""
     net = model()
     fields = dilemma()(PROMPTS[:3], stub(net, temperature=temperature))
-    labels = [tokenizer().convert_tokens_to_ids([label, "<end>"]) for label in ("0", "1")]
+    labels = [tokenizer().convert_tokens_to_ids([label, "<end>"]) for label in ("1", "2")]
     for sample in range(3):
         prompt, ids = fields["prompt_ids"][sample], fields["completion_ids"][sample]
         mask, logps = fields["env_mask"][sample], fields["logprobs"][sample]
@@ -247,7 +277,7 @@ def test_free_replies() -> None:
         for i, reply in replies:
             assert reply[-1] == end or (len(reply) == max_new_tokens and ids[i] == end)
             texts.append(tokenizer().decode(reply[: -1 if reply[-1] == end else None]))
-        num_invalid = sum(text.strip() not in ("0", "1") for text in texts)
+        num_invalid = sum(text.strip() not in ("1", "2") for text in texts)
         assert fields["num_invalid_actions"][sample] == num_invalid
     assert sum(fields["num_invalid_actions"]) > 0
 
@@ -272,7 +302,7 @@ def grpo(net: Any, rollouts: TRLRollouts, rewards: Any, folder: Any, **more: Any
         **{
             "per_device_train_batch_size": 8,
             "num_generations": 4,
-            "max_completion_length": 100,
+            "max_completion_length": 400,
             "beta": 0.0,
             "max_steps": 2,
             **more,
@@ -328,7 +358,7 @@ def test_trl_trains_on_generated_tokens_only(tmp_path, adapters: bool) -> None:
     completions = [row[m].tolist() for row, m in zip(inputs["completion_ids"], valid, strict=True)]
     masks = [row[m].tolist() for row, m in zip(generated, valid, strict=True)]
     batch = token_batch(prompts, completions, masks)
-    digits = tokenizer().convert_tokens_to_ids(["0", "1", "<end>"])
+    digits = tokenizer().convert_tokens_to_ids(["1", "2", "<end>"])
     assert set(batch.action[batch.mask].tolist()) <= set(digits)
 
     reward = torch.tensor(reward_calls[0]["reward_player"])
@@ -381,7 +411,7 @@ def test_a_model_learns_to_defect(tmp_path) -> None:
         (lambda: TRLRollouts("moral_hazard", LM, rounds=0), "out_of_range", "rounds"),
         (lambda: dilemma()(["play on"], stub(model())), "invalid_value", "prompt"),
         (lambda: dilemma().dataset(0), "out_of_range", "worlds"),
-        (lambda: dilemma(rounds=9)(PROMPTS, stub(model(seed=3))), "too_large", "rounds"),
+        (lambda: never_ending(rounds=20)(PROMPTS, stub(model(seed=3))), "too_large", "rounds"),
         (lambda: dilemma(metrics=["payof"])(PROMPTS, stub(model())), "unknown_name", "metrics"),
         (lambda: dilemma().reward_function("rewrd")(reward=[1.0]), "unknown_name", "rewrd"),
         (lambda: dilemma().reward_function("reward", 1)(reward=[1.0]), "conflict", "index"),

@@ -46,7 +46,11 @@ def tiny_tokenizer(words: Iterable[str]) -> PreTrainedTokenizerFast:
 
 
 def tiny_llama(
-    tokenizer: PreTrainedTokenizerFast, seed: int = 0, hidden: int = 16, layers: int = 2
+    tokenizer: PreTrainedTokenizerFast,
+    seed: int = 0,
+    hidden: int = 16,
+    layers: int = 2,
+    max_positions: int = 128,
 ) -> LlamaForCausalLM:
     """A Llama with random 32-bit weights; equal seeds give equal weights.
 
@@ -59,7 +63,7 @@ def tiny_llama(
         num_hidden_layers=layers,
         num_attention_heads=2,
         num_key_value_heads=2,
-        max_position_embeddings=128,
+        max_position_embeddings=max_positions,
         initializer_range=0.3,
         tie_word_embeddings=False,
         pad_token_id=tokenizer.pad_token_id,

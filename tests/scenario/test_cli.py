@@ -219,6 +219,8 @@ def test_describe(capsys: pytest.CaptureFixture[str]) -> None:
     assert "peers.graph" in output
     assert "whole number, at least 0 and at most 10,000" in output
     assert "Reward:" in output
+    for text in ("Rules of assistant", "A turn of person, phase answer", "What are your values?"):
+        assert text in output
     assert main(["describe", "toy_learner"]) == 0
     output = " ".join(capsys.readouterr().out.split())
     for text in (

@@ -90,8 +90,11 @@ def test_usage_and_cost():
 
     with Server(handle) as server:
         served = engine(server, "", **PRICES)
-        texts(served, requests(5))
-    usage = served.usage
+        replies = served.generate(requests(5), None)
+    usage, counted = served.usage, replies[0].counted
+    assert counted is not None
+    assert (counted.prompt_tokens, counted.cached_tokens, counted.reply_tokens) == (1000, 600, 200)
+    assert counted.cost == pytest.approx(usage.cost / 5)
     assert (usage.requests, usage.prompt_tokens, usage.reply_tokens) == (5, 5000, 1000)
     assert usage.computed_tokens == 2000
     assert usage.cost == pytest.approx((5000 * 0.4 + 1000 * 1.6) / 1e6)

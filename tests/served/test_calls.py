@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import threading
 
 import pytest
 
@@ -63,7 +66,7 @@ def test_after_the_last_repetition_there_is_one_clear_line(fault):
 def test_time_outs():
     with Server(stub, ["stall"] * 2) as server, refused("server_failed", "model"):
         texts(engine(server, max_retries=1, timeout=0.05), requests(1))
-    assert [time_limit(2, n) for n in (0, 1, 2, 3, 9)] == [2, 4, 8, 16, 16]
+    assert [time_limit(2.0, n) for n in (0, 1, 2, 3, 9)] == [2, 4, 8, 16, 16]
 
 
 @pytest.mark.parametrize("fault", ["401", "quota", "redirect"])
@@ -202,11 +205,31 @@ def test_an_interrupt_cancels_the_calls():
         assert len(texts(served, requests(2))) == 2
 
 
+def test_ctrl_c_ends_a_call_that_waits():
+    with Server(stub, ["stall"] * 2) as server:
+        served = engine(server, timeout=600.0)
+
+        def interrupt() -> None:
+            while server.in_flight < 2:
+                pass
+            os.kill(os.getpid(), signal.SIGINT)
+
+        threading.Thread(target=interrupt).start()
+        with pytest.raises(KeyboardInterrupt):
+            texts(served, requests(2))
+        assert len(texts(served, requests(2))) == 2
+
+
 def test_pace(tmp_path):
     """Two processes that share a store share the rate: their starts interleave."""
     now = [1000.0]
     paces = [
-        Pace(ReplyStore(str(tmp_path / "s.sqlite")), "url", RateLimit(600, 60_000), lambda: now[0])
+        Pace(
+            ReplyStore(str(tmp_path / "s.sqlite")),
+            "url",
+            RateLimit(600.0, 60_000.0),
+            lambda: now[0],
+        )
         for _ in range(2)
     ]
     waits = [paces[index % 2].wait(tokens=10) for index in range(61)]
@@ -216,7 +239,7 @@ def test_pace(tmp_path):
     assert paces[0].wait(10) == 0
     assert paces[1].wait(tokens=3000) == 0  # three seconds of tokens, which the next call waits for
     assert paces[0].wait(10) == pytest.approx(2.01, abs=0.02)
-    paces[1].pause(9)
+    paces[1].pause(9.0)
     assert paces[0].wait(10) == pytest.approx(9.0, abs=0.02)
 
 

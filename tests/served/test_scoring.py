@@ -10,7 +10,7 @@ import torch
 from mores.agents.language.language_model import Message, ScoreRequest
 from mores.agents.language.models.served import ServedModel
 from mores.agents.language.models.served_scoring import label_logps
-from mores.agents.language.models.tiny import TinyModel
+from mores.agents.language.models.tiny import TinyModel, tiny_model
 from tests.refusals import refused
 from tests.served.servers import NAME, Request, Response, Server, chat_answer, json_response
 
@@ -19,13 +19,13 @@ CONVERSATION = (Message("system", "You are a person."), Message("user", "Agree?\
 
 async def tiny_server(request: Request) -> Response:
     """Endpoints of vLLM: /tokenize, and /v1/completions with log-probabilities of the prompt."""
-    local = TinyModel().engine()
+    model, tokenizer = tiny_model(32, 2, 0)
     body = request.body
     if request.path == "/tokenize":
         if "prompt" in body:
-            tokens = local.prompt_tokenizer.encode(body["prompt"])
+            tokens = tokenizer(body["prompt"], add_special_tokens=False)["input_ids"]
         else:
-            tokens = local.tokenizer.apply_chat_template(
+            tokens = tokenizer.apply_chat_template(
                 body["messages"],
                 tokenize=True,
                 add_generation_prompt=body.get("add_generation_prompt", True),
@@ -34,9 +34,9 @@ async def tiny_server(request: Request) -> Response:
         return json_response({"tokens": list(tokens), "count": len(tokens)})
     if request.path == "/v1/completions" and body["echo"]:
         prompt = body["prompt"]
-        ids = local.prompt_tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
+        ids = tokenizer(prompt)["input_ids"] if isinstance(prompt, str) else prompt
         with torch.no_grad():
-            logits = local.model(torch.tensor([ids])).logits[0].float().log_softmax(-1)
+            logits = model(torch.tensor([ids])).logits[0].float().log_softmax(-1)
         logps = [None, *(float(logits[i, ids[i + 1]]) for i in range(len(ids) - 1))]
         logprobs = {"token_logprobs": [*logps, -1.0]}
         choice = {"index": 0, "text": "", "logprobs": logprobs, "finish_reason": "length"}
@@ -82,9 +82,8 @@ def test_scores_of_texts_equal_those_in_process(with_end, tokenizer, tmp_path):
         ScoreRequest(CONVERSATION, statements, with_end),
         ScoreRequest(CONVERSATION[1:], ("A", "B"), with_end),
     ]
-    local = TinyModel().engine()
-    local.tokenizer.save_pretrained(tmp_path)
-    expected = local.score(asked)
+    tiny_model(32, 2, 0)[1].save_pretrained(tmp_path)
+    expected = TinyModel().engine().score(asked)
     with Server(tiny_server) as server:
         served = engine(server, tokenizer=str(tmp_path) if tokenizer else "")
         found = served.score(asked)
@@ -101,6 +100,7 @@ def test_scores_of_texts_equal_those_in_process(with_end, tokenizer, tmp_path):
 def test_labels_of_one_token():
     with Server(listed_labels) as server:
         served = engine(server)
+        assert served.scores
         (score,) = served.score([ScoreRequest(CONVERSATION, ("A", "B", "D"))])
         assert [math.exp(x) for x in score.logps[:2]] == pytest.approx([0.7, 0.1])
         assert math.exp(score.logps[2]) == pytest.approx(0.05)  # at most; .05 is left over as well
@@ -134,6 +134,7 @@ def test_the_bound_is_an_upper_bound():
 def test_a_server_without_probabilities_names_the_readout(scoring):
     with Server(ignoring) as server:
         served = engine(server, scoring=scoring)
+        assert not served.scores
         with refused("unsupported", "readout") as raised:
             served.score([ScoreRequest(CONVERSATION, ("A", "B"))])
         assert "free_text" in str(raised.value)
@@ -152,7 +153,7 @@ def test_echo_without_tokens_needs_the_tokenizer(tmp_path):
             return json_response({"error": "prompt is missing"}, 422)
         return await tiny_server(request)
 
-    TinyModel().engine().tokenizer.save_pretrained(tmp_path)
+    tiny_model(32, 2, 0)[1].save_pretrained(tmp_path)
     with Server(sglang) as server:
         asked = [ScoreRequest(CONVERSATION, ("I agree.", "No."))]
         with refused("unsupported", "readout") as raised:

@@ -122,6 +122,14 @@ PARAMETERS: dict[str, list[dict[str, Any]]] = {
         },
     ],
 }
+# Environments made of text, whose own tests compare it: here, forms and replies alone.
+OF_TEXT: dict[str, dict[str, Any]] = {
+    "opinion_messages": {"num_people": 2},
+    "perspectives": {},
+    "reply_ratings": {"num_pairs": 2},
+    "survey": {"num_people": 2},
+    "text_requests": {"num_writers": 2},
+}
 CASES = [(kind, i) for kind, sets in PARAMETERS.items() for i in range(len(sets))]
 
 # Parts of observations that the text does not show, and why.

@@ -14,10 +14,10 @@ import torch
 from mores.core.environment import Environment
 from mores.core.plain_text import compact, decimal, percent
 from mores.core.spaces import Box, Discrete, MultiDiscrete, Part
-from mores.core.turn_text import is_message_space
+from mores.core.turn_text import decode_message, is_message_space
 from mores.registry import class_of
 from tests.conformance.environments import SHIPPED, TEST_ENVIRONMENTS
-from tests.text.cases import CASES, LATENT, NOT_SHOWN, PARAMETERS
+from tests.text.cases import CASES, LATENT, NOT_SHOWN, OF_TEXT, PARAMETERS
 from tests.text.turns import Turn, random_turns
 
 WORDED = ("principal_agent", 3)  # its catalogue is shown in words
@@ -57,13 +57,13 @@ def test_every_environment_has_cases() -> None:
         kind for kind in SHIPPED if class_of("environment", kind).describe != Environment.describe
     }
     assert own_text == set(SHIPPED)
-    assert set(PARAMETERS) <= own_text
+    assert set(PARAMETERS) | set(OF_TEXT) == own_text
 
 
 def check_form(turn: Turn) -> None:
     """The form of a turn's text fits the action."""
     text, space = turn.text, turn.space
-    assert text.question.strip()
+    assert (text.situation + text.question).strip()
     if isinstance(space, Discrete):
         assert text.form == "choice"
         assert len(text.options) == space.num_options
@@ -215,6 +215,21 @@ def test_replies(kind: str, index: int) -> None:
     """Every option and number is parsed to its action, and nothing else is."""
     for turn in example_turns(kind, index):
         check_replies(environment(kind, index), turn)
+
+
+@pytest.mark.parametrize("kind", OF_TEXT)
+def test_environments_of_text(kind: str) -> None:
+    """Forms fit the actions; what is no message is parsed as strictly as elsewhere."""
+    env = class_of("environment", kind)(**OF_TEXT[kind])
+    examples = random_turns(env, rounds=1, worlds=1)
+    for turn in {(turn.role, turn.phase): turn for turn in examples}.values():
+        check_form(turn)
+        if not is_message_space(turn.space):
+            check_replies(env, turn)
+            continue
+        for reply in HOSTILE:  # data, kept as it is
+            action = env.parse_reply(turn.role, turn.phase, reply, None)
+            assert action is None or decode_message(action) == reply
 
 
 @pytest.mark.parametrize("kind", TEST_ENVIRONMENTS)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
-from mores.agents.scripted.uniform_random import UniformRandom, UniformRandomState
+from mores.agents.scripted.uniform_random import UniformRandom
 from mores.core.environment import Environment, Phase
-from mores.core.policy import ActionOutput
-from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Space
 from mores.core.turn_text import TurnText
-from mores.sim.simulation import simulate
+from mores.sim.episode_recorder import EpisodeRecorder
+from mores.sim.simulator import Simulator
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,37 +34,38 @@ class Turn:
         return {name: space.read(self.observation, name).tolist() for name in space.parts}
 
 
-class Recording(UniformRandom):
-    """Random agents that keep their turns."""
+class TurnRecorder(EpisodeRecorder):
+    """Keeps all turns of all agents."""
 
-    def act(
+    def __init__(self, environment: Environment[Any]) -> None:
+        super().__init__([role.name for role in environment.roles])
+        self.environment, self.turns = environment, list[Turn]()
+
+    def record_action(
         self,
+        role: str,
         phase: Phase,
         observation: Tensor,
-        action_mask: Tensor | None,
-        state: UniformRandomState,
-        streams: RandomStreams,
-        search: bool = False,
-    ) -> ActionOutput:
-        for world in range(observation.shape[0]):
-            for agent in range(observation.shape[1]):
-                mask = None if action_mask is None else action_mask[world, agent]
-                space = phase.action_spaces[state.role]
-                TURNS.append((state.role, phase.name, space, observation[world, agent], mask))
-        return super().act(phase, observation, action_mask, state, streams, search)
-
-
-TURNS: list[tuple[str, str, Space, Tensor, Tensor | None]] = []
+        action: Tensor,
+        action_mask: Tensor | None = None,
+    ) -> None:
+        """Keep the turns of a phase."""
+        for world, agent in itertools.product(*map(range, observation.shape[:2])):
+            mask = None if action_mask is None else action_mask[world, agent]
+            seen = observation[world, agent]
+            text = self.environment.describe(role, phase.name, seen, mask)
+            space = phase.action_spaces[role]
+            self.turns.append(Turn(role, phase.name, space, seen, mask, text))
 
 
 def random_turns(
     environment: Environment[Any], rounds: int = 3, worlds: int = 2, seed: int = 0
 ) -> list[Turn]:
     """All turns of random agents, with their text."""
-    TURNS.clear()
-    policies = {role.name: Recording() for role in environment.roles}
-    simulate(environment, policies, worlds=worlds, rounds=rounds, seed=seed)
-    return [
-        Turn(role, phase, space, seen, mask, environment.describe(role, phase, seen, mask))
-        for role, phase, space, seen, mask in TURNS
-    ]
+    recorder = TurnRecorder(environment)
+    policies = {role.name: UniformRandom() for role in environment.roles}
+    simulator = Simulator(environment, policies, worlds=worlds, rounds=rounds, recorder=recorder)
+    simulator.reset(seed)
+    while not simulator.all_finished:
+        simulator.step()
+    return recorder.turns

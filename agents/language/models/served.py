@@ -43,6 +43,7 @@ class ServedModel(LanguageModel):
 
     model_config = ConfigDict(hide_input_in_errors=True)  # an address could hold a password
     tags: ClassVar[Mapping[str, object]] = {"served": True}
+    couples: ClassVar[bool] = False
 
     url: str = Field(
         description="address of the server, with /v1; the name of a model may follow after #"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from mores.agents.language.language_model import Conversation
+from mores.agents.language.language_model import Conversation, TokenCount
 
 BYTES_PER_TOKEN = 4  # of English text, roughly; other languages have fewer
 TOKENS_PER_MESSAGE = 4  # of a chat template around each message, roughly
@@ -41,11 +41,21 @@ class Amount:
 
     def __add__(self, other: Amount) -> Amount:
         """The sum, quantity by quantity."""
-        return Amount(*(a + b for a, b in zip(self.row, other.row, strict=True)))
+        return Amount(
+            self.requests + other.requests,
+            self.prompt_tokens + other.prompt_tokens,
+            self.reply_tokens + other.reply_tokens,
+            self.cost + other.cost,
+        )
 
     def __sub__(self, other: Amount) -> Amount:
         """The difference, quantity by quantity."""
-        return Amount(*(a - b for a, b in zip(self.row, other.row, strict=True)))
+        return Amount(
+            self.requests - other.requests,
+            self.prompt_tokens - other.prompt_tokens,
+            self.reply_tokens - other.reply_tokens,
+            self.cost - other.cost,
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +97,11 @@ class Prices:
         """Price of tokens."""
         price = prompt_tokens * self.per_million_input + reply_tokens * self.per_million_output
         return price / 1e6
+
+    def count(self, prompt_tokens: int, cached_tokens: int, reply_tokens: int) -> TokenCount:
+        """A count of a server, with its price."""
+        cost = self.cost(prompt_tokens, reply_tokens)
+        return TokenCount(prompt_tokens, cached_tokens, reply_tokens, cost)
 
     def amount(self, requests: int, prompt_tokens: int, reply_tokens: int) -> Amount:
         """An amount with its cost."""

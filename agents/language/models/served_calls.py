@@ -54,6 +54,7 @@ class Call:
         reply_tokens: tokens of the reply at most.
         estimated_tokens: tokens of both, for the rate.
         optional: whether the server may lack the endpoint: a refusal is then an answer, `None`.
+        is_same_in_cells: whether the answer is a property of the server, and not of a cell.
     """
 
     path: str
@@ -64,6 +65,7 @@ class Call:
     reply_tokens: int = 0
     estimated_tokens: int = 0
     optional: bool = False
+    is_same_in_cells: bool = False
 
 
 class _Stopped(Exception):
@@ -155,6 +157,7 @@ class Caller:
 
     async def _answer(self, call: Call, cell: str, stop: asyncio.Event) -> Answer | None:
         request = canonical_json({"path": call.path, "body": call.body, "address": call.address})
+        cell = "" if call.is_same_in_cells else cell
         key = hashlib.sha256(f"{cell}\n{request}".encode()).hexdigest()
         try:
             if self.keeps:

@@ -16,6 +16,7 @@ from mores.agents.language.language_model import (
     Reply,
     Score,
     ScoreRequest,
+    TokenCount,
 )
 from mores.agents.language.models.served_answers import chat_reply, model_names
 from mores.agents.language.models.served_budget import Amount, estimate_tokens, most_tokens
@@ -74,12 +75,13 @@ class ServedEngine(Engine):
         self._model, self._top = model, top
         self._tokenizer = LocalTokenizer(tokenizer) if tokenizer else None
         self._scorer: Scorer | None = None
+        self._has_asked = False
 
     @property
     def model(self) -> str:
         """Name of the model, as the server knows it."""
         if not self._model:
-            (answer,) = self.caller([Call("models", None, model_names)])
+            (answer,) = self.caller([Call("models", None, model_names, is_same_in_cells=True)])
             names = answer["names"] if answer else []
             if len(names) != 1:
                 listed = ", ".join(sorted(names)[:8]) or "none"
@@ -92,17 +94,34 @@ class ServedEngine(Engine):
             self._model = names[0]
         return self._model
 
-    def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
-        """See `Engine`. Single tokens are scored with a bound: see `served_scoring`."""
-        for request in requests:
-            _refuse_adapter(request.adapter)
-        if self._scorer is None:
+    @property
+    def scores(self) -> bool:  # type: ignore[override]  # a constant of other engines
+        """Whether continuations can be scored: the server is asked at the first use."""
+        return self._find_scorer() is not None
+
+    def _find_scorer(self) -> Scorer | None:
+        if not self._has_asked:
             parameters = {**self.sampling.extra, "model": self.model, self.sampling.limit_name: 1}
             self._scorer = find_scorer(
                 self.caller, self.model, self._scoring, self._tokenizer, parameters, self._top
             )
-        scores = self._scorer.score(requests)
-        self._count(len(requests), self._scorer.answers)
+            self._has_asked = True
+        return self._scorer
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
+        """See `Engine`. Single tokens are scored with a bound: see `served_scoring`."""
+        for request in requests:
+            _refuse_adapter(request.adapter)
+        scorer = self._find_scorer()
+        if scorer is None:
+            raise UserError(
+                f"the server {self.caller.url} returns no log-probabilities of given texts: use "
+                "the readout free_text, or name the model's `tokenizer` if it has `echo`",
+                code="unsupported",
+                path="readout",
+            )
+        scores = scorer.score(requests)
+        self._count(scores)
         return scores
 
     def generate(
@@ -111,14 +130,25 @@ class ServedEngine(Engine):
         """See `Engine`; `gumbel` is not used."""
         answers = self.caller([self._call(request) for request in requests])
         found = [answer for answer in answers if answer is not None]
-        self._count(len(requests), found)
-        return [
-            Reply(_cut(answer["text"], request.stop), is_complete=answer["complete"])
-            for request, answer in zip(requests, found, strict=True)
-        ]
+        pairs = zip(requests, found, strict=True)
+        replies = [self._reply(request, answer) for request, answer in pairs]
+        self._count(replies)
+        return replies
+
+    def _reply(self, request: GenerateRequest, answer: Answer) -> Reply:
+        names = "prompt_tokens", "cached_tokens", "reply_tokens"
+        counted = self.caller.prices.count(*(answer[name] for name in names))
+        text = _cut(answer["text"], request.stop)
+        return Reply(text, is_complete=answer["complete"], counted=counted)
 
     def _call(self, request: GenerateRequest) -> Call:
         _refuse_adapter(request.adapter)
+        if request.reply_start:
+            raise UserError(
+                "a served model begins its replies itself: searches need a local model",
+                code="unsupported",
+                path="reply_start",
+            )
         conversation, model = request.conversation, self.model
         if self.caller.keeps and request.temperature > 0 and not request.address:
             raise UserError(
@@ -146,15 +176,16 @@ class ServedEngine(Engine):
         estimate = estimate_tokens(conversation) + reply
         return Call("chat/completions", body, parse, request.address, most, reply, estimate)
 
-    def _count(self, num_requests: int, answers: Sequence[Answer]) -> None:
+    def _count(self, results: Sequence[Reply] | Sequence[Score]) -> None:
         """Add to `usage`: equal for replies that were kept, except for the counts of calls."""
-        usage, prices = self.usage, self.caller.prices
-        usage.requests += num_requests
-        for answer in answers:
-            usage.prompt_tokens += answer["prompt_tokens"]
-            usage.computed_tokens += answer["prompt_tokens"] - answer["cached_tokens"]
-            usage.reply_tokens += answer["reply_tokens"]
-            usage.cost += prices.cost(answer["prompt_tokens"], answer["reply_tokens"])
+        usage = self.usage
+        usage.requests += len(results)
+        for result in results:
+            counted = result.counted or TokenCount()
+            usage.prompt_tokens += counted.prompt_tokens
+            usage.computed_tokens += counted.prompt_tokens - counted.cached_tokens
+            usage.reply_tokens += counted.reply_tokens
+            usage.cost += counted.cost
         usage.retries, usage.cache_hits = self.caller.num_retries, self.caller.num_kept
 
     def estimate(self, requests: Sequence[GenerateRequest | ScoreRequest]) -> Amount:
@@ -170,7 +201,7 @@ class ServedEngine(Engine):
                 total += prices.amount(1, prompt, request.max_new_tokens)
                 continue
             for text in request.continuations:
-                reply = self.count_tokens((Message("assistant", text),))
+                reply = estimate_tokens((Message("assistant", text),))
                 total += prices.amount(1, prompt + reply, 1)
         return total
 

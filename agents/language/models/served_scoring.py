@@ -3,7 +3,7 @@
 | method | needs | scores |
 |---|---|---|
 | prompt | `/v1/completions` with `echo` and `logprobs` on lists of tokens; tokens from the folder of the tokenizer or the server's `/tokenize` (vLLM; SGLang with a tokenizer) | any text, exactly |
-| next_token | `/v1/chat/completions` with `logprobs` and `top_logprobs` (paid APIs, llama.cpp) | labels of one token |
+| next_token | `/v1/chat/completions` with `logprobs` and `top_logprobs` (some paid APIs) | labels of one token |
 
 A server that ignores such a parameter answers without an error (`transformers serve`, llama.cpp with
 `echo`): each method is tried once, before the first score, and its answer is checked.
@@ -16,14 +16,14 @@ is usually below .001. If no label is listed, the bounds say nothing, and the ca
 
 from __future__ import annotations
 
+import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from mores.agents.language.language_model import Score, ScoreRequest
+from mores.agents.language.language_model import Score, ScoreRequest, TokenCount
 from mores.agents.language.models.served_answers import (
-    OtherModel,
     UnusableAnswer,
     echoed_logps,
     next_token_logps,
@@ -44,11 +44,10 @@ PROBE = "Yes or no?"
 
 
 class Scorer(ABC):
-    """A way to score replies. `answers` of the last call are kept for the count of tokens."""
+    """A way to score replies."""
 
     def __init__(self, caller: Caller, model: str) -> None:
         self.caller, self.model = caller, model
-        self.answers: list[Answer] = []
 
     @abstractmethod
     def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
@@ -56,9 +55,13 @@ class Scorer(ABC):
 
     def call(self, calls: Sequence[Call]) -> list[Answer]:
         """The answers to calls of which none is optional."""
-        answers = self.caller(calls)
-        self.answers = [answer for answer in answers if answer is not None]
-        return self.answers
+        return [answer for answer in self.caller(calls) if answer is not None]
+
+    def counted(self, answers: Sequence[Answer]) -> TokenCount:
+        """Tokens and price of the answers to one request."""
+        count = self.caller.prices.count
+        names = "prompt_tokens", "cached_tokens", "reply_tokens"
+        return sum((count(*(each[n] for n in names)) for each in answers), TokenCount())
 
 
 class PromptScorer(Scorer):
@@ -79,7 +82,7 @@ class PromptScorer(Scorer):
             except UnusableAnswer:
                 return {"logps": []}
 
-        call = Call("completions", body, parse, prompt_tokens=64, reply_tokens=1, optional=True)
+        call = Call("completions", body, parse, "", 64, 1, optional=True, is_same_in_cells=True)
         (answer,) = caller([call])
         return bool(answer and answer["logps"])
 
@@ -96,14 +99,13 @@ class PromptScorer(Scorer):
             for request, continuations in zip(requests, tokens, strict=True)
             for each in continuations
         ]
-        answers = iter(self.call(calls))
-        return [
-            Score(
-                tuple(math.fsum(next(answers)["logps"]) for _ in continuations),
-                tuple(len(each.reply) for each in continuations),
-            )
-            for continuations in tokens
-        ]
+        answers, scores = iter(self.call(calls)), []
+        for continuations in tokens:
+            own = list(itertools.islice(answers, len(continuations)))
+            logps = tuple(math.fsum(answer["logps"]) for answer in own)
+            lengths = tuple(len(each.reply) for each in continuations)
+            scores.append(Score(logps, lengths, self.counted(own)))
+        return scores
 
     def _call(self, request: ScoreRequest, tokens: ScoredTokens) -> Call:
         first, last = len(tokens.prompt), len(tokens.prompt) + len(tokens.reply)
@@ -133,7 +135,9 @@ class NextTokenScorer(Scorer):
                 return {"tokens": []}
 
         body = {**self._parameters, "messages": messages}
-        call = Call("chat/completions", body, parse, "", 64, 1, optional=True)
+        call = Call(
+            "chat/completions", body, parse, "", 64, 1, optional=True, is_same_in_cells=True
+        )
         (answer,) = self.caller([call])
         return bool(answer and answer["tokens"])
 
@@ -143,8 +147,9 @@ class NextTokenScorer(Scorer):
             for text in request.continuations:
                 if request.with_end or len(text.split()) != 1 or len(text) > 12:
                     raise UserError(
-                        f"the server {self.caller.url} scores single tokens only, and not "
-                        f"{printable(text, 40)!r}: use the readout free_text, or letters or yes_no",
+                        f"the server {self.caller.url} scores labels of one token only, of which "
+                        f"none begins another, and not {printable(text, 40)!r}: use the readout "
+                        "free_text, or letters or yes_no",
                         code="unsupported",
                         path="readout",
                     )
@@ -164,7 +169,8 @@ class NextTokenScorer(Scorer):
         return Call("chat/completions", body, parse, request.address, most, 1, estimate)
 
     def _score(self, request: ScoreRequest, answer: Answer) -> Score:
-        logps = label_logps(request.continuations, answer["tokens"])
+        tokens = [(token, logp) for token, logp in answer["tokens"]]
+        logps = label_logps(request.continuations, tokens)
         if logps is None:
             listed = ", ".join(repr(printable(token, 12)) for token, _ in answer["tokens"][:5])
             raise UserError(
@@ -173,7 +179,7 @@ class NextTokenScorer(Scorer):
                 code="unsupported",
                 path="readout",
             )
-        return Score(logps, (1,) * len(logps))
+        return Score(logps, (1,) * len(logps), self.counted([answer]))
 
 
 def label_logps(
@@ -205,12 +211,8 @@ def find_scorer(
     tokenizer: LocalTokenizer | None,
     parameters: dict[str, Any],
     top: int,
-) -> Scorer:
-    """The best method that the server has.
-
-    Raises:
-        UserError: it has none, or not the one that is asked for.
-    """
+) -> Scorer | None:
+    """The best method that the server has; `None`: it has none, or not the one asked for."""
     if scoring in ("auto", "prompt") and PromptScorer.is_available(caller, model):
         source: TokenSource | None = tokenizer
         if source is None:
@@ -222,12 +224,4 @@ def find_scorer(
         scorer = NextTokenScorer(caller, model, parameters, top)
         if scorer.is_available():
             return scorer
-    raise UserError(
-        f"the server {caller.url} returns no log-probabilities of given texts: use the readout "
-        "free_text, or give the folder of the model's tokenizer as `tokenizer` if it has `echo`",
-        code="unsupported",
-        path="readout",
-    )
-
-
-__all__ = ["OtherModel", "Scorer", "Scoring", "find_scorer", "label_logps"]
+    return None

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from mores.agents.language.language_model import Conversation, ScoreRequest
+from mores.agents.language.models.chat_tokens import ChatTokens
 from mores.agents.language.models.served_answers import UnusableAnswer, token_list
 from mores.agents.language.models.served_calls import Call, Caller
 from mores.agents.language.optional_imports import import_optional
-from mores.agents.language.tokenization import PromptTokenizer
 from mores.core.errors import UserError
 
 
@@ -50,20 +50,19 @@ class LocalTokenizer(TokenSource):
                 code="unreadable",
                 path="tokenizer",
             ) from None
-        self.prompt_tokenizer = PromptTokenizer(tokenizer)
+        self._chat = ChatTokens(tokenizer)
 
     def prompt(self, conversation: Conversation) -> list[int]:
         """Tokens of a conversation up to the start of the reply."""
-        return list(self.prompt_tokenizer.encode_prompt(messages_json(conversation)))
+        return list(self._chat.prompt(conversation))
 
     def tokens(self, requests: Sequence[ScoreRequest]) -> list[list[ScoredTokens]]:
         """See `TokenSource`."""
         found = []
         for request in requests:
             prompt = self.prompt(request.conversation)
-            tokenizer = self.prompt_tokenizer
-            encode = tokenizer.encode_reply if request.with_end else tokenizer.encode
-            found.append([ScoredTokens(prompt, list(encode(x))) for x in request.continuations])
+            replies = (self._chat.reply(x, request.with_end) for x in request.continuations)
+            found.append([ScoredTokens(prompt, list(reply)) for reply in replies])
         return found
 
 
@@ -89,7 +88,8 @@ class ServerTokenizer(TokenSource):
                 return {"tokens": []}
 
         body = {"model": self._model, "messages": [{"role": "user", "content": "Yes or no?"}]}
-        (answer,) = self._caller([Call("/tokenize", body, parse, optional=True)])
+        call = Call("/tokenize", body, parse, optional=True, is_same_in_cells=True)
+        (answer,) = self._caller([call])
         return bool(answer and answer["tokens"])
 
     def tokens(self, requests: Sequence[ScoreRequest]) -> list[list[ScoredTokens]]:
@@ -105,7 +105,13 @@ class ServerTokenizer(TokenSource):
                     bodies[request.conversation, text] = body
         missing = [key for key in bodies if key not in self._known]
         calls = [
-            Call("/tokenize", {"model": self._model, **bodies[key]}, token_list) for key in missing
+            Call(
+                "/tokenize",
+                {"model": self._model, **bodies[key]},
+                token_list,
+                is_same_in_cells=True,
+            )
+            for key in missing
         ]
         for key, answer in zip(missing, self._caller(calls), strict=True):
             assert answer is not None

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from mores.agents.language.placeholders import fill_lines
 from mores.agents.language.readouts.readout import Readout
-from mores.core.turn_text import TurnText
+from mores.core.turn_text import TurnText, reply_form
 
 TEMPLATES: Mapping[str, str] = {
     "plain": "$situation\n$question\n$options\n$form",
@@ -39,12 +39,3 @@ class FreeText(Readout):
         if not values["options"]:  # a heading of options would stand alone
             return fill_lines(TEMPLATES["plain"], values)
         return fill_lines(self.template_text, values)
-
-
-def reply_form(turn: TurnText) -> str:
-    """The sentence that states the form of a reply."""
-    if turn.form == "choice":
-        return "Answer with the number of an option, and nothing else."
-    if turn.form == "probabilities":
-        return "Answer with the probability of each option, in order, and nothing else."
-    return "Answer with numbers, and nothing else." if turn.form == "numbers" else ""

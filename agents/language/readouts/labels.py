@@ -14,19 +14,15 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from jaxtyping import Float
-from pydantic import Field
 from torch import Tensor
 
 from mores.agents.language.language_model import Message, Score, ScoreRequest
 from mores.agents.language.placeholders import fill_lines
 from mores.agents.language.readouts.readout import (
     Asked,
-    Readout,
+    ScoredReadout,
     has_prefix,
-    minus_baseline,
-    normalized,
-    with_baseline,
+    likelihoods,
 )
 from mores.core.turn_text import TurnText
 
@@ -38,15 +34,11 @@ TEMPLATES: Mapping[str, str] = {
 }
 
 
-class LabelReadout(Readout):
+class LabelReadout(ScoredReadout):
     """Options are listed with labels, and the likelihood of each label is compared."""
 
     templates: ClassVar[Mapping[str, str]] = TEMPLATES
     template_names: ClassVar[tuple[str, ...]] = ("situation", "question", "options", "labels")
-
-    baseline: bool = Field(
-        default=False, description="whether the likelihood without the persona is subtracted"
-    )
 
     @abstractmethod
     def labels(self, num_options: int) -> tuple[str, ...]:
@@ -75,21 +67,17 @@ class LabelReadout(Readout):
         """The label."""
         return self.label_of(turn)[option]
 
-    def requests(self, asked: Asked) -> list[ScoreRequest]:
+    def own_requests(self, asked: Asked) -> list[ScoreRequest]:
         """The labels of the legal options as replies."""
         label_of = self.label_of(asked.turn)
         continuations = tuple(label_of[option] for option in asked.legal)
         message = Message("user", self.user_text(asked.turn, asked.legal))
-        request = ScoreRequest(
-            (*asked.conversation, message), continuations, has_prefix(continuations), asked.adapter
-        )
-        return with_baseline(self.baseline, [request], asked)
+        conversation = (*asked.conversation, message)
+        return [ScoreRequest(conversation, continuations, has_prefix(continuations), asked.adapter)]
 
-    def read(self, asked: Asked, scores: Sequence[Score]) -> Float[Tensor, " option"]:
-        """Log-likelihood of each label, normalized over the legal ones."""
-        values = [logp for score in scores for logp in score.logps]
-        logps = minus_baseline(self.baseline, values)
-        return normalized(len(asked.turn.options), asked.legal, logps)
+    def numbers(self, scores: Sequence[Score]) -> list[float | Tensor]:
+        """Log-likelihood of each label."""
+        return likelihoods(scores)
 
 
 class Letters(LabelReadout):

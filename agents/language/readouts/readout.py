@@ -128,23 +128,47 @@ def has_prefix(texts: Sequence[str]) -> bool:
     return any(a != b and b.startswith(a) for a in texts for b in texts)
 
 
-def with_baseline(
-    uses_baseline: bool, requests: Sequence[ScoreRequest], asked: Asked
-) -> list[ScoreRequest]:
-    """The requests, followed by the same without the persona if there is a baseline."""
-    if not uses_baseline:
-        return list(requests)
-    length = len(asked.conversation)
-    without = [
-        dataclasses.replace(each, conversation=(*asked.baseline, *each.conversation[length:]))
-        for each in requests
-    ]
-    return [*requests, *without]
+class ScoredReadout(Readout):
+    """A readout that compares one number of each option, with or without a baseline.
+
+        log q(o) = x_o - b_o,  normalized over the legal options,
+
+    with x_o the number of option o, and b_o the same in the conversation without the persona and
+    with `TurnText.baseline_situation`, if the turn has one; without a baseline b_o = 0.
+    """
+
+    baseline: bool = Field(
+        default=False, description="whether the same without the persona is subtracted"
+    )
+
+    @abstractmethod
+    def own_requests(self, asked: Asked) -> list[ScoreRequest]:
+        """Texts to be scored, without the baseline."""
+
+    @abstractmethod
+    def numbers(self, scores: Sequence[Score]) -> list[float | Tensor]:
+        """The number of each legal option, from the scores of `own_requests`."""
+
+    def requests(self, asked: Asked) -> list[ScoreRequest]:
+        """Texts to be scored, followed by those of the baseline."""
+        own = self.own_requests(asked)
+        if not self.baseline:
+            return own
+        turn = asked.turn
+        if turn.baseline_situation is not None:
+            turn = dataclasses.replace(turn, situation=turn.baseline_situation)
+        without = dataclasses.replace(asked, conversation=asked.baseline, turn=turn)
+        return [*own, *self.own_requests(without)]
+
+    def read(self, asked: Asked, scores: Sequence[Score]) -> Float[Tensor, " option"]:
+        """See the class docstring."""
+        numbers = self.numbers(scores)
+        if self.baseline:
+            half = len(numbers) // 2
+            numbers = [x - b for x, b in zip(numbers[:half], numbers[half:], strict=True)]
+        return normalized(len(asked.turn.options), asked.legal, numbers)
 
 
-def minus_baseline(uses_baseline: bool, values: Sequence[float | Tensor]) -> list[float | Tensor]:
-    """Values of the requests of `with_baseline`, minus those without the persona."""
-    if not uses_baseline:
-        return list(values)
-    half = len(values) // 2
-    return [a - b for a, b in zip(values[:half], values[half:], strict=True)]
+def likelihoods(scores: Sequence[Score]) -> list[float | Tensor]:
+    """Log-likelihood of each text."""
+    return [logp for score in scores for logp in score.logps]

@@ -6,18 +6,18 @@ With s_o the statement of option o, c the conversation with the persona and b th
 
 The baseline removes what makes a statement likely for everybody: its length and its words. If the
 turn has a `baseline_situation`, b ends with that situation in place of the turn's. The options are
-not listed, so that there is no order. With neither a persona nor such a situation c equals b, and
-with the baseline all options are equally likely: nothing is measured there. The default readout
-therefore leaves the baseline out there.
+not listed, so that there is no order.
+
+With neither a persona nor such a situation c equals b, and all options are equally likely: what the
+model itself thinks is the zero from which personas are measured. `baseline: false` gives the plain
+likelihood, which is that of the wording first of all.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
@@ -25,11 +25,9 @@ from mores.agents.language.language_model import Message, Score, ScoreRequest
 from mores.agents.language.placeholders import fill_lines
 from mores.agents.language.readouts.readout import (
     Asked,
-    Readout,
+    ScoredReadout,
     has_prefix,
-    minus_baseline,
-    normalized,
-    with_baseline,
+    likelihoods,
 )
 from mores.core.turn_text import TurnText
 
@@ -40,7 +38,7 @@ TEMPLATES: Mapping[str, str] = {
 }
 
 
-class Statements(Readout):
+class Statements(ScoredReadout):
     """Whole statements, with or without the baseline."""
 
     templates: ClassVar[Mapping[str, str]] = TEMPLATES
@@ -59,24 +57,13 @@ class Statements(Readout):
         """The statement; of turns without statements the text of the option."""
         return (turn.statements or turn.options)[option]
 
-    def requests(self, asked: Asked) -> list[ScoreRequest]:
+    def own_requests(self, asked: Asked) -> list[ScoreRequest]:
         """The statements of the legal options as replies."""
         message = Message("user", self.user_text(asked.turn, asked.legal))
         texts = tuple(self.reply_text(asked.turn, option) for option in asked.legal)
         conversation = (*asked.conversation, message)
-        request = ScoreRequest(conversation, texts, has_prefix(texts), asked.adapter)
-        situation = asked.turn.baseline_situation
-        if not self.baseline or situation is None:
-            return with_baseline(self.baseline, [request], asked)
-        turn = dataclasses.replace(asked.turn, situation=situation)
-        without = Message("user", self.user_text(turn, asked.legal))
-        return [
-            request,
-            dataclasses.replace(request, conversation=(*asked.baseline, without)),
-        ]
+        return [ScoreRequest(conversation, texts, has_prefix(texts), asked.adapter)]
 
-    def read(self, asked: Asked, scores: Sequence[Score]) -> Float[Tensor, " option"]:
-        """See the module docstring."""
-        values = [logp for score in scores for logp in score.logps]
-        logps = minus_baseline(self.baseline, values)
-        return normalized(len(asked.turn.options), asked.legal, logps)
+    def numbers(self, scores: Sequence[Score]) -> list[float | Tensor]:
+        """Log-likelihood of each statement."""
+        return likelihoods(scores)

@@ -11,20 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
 from mores.agents.language.language_model import Message, Score, ScoreRequest
 from mores.agents.language.placeholders import fill_lines
-from mores.agents.language.readouts.readout import (
-    Asked,
-    Readout,
-    has_prefix,
-    minus_baseline,
-    normalized,
-    with_baseline,
-)
+from mores.agents.language.readouts.readout import Asked, ScoredReadout, has_prefix
 from mores.core.turn_text import TurnText
 
 TEMPLATES: Mapping[str, str] = {
@@ -34,7 +26,7 @@ TEMPLATES: Mapping[str, str] = {
 }
 
 
-class YesNo(Readout):
+class YesNo(ScoredReadout):
     """Log-odds of yes over no, asked of each option alone, normalized over the options.
 
     The option is asked as its statement, if the turn has statements. The order of options is that
@@ -44,9 +36,6 @@ class YesNo(Readout):
     templates: ClassVar[Mapping[str, str]] = TEMPLATES
     template_names: ClassVar[tuple[str, ...]] = ("situation", "question", "statement", "words")
 
-    baseline: bool = Field(
-        default=False, description="whether the log-odds without the persona are subtracted"
-    )
     words: tuple[str, str] = Field(default=("Yes", "No"), description="words for yes and for no")
 
     def user_text(self, turn: TurnText, legal: Sequence[int]) -> str:
@@ -60,9 +49,9 @@ class YesNo(Readout):
         values = {**_values(turn), "statement": statement, "words": " or ".join(shown)}
         return fill_lines(self.template_text, values)
 
-    def requests(self, asked: Asked) -> list[ScoreRequest]:
+    def own_requests(self, asked: Asked) -> list[ScoreRequest]:
         """Yes and no as replies about each legal option."""
-        requests = [
+        return [
             ScoreRequest(
                 (*asked.conversation, Message("user", self.option_text(asked.turn, option))),
                 self.words,
@@ -71,12 +60,10 @@ class YesNo(Readout):
             )
             for option in asked.legal
         ]
-        return with_baseline(self.baseline, requests, asked)
 
-    def read(self, asked: Asked, scores: Sequence[Score]) -> Float[Tensor, " option"]:
-        """Log-odds of yes for each option, normalized over the legal ones."""
-        odds = minus_baseline(self.baseline, [s.logps[0] - s.logps[1] for s in scores])
-        return normalized(len(asked.turn.options), asked.legal, odds)
+    def numbers(self, scores: Sequence[Score]) -> list[float | Tensor]:
+        """Log-odds of yes for each option."""
+        return [score.logps[0] - score.logps[1] for score in scores]
 
 
 def _values(turn: TurnText) -> dict[str, str]:

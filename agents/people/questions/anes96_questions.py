@@ -107,7 +107,7 @@ QUESTIONS = (
 
 
 class Anes96Questions(QuestionSet):
-    """Ideology, party, places of Clinton and Dole, and vote, with the answers of 944 respondents."""
+    """Ideology, party, places of Clinton and Dole, vote, with the answers of 944 respondents."""
 
     tags: ClassVar[Mapping[str, object]] = {"real": True, "country": "United States", "year": 1996}
 

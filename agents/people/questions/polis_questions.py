@@ -29,7 +29,7 @@ PARAPHRASES = ("That is not what I think.", "That is just what I think.")
 class PolisQuestions(QuestionSet):
     """Comments of a Polis conversation that participants voted on, as agree-disagree questions."""
 
-    tags: ClassVar[Mapping[str, object]] = {"real": True, "source": SOURCE}
+    tags: ClassVar[Mapping[str, object]] = {"real": True, "source": "Polis open data, CC BY 4.0"}
 
     path: str = Field(description="folder of the export: comments.csv, participants-votes.csv")
     profile_comments: int = Field(

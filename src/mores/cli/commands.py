@@ -351,12 +351,13 @@ def list_command(where: TagFilters = None, load: PluginFiles = None) -> None:
 
 @app.command("describe")
 def describe_command(name: Name, load: PluginFiles = None) -> None:
-    """Print documentation and parameters of an entry of `mores list`."""
+    """Print documentation, parameters and text of an entry of `mores list`."""
     load_plugins(load or ())
     from rich.padding import Padding
     from rich.text import Text
 
     from mores.experiments.scenario import catalog
+    from mores.experiments.scenario.example_texts import example_texts
 
     console = stdout_console()
     for description in catalog.describe_kind(name):
@@ -370,6 +371,9 @@ def describe_command(name: Name, load: PluginFiles = None) -> None:
             heading = Text.assemble((parameter.name, "bold"), default, (allowed, "dim"))
             console.print(Padding(heading, (0, 0, 0, 4)))
             console.print(Padding(Text(parameter.description), (0, 0, 0, 8)))
+        for example in example_texts(description.registry, name):
+            console.print(Text(f"\n{example.heading}", style="bold"))
+            console.print(Padding(Text(example.text), (0, 0, 0, 4)))
 
 
 @app.command("claims", epilog=EXIT_CODES)

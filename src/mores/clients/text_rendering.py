@@ -1,4 +1,9 @@
-"""Observations of external agents as text: `render_mode` "ansi" and "human"."""
+"""Observations of external agents as text: `render_mode` "ansi" and "human".
+
+An agent whose turn it is sees the text of the environment (`Environment.describe`), if that has
+one; else the parts of its observation are listed. Text may contain messages of agents: whatever is
+unprintable is escaped.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +12,14 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from mores.clients.resolve import AgentId
+from mores.core.environment import Environment
+from mores.core.errors import printable
+from mores.core.turn_text import written_turn
 from mores.sim.simulator import Simulator
 
 RENDER_MODES = ("ansi", "human")  # ansi: a returned string; human: printed after every step
 MAX_NUMBERS_SHOWN = 8  # of one part of an observation
+MAX_LINE = 2_000  # characters of a line of text
 
 
 def render_text(
@@ -26,18 +35,32 @@ def render_text(
     round_number = min(int(simulator.round[0]) + 1, simulator.rounds)
     lines = [f"round {round_number} of {simulator.rounds}, phase {simulator.phase.name}"]
     if text := simulator.environment.render(simulator.state):
-        lines.append(text)
+        lines += [printable(line, MAX_LINE) for line in text.split("\n")]
     for role in dict.fromkeys(agent.role for agent in agents):
         observations, space = simulator.observe(role)[0], simulator.roles[role].observation_space
         for agent in agents:
             if agent.role != role:
                 continue
             lines.append(agent.name)
+            if text := _turn_text(simulator, agent, observations[agent.agent_index]):
+                lines += [f"  {printable(line, MAX_LINE)}" for line in text.splitlines()]
+                continue
             for part in space.parts:
                 values = space.read(observations[agent.agent_index], part)
                 lines.append(f"  {part}: {_format_numbers(values)}")
     lines += [f"{name}: {_format_numbers(value[0].reshape(-1))}" for name, value in metrics.items()]
     return "\n".join(lines)
+
+
+def _turn_text(simulator: Simulator, agent: AgentId, observation: Tensor) -> str:
+    """What the agent observes and is asked, in words; empty if it has no turn or no words."""
+    environment, phase = simulator.environment, simulator.phase
+    if type(environment).describe is Environment.describe or agent.role not in phase.action_spaces:
+        return ""
+    mask = environment.action_mask(simulator.state, agent.role, phase.name)
+    mask = None if mask is None else mask[0, agent.agent_index]
+    turn = environment.describe(agent.role, phase.name, observation, mask)
+    return written_turn(turn, mask)
 
 
 def _format_numbers(values: Tensor) -> str:

@@ -3,8 +3,8 @@
 `TRLRollouts` is a `rollout_func`: it simulates the environment, TRL only updates the model. A row
 of the dataset names a world. Consecutive rows of one world (a GRPO group) are copies of that world
 with the same people and random numbers, so group members differ only by the model's actions.
-At every turn the model gets its agent's observation as text and replies. Tokens of observations
-have `env_mask` 0 and are excluded from the loss.
+At every turn the model gets its agent's observation as text (`Environment.describe`) and replies.
+Tokens of observations have `env_mask` 0 and are excluded from the loss.
 
     rollouts = TRLRollouts("moral_hazard", DialoguePolicy(), agent="principal_0", rounds=3)
     reward = rollouts.reward_function("reward")
@@ -31,7 +31,7 @@ from torch import Tensor
 
 from mores.clients import resolve
 from mores.core.arguments import check_seed
-from mores.core.environment import Environment, Role, get_role
+from mores.core.environment import Environment, Role, get_role, with_text
 from mores.core.errors import UserError, did_you_mean
 from mores.core.policy import Policy
 from mores.core.random_streams import RandomStreams, Worlds
@@ -115,7 +115,7 @@ class TRLRollouts:
             self.role, self.agent_indices = agent_id.role, [agent_id.agent_index]
         external = {self.role: self.agent_indices}
         self.policies = resolve.resolve_policies(self.environment, policies, external)
-        self._role_definition = get_role(self.environment, self.role)
+        self._role_definition = with_text(self.environment, get_role(self.environment, self.role))
         self._calls: dict[tuple[str, int], int] = {}
         self._make_simulator(Worlds.of(1), None)  # raises now if arguments are inconsistent
         lm_policy.check(self.environment.phases, self._role_definition)

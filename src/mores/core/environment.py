@@ -30,7 +30,7 @@ from mores.core.turn_text import (
     RoleText,
     TurnText,
     generic_turn,
-    parse_numbers,
+    parse_action,
 )
 from mores.core.validation_messages import validation_problems
 
@@ -256,10 +256,11 @@ class Environment(Config, ABC, Generic[State]):
     ) -> Tensor | None:
         """The action that a reply in free text states; `None`: it states none.
 
-        Default: the number of an option, from 1 on, or the numbers of the action, and nothing else.
+        Default: the number of an option, from 1 on, or the numbers of the action, and nothing else;
+        in a `message_space` the reply itself.
         The argument is data from a model or a person: it is compared, never evaluated.
         """
-        return parse_numbers(_phase(self, phase).action_spaces[role], reply, action_mask)
+        return parse_action(_phase(self, phase).action_spaces[role], reply, action_mask)
 
     def message_score(
         self, role: str, phase: str, observation: Float[Tensor, " size"], message: str

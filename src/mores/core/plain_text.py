@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from jaxtyping import Float
@@ -18,8 +19,11 @@ def decimal(value: float, digits: int = 2) -> str:
 
 def compact(value: float) -> str:
     """A parameter with at most 4 significant digits, in positional notation: 0.5, 40,000."""
-    rounded = float(f"{value:.4g}")
-    return f"{rounded:,.0f}" if rounded == int(rounded) else f"{rounded:,.10f}".rstrip("0")
+    rounded = float(f"{value:.4g}") + 0.0  # no negative zero
+    if not math.isfinite(rounded):
+        return str(rounded)
+    text = f"{rounded:,.10f}".rstrip("0").rstrip(".")
+    return text if float(text.replace(",", "")) == rounded else f"{rounded:.4g}"
 
 
 def percent(share: float) -> str:

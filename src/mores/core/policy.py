@@ -43,6 +43,8 @@ class Policy(Config, ABC):
     Attributes:
         tags: properties for `mores list --where`.
         searches: whether `act` takes its argument `search` into account.
+        skips_finished: whether `act` takes an argument `finished`, `[world]` or `None`: worlds
+            whose actions are not used, so that no model is asked there.
         keeps_state: whether the state goes on from stage to stage; otherwise a stage begins with a
             new one.
         state_kind: policies of a role that keep their states continue from each other's if this
@@ -53,6 +55,7 @@ class Policy(Config, ABC):
 
     tags: ClassVar[Mapping[str, object]] = {}
     searches: ClassVar[bool] = False
+    skips_finished: ClassVar[bool] = False
     keeps_state: ClassVar[bool] = False
     state_kind: ClassVar[str] = ""
     draws_from_global_state: ClassVar[bool] = False

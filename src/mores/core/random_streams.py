@@ -201,6 +201,20 @@ class RandomStreams:
         """What was drawn from these streams and their children, for `restart`."""
         return self._cache.requests
 
+    def address(self, index: int) -> str:
+        """Address of the draws of a world by its index, as text: the same in all arms."""
+        keys = self._cache.keys
+        numbers = {
+            "seed": keys.seed,
+            "stage": keys.stage,
+            "replicate": keys.replicate[index],
+            "world": keys.world[index],
+            "draw": keys.draw[index],
+            "episode": keys.episode[index],
+            "round": keys.first_round[index] + self._offset,
+        }
+        return " ".join([*(f"{name} {n}" for name, n in numbers.items()), self._scope])
+
     def at(self, offset: int) -> RandomStreams:
         """The same streams, `offset` rounds after those for which `of` made them."""
         return RandomStreams(self._cache, offset, self._scope)

@@ -138,6 +138,7 @@ ADDRESSES: Mapping[str, str] = {
     "audit": "whether a principal audits",
     "random answer": "answer in place of the agent's that is rated",
     "treated": "assignment to treatment",
+    "stated belief": "which people of a survey are told which belief",
     "start": "initial preferences",
     PREFERENCE: "next preferences; utility of tokens for one principal",
     SUSCEPTIBLE: "whether influence succeeds",

@@ -45,6 +45,8 @@ class TurnText:
         baseline_situation: the situation without what the answer may depend on, such as messages
             that an agent read; the likelihood of statements is compared with that in it. Default:
             the situation, without the persona alone.
+        about_self: what the agent is told of itself, such as what it believes. Language models have
+            it after their persona; like the persona it is not in a baseline.
     """
 
     situation: str
@@ -54,6 +56,7 @@ class TurnText:
     statements: tuple[str, ...] = ()
     ordered: bool = False
     baseline_situation: str | None = None
+    about_self: str = ""
 
 
 @runtime_checkable
@@ -131,6 +134,9 @@ def generic_turn(space: Space, observation_space: Box, observation: Tensor) -> T
     if isinstance(space, Discrete):
         options = tuple(f"option {option}" for option in range(space.num_options))
         return TurnText(situation, "Which option do you choose?", "choice", options)
+    if is_message_space(space):
+        question = f"Write a message of at most {space.size} bytes."
+        return TurnText(situation, question, "message")
     if isinstance(space, MultiDiscrete):
         ranges = ", ".join(f"0 to {count - 1}" for count in space.num_options)
         question = f"Make {space.size} choices, each a whole number: {ranges}."
@@ -142,7 +148,42 @@ def generic_turn(space: Space, observation_space: Box, observation: Tensor) -> T
     return TurnText(situation, f"State {space.size} numbers ({ranges}).", "numbers")
 
 
+def reply_form(turn: TurnText) -> str:
+    """The sentence that states the form of a reply."""
+    if turn.form == "choice":
+        return "Answer with the number of an option, and nothing else."
+    if turn.form == "probabilities":
+        return "Answer with the probability of each option, in order, and nothing else."
+    return "Answer with numbers, and nothing else." if turn.form == "numbers" else ""
+
+
+def written_turn(turn: TurnText, action_mask: Bool[Tensor, " option"] | None = None) -> str:
+    """A turn as one text: situation, question, legal options by number, and the reply's form.
+
+    Args:
+        turn: the turn.
+        action_mask: legal options; `None`: all.
+    """
+    options = [
+        f"{option + 1}. {text}"
+        for option, text in enumerate(turn.options)
+        if turn.form != "choice" or action_mask is None or bool(action_mask[option])
+    ]
+    parts = [turn.situation, turn.question, *options, reply_form(turn)]
+    return "\n".join(part for part in parts if part)
+
+
 # --- replies --------------------------------------------------------------------------------------
+
+
+def parse_action(
+    space: Space, reply: str, action_mask: Bool[Tensor, " option"] | None = None
+) -> Tensor | None:
+    """Action of a reply: a message, or numbers and nothing else; `None` if it is invalid."""
+    if is_message_space(space):
+        assert isinstance(space, MultiDiscrete)
+        return encode_message(reply, space.size)
+    return parse_numbers(space, reply, action_mask)
 
 
 def parse_numbers(

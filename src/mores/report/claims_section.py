@@ -25,9 +25,9 @@ KIND_DESCRIPTIONS = {
     "ablation, an arm whose training signal has no information on the effect; if the ablation is "
     "undecided, the two arms must differ. n is the number of independent trainings, including "
     "those that stopped early",
-    "persona": "an effect of personas on a language model: the 95 % interval must lie in the bound, "
-    "and the audit must be passed: both orders of the options, two wordings or more, and answers "
-    "that follow a stated belief, verbatim and paraphrased. Else it is undecided",
+    "persona": "an effect of personas on a language model: the 95 % interval must lie in the "
+    "bound, and the audit must be passed: both orders of the options, two wordings or more, and "
+    "answers that follow a stated belief, verbatim and paraphrased. Else it is undecided",
     "reward_implied": "predicted by an exact solver of the payoffs; the 95 % interval must lie in "
     "the bound",
     "by_construction": "follows from parameters set by hand; the 95 % interval must still lie in "

@@ -527,8 +527,10 @@ class Simulator:
                 policy = self._acting[name]
                 obs, mask = self._observe(name, phase.name), self._action_mask(name, phase)
                 stream = streams.child(f"{addresses.POLICY}/{name}/{phase.name}")
-                search = {"search": True} if self._search[name] else {}
-                output = policy.act(phase, obs, mask, self.policy_states[name], stream, **search)
+                options: dict[str, Any] = {"search": True} if self._search[name] else {}
+                if policy.skips_finished:
+                    options["finished"] = self.finished
+                output = policy.act(phase, obs, mask, self.policy_states[name], stream, **options)
                 self.checks.action(before, name, phase, mask, output, self.finished)
                 action = output.action  # no graph through later rounds
                 actions[name] = action.detach() if action.requires_grad else action

@@ -181,7 +181,8 @@ class Claim(StrictModel):
         default="monte_carlo",
         description="what the interval covers. monte_carlo: replicates; people: resampled "
         "respondents; components: those of a vector metric, such as the questions of a survey, "
-        "each averaged over replicates; parameters: points sampled from the ranges under `uncertainty`",
+        "each averaged over replicates; parameters: points sampled from the ranges under "
+        "`uncertainty`",
     )
     every_replicate: bool = Field(
         default=False,

@@ -89,11 +89,12 @@ def _estimand_errors(
             message = "must differ from the arm that it is subtracted from"
             yield ("references", index), "conflict", message
     beliefs = getattr(estimand, "stated_belief", None)
-    for key, other in () if beliefs is None else beliefs:
+    controls = [] if beliefs is None else list(beliefs)
+    for key, other in controls:
         if other not in arms:
             near = did_you_mean(other, scenario.arms) or "; the scenario has no arms"
             yield ("stated_belief", key), "unknown_name", f"there is no arm {other!r}{near}"
-        elif other == arm or beliefs.verbatim == beliefs.paraphrased:
+        elif len({arm, *(name for _, name in controls)}) < 3:
             message = "must differ from arm, and from each other"
             yield ("stated_belief", key), "conflict", message
     for key in ("compare_to", "ablation"):
