@@ -20,7 +20,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import itertools
+import hashlib
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -29,15 +29,12 @@ import torch
 from jaxtyping import Float, Int
 from pydantic import Field, field_validator
 from torch import Tensor, nn
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from mores.core.config import Config
 from mores.core.errors import UserError, did_you_mean
 from mores.core.random_streams import RandomStreams
 
 BASE_MODEL = -1  # index of a row without an adapter
-_revision_numbers = itertools.count(1)
-_revisions = WeakTensorKeyDictionary()  # by the first parameter: version and revision
 LAYER_NUMBER = re.compile(r"\.(\d+)\.")  # of a module's name: `model.layers.3.mlp.up_proj`
 
 
@@ -177,16 +174,14 @@ class StackedLoRA:
 
     @property
     def revision(self) -> int:
-        """A number that is unique in the process, and another one after every change of a weight.
+        """A number that changes whenever a weight changes: a digest of all of them.
 
-        Weights change in place: by an optimizer, or when parameters are loaded.
+        Weights change in place, by optimizers whose kernels leave no trace on the tensor.
         """
-        first = next(iter(self.parameters.values()))
-        version = sum(tensor._version for tensor in self.parameters.values())
-        known = _revisions.get(first)
-        if known is None or known[0] != version:
-            known = _revisions[first] = version, next(_revision_numbers)
-        return known[1]
+        digest = hashlib.blake2b(digest_size=8)
+        for tensor in self.parameters.values():
+            digest.update(tensor.detach().cpu().contiguous().numpy().data)
+        return int.from_bytes(digest.digest(), "big")
 
     @contextlib.contextmanager
     def active(self, rows: Int[Tensor, " row"]) -> Iterator[None]:

@@ -29,7 +29,15 @@ from mores.experiments.scenario.loading import LoadedScenario, bundled_scenarios
 from tests.golden.entries import Entry, entry
 
 NUM_KEPT = 2  # replicates, draws, design points
-LEFT_OUT = ("biased_users", "contracts", "control", "principal_agent", "weak_to_strong", "welfare")
+LEFT_OUT = (
+    "biased_users",
+    "contracts",
+    "control",
+    "llm",
+    "principal_agent",
+    "weak_to_strong",
+    "welfare",
+)
 
 
 def covered() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ import torch
 from mores.agents.language.adapter_files import read_adapter, stack_adapters, write_adapter
 from mores.agents.language.adapters import LoRA, StackedLoRA
 from mores.agents.language.closed_replies import closed_reply_logps, plan_sequences
+from mores.agents.learning.adam import Adam
+from mores.agents.learning.train_state import FLAT_NAME, TrainState
 from mores.core.random_streams import RandomStreams
 from tests.refusals import refused
 
@@ -18,6 +21,7 @@ pytest.importorskip("transformers")
 TARGETS = ("q_proj", "v_proj", "down_proj")
 
 
+@functools.cache
 def tiny() -> Any:
     from mores.agents.language.models.tiny import tiny_model
 
@@ -190,11 +194,13 @@ def test_refusals(tmp_path) -> None:
 
 
 def test_revision_changes_with_the_weights() -> None:
-    """Kept states of an engine are those of one revision."""
+    """Kept states of an engine are those of one revision; fused optimizers change it as well."""
     config = LoRA()
-    adapters = StackedLoRA(tiny(), config, trained(config, 2))
-    other = StackedLoRA(tiny(), config, trained(config, 2))
+    train_state = TrainState.create(trained(config, 2), uses_reference_model=False)
+    adapters = StackedLoRA(tiny(), config, train_state.parameters)
     first = adapters.revision
-    assert adapters.revision == first != other.revision
-    next(iter(adapters.parameters.values()))[0].add_(1.0)
-    assert adapters.revision not in (first, other.revision)
+    assert adapters.revision == first
+    gradient = {FLAT_NAME: torch.ones_like(train_state.flat_parameters)}
+    weights = {FLAT_NAME: train_state.flat_parameters}
+    Adam(1e-3).step(weights, gradient, train_state.optimizer_state)
+    assert adapters.revision != first

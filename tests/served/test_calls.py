@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import threading
 
 import pytest
 
@@ -199,6 +202,21 @@ def test_an_interrupt_cancels_the_calls():
 
         run(interrupted())
         served.caller.mode = "live"
+        assert len(texts(served, requests(2))) == 2
+
+
+def test_ctrl_c_ends_a_call_that_waits():
+    with Server(stub, ["stall"] * 2) as server:
+        served = engine(server, timeout=600.0)
+
+        def interrupt() -> None:
+            while server.in_flight < 2:
+                pass
+            os.kill(os.getpid(), signal.SIGINT)
+
+        threading.Thread(target=interrupt).start()
+        with pytest.raises(KeyboardInterrupt):
+            texts(served, requests(2))
         assert len(texts(served, requests(2))) == 2
 
 

@@ -3,7 +3,7 @@
 | method | needs | scores |
 |---|---|---|
 | prompt | `/v1/completions` with `echo` and `logprobs` on lists of tokens; tokens from the folder of the tokenizer or the server's `/tokenize` (vLLM; SGLang with a tokenizer) | any text, exactly |
-| next_token | `/v1/chat/completions` with `logprobs` and `top_logprobs` (paid APIs, llama.cpp) | labels of one token |
+| next_token | `/v1/chat/completions` with `logprobs` and `top_logprobs` (some paid APIs) | labels of one token |
 
 A server that ignores such a parameter answers without an error (`transformers serve`, llama.cpp with
 `echo`): each method is tried once, before the first score, and its answer is checked.
