@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -49,6 +50,13 @@ class ScaleAnswer(Policy):
         if not all(isinstance(space, Box) and space.size > 1 for space in spaces):
             raise UserError(
                 f"scale_answer states probabilities; the actions of {role.name} are none",
+                code="unsupported",
+                path=f"policies.{role.name}",
+            )
+        values = role.observation_space.parts["values"]
+        if not (math.isfinite(values.low) and math.isfinite(values.high)):
+            raise UserError(
+                f"scale_answer needs values within limits; those of {role.name} have none",
                 code="unsupported",
                 path=f"policies.{role.name}",
             )

@@ -22,6 +22,7 @@ import math
 from collections.abc import Mapping
 
 from mores.analysis.intervals import IntervalEstimate
+from mores.core.component_names import split_component
 from mores.experiments.results.cell_result import CellResult
 from mores.experiments.scenario.specification import Claim
 
@@ -69,7 +70,7 @@ class PersonaAudit:
 
 def audit_metrics(claim: Claim) -> dict[str, str]:
     """Names of the metrics that the audit of a claim reads, by what they are."""
-    suffix = NATS if claim.metric.endswith(NATS) else ""
+    suffix = NATS if split_component(claim.metric)[0].endswith(NATS) else ""
     metrics = {NUM_ORDERS: NUM_ORDERS, NUM_TEMPLATES: NUM_TEMPLATES}
     return metrics | {
         name: f"{name}{suffix}" for name in (PERSONA_SHARE, ORDER_SHARE, BELIEF_EFFECT)
