@@ -37,6 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("experiments.scenario", "experiments.results"),
     },
     "report": {"core", "registry", "analysis", *DEFINITIONS},  # draws figures by name
+    "experiments.inspect_tasks": {"core", "sim", "experiments.scenario"},
     "experiments.progress": set(),
     "experiments.tracking": {"core", "registry"},
     "experiments.run": {

@@ -43,8 +43,9 @@ class LanguagePolicy(LanguageSettings):
         message of a turn. The readout determines how a choice is read; by default it is chosen by
         the turn: `statements` for measured attitudes (form `probabilities` with statements),
         `numbers` for other measured answers on a scale, `letters` for other choices, `free_text`
-        for numbers and messages, and for all with a model that cannot score given texts. Agents
-        with a single legal action, and agents of finished worlds, are not asked.
+        for numbers and messages, and for all with a model that cannot score given texts. A message
+        that is longer than its space is cut after the last whole character. Agents with a single
+        legal action, and agents of finished worlds, are not asked.
 
     Unparsable replies:
         A reply in which `Environment.parse_reply` finds no action is counted, and then, by

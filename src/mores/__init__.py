@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from mores.core.spaces import Discrete as Discrete
     from mores.core.spaces import MultiDiscrete as MultiDiscrete
     from mores.core.spaces import Part as Part
+    from mores.experiments.inspect_tasks import inspect_task as inspect_task
     from mores.experiments.results.run_reader import open_run as open_run
     from mores.experiments.run import extend as extend
     from mores.experiments.run import run_scenario as run_scenario
@@ -76,6 +77,7 @@ _EXPORTS = {
     "UserError": "mores.core.errors",
     "Worlds": "mores.core.random_streams",
     "extend": "mores.experiments.run",
+    "inspect_task": "mores.experiments.inspect_tasks",
     "load_scenario": "mores.experiments.scenario.loading",
     "load_trained": "mores.experiments.training",
     "make_environment": "mores.registry",

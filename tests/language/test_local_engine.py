@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mores.agents.language.language_model import GenerateRequest, Message, ScoreRequest
-from mores.agents.language.models.row_independence import independent_counts
+from mores.agents.language.models.row_independence import least_independent_rows
 from mores.agents.language.models.tiny import TinyModel
 from tests.language.local_engines import (
     RULES,
@@ -128,10 +128,13 @@ def test_bits_do_not_depend_on_the_number_of_rows() -> None:
         assert other.score(requests) == expected
 
 
-def test_numbers_of_rows_whose_products_differ_are_not_used() -> None:
-    counts = independent_counts(ENGINE.model, (1, 2, 4, 8, 64), (1, 16))
-    assert counts[-1] == 64
-    assert independent_counts(ENGINE.model, counts, (1, 16)) == counts
+def test_products_of_few_rows_are_avoided_where_their_bits_differ() -> None:
+    least = least_independent_rows(ENGINE.model)
+    assert 1 <= least <= 64
+    for rows, columns in ((1, 1), (1, 16), (3, 2), (9, 1)):
+        padded = ENGINE.forward.padded(rows, columns)
+        assert padded >= rows and padded * columns >= min(least, 8)
+    assert engine(rows=16, full=True).forward.padded(1, 16) == 16
 
 
 # --- what is computed -----------------------------------------------------------------------------

@@ -1,10 +1,10 @@
 """Keys and values of the rows of a forward pass, in buffers that are allocated once.
 
-A buffer has `rows` conversations with `slots` places for tokens. A pass writes the keys and values
-of its tokens to slots `start ... start + columns - 1` of every row and attends to the slots before
-`visible`. Which of them hold a token of the row is in the mask, so that places may stay empty:
-prompts of different lengths leave a gap before the reply, and no row depends on the lengths of
-others.
+A buffer has `rows` conversations with `slots` places for tokens. A pass over rows from `first_row`
+on writes the keys and values of its tokens to slots from `start` on, and attends to the slots
+before `visible`. Which of them hold a token of the row is in the mask, so that places may stay
+empty: prompts of different lengths leave a gap before the reply, and no row depends on the lengths
+of others.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class KeyValues:
         slots: number of places of each row.
 
     Attributes:
-        start: first slot that the next pass writes.
+        first_row: first row of the next pass.
+        start: first slot that it writes.
         visible: number of slots to which it attends.
         tensors: keys and values of each layer in turn, `[row, head, slot, size]`.
         filled: which slots hold a token.
@@ -39,15 +40,16 @@ class KeyValues:
 
     def __init__(self, rows: int, slots: int, device: torch.device) -> None:
         self.rows, self.slots, self.device = rows, slots, device
-        self.start = self.visible = 0
+        self.first_row = self.start = self.visible = 0
         self.tensors: list[Tensor] = []
         self.filled: Bool[Tensor, "row slot"] = torch.zeros(
             rows, slots, dtype=torch.bool, device=device
         )
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Add keys and values of a layer, of the first rows; return all that is visible."""
-        rows, end = len(keys), self.start + keys.shape[2]
+        """Add keys and values of a layer for the rows of a pass; return all that is visible."""
+        rows = slice(self.first_row, self.first_row + len(keys))
+        end = self.start + keys.shape[2]
         while len(self.tensors) <= 2 * layer + 1:
             like = keys if len(self.tensors) % 2 == 0 else values
             shape = (self.rows, like.shape[1], self.slots, like.shape[3])
@@ -56,8 +58,8 @@ class KeyValues:
         for buffer, new in zip(
             self.tensors[2 * layer : 2 * layer + 2], (keys, values), strict=True
         ):
-            buffer[:rows, :, self.start : end] = new
-            found.append(buffer[:rows, :, : self.visible])
+            buffer[rows, :, self.start : end] = new
+            found.append(buffer[rows, :, : self.visible])
         return found[0], found[1]
 
     def block(self, row: int, start: int, length: int) -> Block:
@@ -73,7 +75,9 @@ class KeyValues:
                 part.new_zeros(self.rows, part.shape[0], self.slots, part.shape[2])
                 for part in blocks[0]
             ]
-        index = torch.tensor(rows, device=self.device)
+        index: Tensor | slice = torch.tensor(rows, device=self.device)
+        if list(rows) == list(range(rows[0], rows[0] + len(rows))):
+            index = slice(rows[0], rows[0] + len(rows))  # faster
         for place, tensor in enumerate(self.tensors):
             whole = torch.cat([block[place] for block in blocks], 1)  # head token size
             tensor[index, :, : whole.shape[1]] = whole

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mores.agents.language.language_model import LanguageModel
 from mores.agents.language.models.local_engine import LocalEngine
 from mores.agents.language.models.model_files import file_digests, model_folder
 from mores.agents.language.optional_imports import import_optional
-from mores.core.errors import UserError, unreadable
+from mores.core.errors import ParameterError, UserError, unreadable
 
 MEGABYTE = 2**20
 
@@ -54,18 +54,28 @@ class LocalModel(LanguageModel):
     )
     full: bool = Field(
         default=False,
-        description="whether every pass has this number of rows, filled up with copies; false: the "
-        "next of a few numbers with which rows have equal bits on this machine",
+        description="whether every pass has this number of rows, filled up with copies, and one "
+        "block; false: the next of a few numbers with which rows have equal bits on this machine",
     )
     block: int = Field(
-        default=16, ge=4, le=1024, description="tokens of a prompt that are computed in a pass"
+        default=16,
+        ge=4,
+        le=1024,
+        description="tokens of a block of a prompt, which is computed and kept as a whole",
     )
     columns: int = Field(
-        default=64, ge=1, le=4096, description="prompts are padded to multiples before a reply"
+        default=64, ge=4, le=4096, description="prompts are padded to multiples before a reply"
     )
     kept_megabytes: int = Field(
         default=256, ge=0, description="largest size of kept beginnings of prompts, 2^20 bytes"
     )
+
+    @model_validator(mode="after")
+    def _check_columns(self) -> LocalModel:
+        if self.columns % self.block:
+            message = f"columns: must be a multiple of block, {self.block}"
+            raise ParameterError("columns", message=message, code="conflict")
+        return self
 
     def load(self) -> tuple[Any, Any]:
         """Model and tokenizer.

@@ -115,7 +115,7 @@ class LocalEngine(Engine):
             texts.append(continuations)
             wanted.setdefault(prompt, {}).update(dict.fromkeys(continuations, 0.0))
         for batch, columns in self._batches(wanted):
-            done = prefill(self.forward, self.store, batch, self.block, columns)
+            done = prefill(self.forward, self.store, batch, columns)
             self.usage.computed_tokens += done.computed_tokens
             self.usage.computed_tokens += score_batch(self.forward, done, columns, wanted)
         self.usage.requests += len(requests)
@@ -150,10 +150,10 @@ class LocalEngine(Engine):
         for batch, columns in self._batches(rows):
             longest = max(drawn[index].max_tokens for prompt in batch for index in rows[prompt])
             slots = columns + -(-longest // self.block) * self.block
-            done = prefill(self.forward, self.store, batch, self.block, slots)
+            done = prefill(self.forward, self.store, batch, slots)
             self.usage.computed_tokens += done.computed_tokens
             mine = [(row, drawn[i]) for row, p in enumerate(done.prompts) for i in rows[p]]
-            for part in parts(mine, self.forward.row_counts[-1]):
+            for part in parts(mine, self.forward.rows):
                 self.usage.computed_tokens += generate_batch(
                     self.forward, self.chat, done, part, columns, self.block, gumbel, self.near_tie
                 )
@@ -171,7 +171,7 @@ class LocalEngine(Engine):
             self._check_length(len(prompt.tokens), index)
         found = dict[Prompt, list[TokenCandidate]]()
         for batch, columns in self._batches(dict.fromkeys(prompts)):
-            done = prefill(self.forward, self.store, batch, self.block, columns)
+            done = prefill(self.forward, self.store, batch, columns)
             self.usage.computed_tokens += done.computed_tokens
             best = done.logits.float().log_softmax(-1).topk(min(count, self.vocabulary_size))
             for prompt, logps, tokens in zip(
@@ -216,7 +216,7 @@ class LocalEngine(Engine):
             length = -(-len(prompt.tokens) // self.columns) * self.columns
             groups.setdefault(length, []).append(prompt)
         for length, group in sorted(groups.items()):
-            for part in parts(sorted(group), self.forward.row_counts[-1]):
+            for part in parts(sorted(group), self.forward.rows):
                 yield part, length
 
 

@@ -17,13 +17,15 @@ from mores.agents.language.causal_lm import (
     max_context_length,
     unwrap_model,
 )
+from mores.agents.language.models import block_attention
 from mores.agents.language.models.key_values import KeyValues, as_cache
-from mores.agents.language.models.row_independence import independent_counts
+from mores.agents.language.models.row_independence import least_independent_rows
 from mores.core.errors import UserError
 
-# Numbers of rows of a pass. Any number is padded to the next of these, larger ones to multiples of
-# the last, so that there are few shapes and at most a third of the rows is padding from 4 rows on.
-ROW_COUNTS = (4, 8, 12, 16, 24, 32, 48, 64)
+# Numbers of rows of a pass. Any number is padded to the next of these, so that there are few shapes
+# and at most a third of the rows is padding.
+ROW_COUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+MAX_PASS_TOKENS = 2**12  # of a pass over prompts
 
 
 class Forward:
@@ -32,16 +34,17 @@ class Forward:
     Args:
         model: causal, of transformers.
         rows: largest number of rows of a pass.
-        full: whether every pass has exactly this number of rows.
-        block: number of tokens of a row in most passes.
+        full: whether every pass has exactly this number of rows, and one block of columns.
+        block: number of tokens of a block of a prompt.
 
     Attributes:
-        row_counts: possible numbers of rows: those that `row_independence` allows.
+        rows, full, block: as given. `full` is also set where products of `rows` rows do not have
+            the bits of larger ones (`row_independence`).
         adapters: adapters of the model, one of them per row, if there are any.
     """
 
     def __init__(self, model: nn.Module, rows: int, full: bool, block: int) -> None:
-        self.model = model
+        self.model, self.rows, self.block = model, rows, block
         self.adapters: AdapterSet | None = None
         self._accepted = forward_parameters(model)
         inner = unwrap_model(model)
@@ -54,8 +57,10 @@ class Forward:
                 path="model",
             )
         self.device: torch.device = self._head.weight.device
-        counts = (*(count for count in ROW_COUNTS if count < rows), rows)
-        self.row_counts = (rows,) if full else independent_counts(inner, counts, (1, 2, block))
+        self._least_rows = least_independent_rows(inner)
+        self.full = full or self._least_rows > rows
+        self._row_counts = (*(count for count in ROW_COUNTS if count < rows), rows)
+        self._has_blocks = block_attention.install(inner)
 
     @property
     def vocabulary_size(self) -> int:
@@ -68,12 +73,20 @@ class Forward:
         limits = [max_context_length(self.model), getattr(self._config, "sliding_window", None)]
         return min((limit for limit in limits if limit is not None), default=None)
 
-    def padded(self, rows: int) -> int:
-        """Number of rows to which a number of rows is padded."""
-        for count in self.row_counts:
-            if rows <= count:
+    def padded(self, rows: int, columns: int = 1) -> int:
+        """Number of rows to which a number of rows with so many tokens is padded."""
+        if self.full:
+            return -(-rows // self.rows) * self.rows
+        for count in self._row_counts:
+            if rows <= count and self._least_rows <= count * columns:
                 return count
-        return -(-rows // self.row_counts[-1]) * self.row_counts[-1]
+        return -(-rows // self.rows) * self.rows
+
+    def max_blocks(self, rows: int) -> int:
+        """Largest number of blocks of a pass over prompts with so many rows."""
+        if self.full or not self._has_blocks:
+            return 1
+        return max(1, MAX_PASS_TOKENS // (rows * self.block))
 
     def __call__(
         self,
@@ -85,11 +98,13 @@ class Forward:
         start: int,
         visible: int,
         read: Sequence[tuple[int, int]],
+        first_row: int = 0,
+        in_blocks: bool = False,
     ) -> Float[Tensor, "read token"]:
         """Logits after some of the tokens.
 
         Args:
-            tokens: tokens of each row, the first rows of the buffer.
+            tokens: tokens of each row.
             valid: which of them are no padding, a beginning of each row.
             positions: position of each token in its conversation.
             adapters: index of the adapter of each row.
@@ -97,12 +112,14 @@ class Forward:
             start: slot of the first of them.
             visible: number of slots to which they attend.
             read: row and column of each token after which logits are computed.
+            first_row: row of the buffer of the first row of tokens.
+            in_blocks: whether the tokens are whole blocks of prompts.
         """
-        rows, columns = tokens.shape
+        rows, columns = slice(first_row, first_row + len(tokens)), tokens.shape[1]
         end = start + columns
-        buffer.start, buffer.visible = start, visible
-        buffer.filled[:rows, start:end] = valid
-        mask = self._mask(buffer.filled[:rows, :visible], columns, start)
+        buffer.first_row, buffer.start, buffer.visible = first_row, start, visible
+        buffer.filled[rows, start:end] = valid
+        mask = self._mask(buffer.filled[rows, :visible], columns, start)
         count = self.padded(max(len(read), 1))
         padded = [*read, *[read[0] if read else (0, 0)] * (count - len(read))]
         where = torch.tensor(padded, device=self.device).T
@@ -122,7 +139,11 @@ class Forward:
             lambda _, args: (args[0][where[0], where[1]][:, None], *args[1:])
         )
         try:
-            with self._active(adapters), torch.inference_mode():
+            with (
+                self._active(adapters),
+                block_attention.blocks(self.block if in_blocks else columns),
+                torch.inference_mode(),
+            ):
                 logits = self.model(**inputs).logits  # read 1 token
         finally:
             selection.remove()

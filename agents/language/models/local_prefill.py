@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -44,7 +44,7 @@ class Prefilled:
 
 
 def prefill(
-    forward: Forward, store: BlockStore, prompts: Sequence[Prompt], block: int, slots: int
+    forward: Forward, store: BlockStore, prompts: Sequence[Prompt], slots: int
 ) -> Prefilled:
     """Compute the prompts, at most as many as a pass has rows.
 
@@ -52,65 +52,111 @@ def prefill(
         forward: the model.
         store: kept blocks; new ones are added.
         prompts: distinct prompts.
-        block: number of tokens of a block.
         slots: number of slots of a row, at least the prompts' length in whole blocks.
     """
+    block = forward.block
     revision = 0 if forward.adapters is None else forward.adapters.revision
     keys = {
         p: block_keys(p.tokens, block, f"{p.adapter} {0 if p.adapter < 0 else revision}")
         for p in prompts
     }
-    known, computed = _shared_blocks(forward, store, keys, block)
+    known, computed = _shared_blocks(forward, store, keys)
     begun = {p: _num_known(keys[p], known) for p in prompts}
-    order = sorted(prompts, key=lambda p: begun[p])
-    rows = forward.padded(len(order))
-    buffer = KeyValues(rows, slots, forward.device)
+    last = {p: (len(p.tokens) - 1) // block for p in prompts}
+    order = sorted(prompts, key=lambda p: (begun[p], last[p]))
+    buffer = KeyValues(forward.padded(len(order)), slots, forward.device)
     _fill(buffer, order, {p: keys[p][: begun[p]] for p in order}, known)
-    last = {p: (len(p.tokens) - 1) // block for p in order}
     logits = dict[Prompt, Tensor]()
-    for index in range(min(begun.values()), max(last.values()) + 1):
-        # rows that fill up the pass repeat what is known of their prompts
-        active = order[: forward.padded(sum(begun[p] <= index for p in order))]
-        ending = [row for row, p in enumerate(active) if last[p] == index]
-        column = {row: len(active[row].tokens) - 1 - index * block for row in ending}
-        found = _pass(forward, buffer, active, index, block, [(row, column[row]) for row in ending])
+    for rows, index, count in _passes(forward, order, begun, last, buffer.rows):
+        own = order[rows.start : rows.stop]
+        ending = [row for row, p in enumerate(own) if index <= last[p] < index + count]
+        read = [(row, len(own[row].tokens) - 1 - index * block) for row in ending]
+        found = _pass(forward, buffer, own, index, count, read, rows)
         for row, values in zip(ending, found, strict=True):
-            logits[active[row]] = values
-        for row, p in enumerate(active):
-            if index < len(keys[p]):
-                store.add(keys[p][index], buffer.block(row, index * block, block))
+            logits[own[row]] = values
+        for row, p in enumerate(own, rows.start):
+            for each in range(max(index, begun[p]), min(index + count, len(keys[p]))):
+                store.add(keys[p][each], buffer.block(row, each * block, block))
     for p in prompts:
         store.use(keys[p])
     computed += sum(len(p.tokens) - begun[p] * block for p in order)
     return Prefilled(order, buffer, torch.stack([logits[p] for p in order]), computed)
 
 
+def _passes(
+    forward: Forward,
+    order: Sequence[Prompt],
+    begun: Mapping[Prompt, int],
+    last: Mapping[Prompt, int],
+    buffer_rows: int,
+) -> list[tuple[range, int, int]]:
+    """Rows, first block, and number of blocks of each pass.
+
+    The rows that need a block are a range of the ordered prompts, together with rows beside them
+    that fill up the pass: those have ended, or repeat what is known of their prompts.
+    """
+    passes = list[tuple[range, int, int]]()
+    for index in range(min(begun.values()), max(last.values()) + 1):
+        needed = [row for row, p in enumerate(order) if begun[p] <= index <= last[p]]
+        if not needed:
+            continue
+        count = forward.padded(needed[-1] + 1 - needed[0], forward.block)
+        first = max(0, min(needed[0], buffer_rows - count))
+        rows = range(first, first + count)
+        before = passes[-1] if passes else None
+        if (
+            before is not None
+            and before[0] == rows
+            and before[1] + before[2] == index
+            and before[2] < forward.max_blocks(count)
+        ):
+            passes[-1] = rows, before[1], before[2] + 1
+        else:
+            passes.append((rows, index, 1))
+    return passes
+
+
 def _shared_blocks(
-    forward: Forward, store: BlockStore, keys: dict[Prompt, list[bytes]], block: int
+    forward: Forward, store: BlockStore, keys: Mapping[Prompt, Sequence[bytes]]
 ) -> tuple[dict[bytes, Block], int]:
     """Blocks of these prompts that are kept or shared by several; number of computed tokens."""
+    block = forward.block
     known = {key: store[key] for each in keys.values() for key in each if key in store}
-    computed = 0
     uses = Counter(key for each in keys.values() for key in each)
-    for index in range(max(map(len, keys.values()), default=0)):
-        missing = dict[bytes, Prompt]()
-        for p, each in keys.items():
-            if index < len(each) and uses[each[index]] > 1 and each[index] not in known:
-                missing[each[index]] = p
-        owners = list(missing.values())
-        computed += len(owners) * block
-        for first in range(0, len(owners), forward.row_counts[-1]):
-            part = owners[first : first + forward.row_counts[-1]]
-            buffer = KeyValues(forward.padded(len(part)), (index + 1) * block, forward.device)
-            _fill(buffer, part, {p: keys[p][:index] for p in part}, known)
-            _pass(forward, buffer, part, index, block, [])
-            for row, p in enumerate(part):
-                known[keys[p][index]] = buffer.block(row, index * block, block)
-                store.add(keys[p][index], known[keys[p][index]])
-    return known, computed
+    shared = {p: [key for key in each if uses[key] > 1] for p, each in keys.items()}
+    by_length = sorted(keys, key=lambda p: len(shared[p]))
+    computed, index = 0, 0
+    while True:
+        # of the prompts that share a block, the one that shares most
+        owner = {shared[p][index]: p for p in by_length if index < len(shared[p])}
+        if not owner:
+            return known, computed
+        missing = [p for key, p in owner.items() if key not in known][: forward.rows]
+        if not missing:
+            index += 1
+            continue
+        rows = range(forward.padded(len(missing), block))
+        count = 1
+        while count < forward.max_blocks(len(rows)) and _all_share(shared, missing, index + count):
+            count += 1
+        buffer = KeyValues(len(rows), (index + count) * block, forward.device)
+        _fill(buffer, missing, {p: keys[p][:index] for p in missing}, known)
+        _pass(forward, buffer, missing, index, count, [], rows)
+        computed += len(missing) * count * block
+        for row, p in enumerate(missing):
+            for each in range(index, index + count):
+                known[keys[p][each]] = buffer.block(row, each * block, block)
+                store.add(keys[p][each], known[keys[p][each]])
 
 
-def _num_known(keys: Sequence[bytes], known: dict[bytes, Block]) -> int:
+def _all_share(
+    shared: Mapping[Prompt, Sequence[bytes]], prompts: Sequence[Prompt], index: int
+) -> bool:
+    """Whether all of these prompts share their block at an index."""
+    return all(index < len(shared[p]) for p in prompts)
+
+
+def _num_known(keys: Sequence[bytes], known: Mapping[bytes, Block]) -> int:
     """Number of blocks from the start that are known."""
     return next((index for index, key in enumerate(keys) if key not in known), len(keys))
 
@@ -118,8 +164,8 @@ def _num_known(keys: Sequence[bytes], known: dict[bytes, Block]) -> int:
 def _fill(
     buffer: KeyValues,
     prompts: Sequence[Prompt],
-    keys: dict[Prompt, list[bytes]],
-    known: dict[bytes, Block],
+    keys: Mapping[Prompt, Sequence[bytes]],
+    known: Mapping[bytes, Block],
 ) -> None:
     """Write known blocks to the rows of the prompts, each beginning once."""
     rows = dict[tuple[bytes, ...], list[int]]()
@@ -134,28 +180,27 @@ def _pass(
     buffer: KeyValues,
     prompts: Sequence[Prompt],
     index: int,
-    block: int,
+    count: int,
     read: Sequence[tuple[int, int]],
+    rows: range,
 ) -> Float[Tensor, "read token"]:
-    """Block `index` of the prompts, whose rows are the first of the buffer."""
-    start = index * block
-    parts = [p.tokens[start : start + block] for p in prompts]
-    padding = forward.padded(len(prompts)) - len(prompts)
-    tokens = torch.zeros(len(prompts), block, dtype=torch.int64)
-    valid = torch.zeros(len(prompts), block, dtype=torch.bool)
-    for row, part in enumerate(parts):
-        tokens[row, : len(part)] = torch.tensor(part, dtype=torch.int64)
-        valid[row, : len(part)] = True
-    repeat = torch.tensor([*range(len(prompts)), *[0] * padding])
-    adapters = [p.adapter for p in prompts]
-    positions = (start + torch.arange(block)).expand(len(repeat), block)
+    """Blocks from `index` on of the prompts in these rows of the buffer, padded with the first."""
+    start, columns = index * forward.block, count * forward.block
+    tokens = torch.zeros(len(rows), columns, dtype=torch.int64)
+    valid = torch.zeros(len(rows), columns, dtype=torch.bool)
+    padded = [*prompts, *[prompts[0]] * (len(rows) - len(prompts))]
+    for row, p in enumerate(padded):
+        part = torch.tensor(p.tokens[start : start + columns], dtype=torch.int64)
+        tokens[row, : len(part)], valid[row, : len(part)] = part, True
     return forward(
-        tokens[repeat].to(forward.device),
-        valid[repeat].to(forward.device),
-        positions.to(forward.device),
-        [*adapters, *[adapters[0]] * padding],
+        tokens.to(forward.device),
+        valid.to(forward.device),
+        (start + torch.arange(columns)).expand(len(rows), columns).to(forward.device),
+        [p.adapter for p in padded],
         buffer,
         start,
-        start + block,
+        start + columns,
         read,
+        rows.start,
+        in_blocks=True,
     )
