@@ -28,7 +28,7 @@ from mores.core.spaces import Box, Part
 from mores.core.survey_questions import HumanAnswers, Question, QuestionSet
 from mores.core.turn_text import TurnText
 from mores.envs.opinion import survey_metrics
-from mores.envs.opinion.survey_metrics import HumanTable, QuestionTable, SurveyDesign
+from mores.envs.opinion.survey_design import HumanTable, QuestionTable, SurveyDesign
 from mores.envs.opinion.survey_state import SurveyState
 from mores.envs.opinion.survey_templates import TEMPLATES, Template
 from mores.registry.component import component

@@ -40,168 +40,27 @@ With answers of real people, on their questions:
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import itertools
-from collections.abc import Sequence
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mores.core.deterministic_sum import mean, total
 from mores.core.people import People
-from mores.core.survey_questions import HumanAnswers, Question
 from mores.envs.opinion import survey_statistics as statistics
+from mores.envs.opinion.survey_design import SurveyDesign
+from mores.envs.opinion.survey_human_metrics import human_metrics
 from mores.envs.opinion.survey_state import SurveyState
 
 FACTORS = ("persona", "item", "order", "template")
 SMALLEST_PROBABILITY = 1e-12
-NUM_RANDOM_SETS = 500
-MAX_SET = 60  # people in a random set: larger ones have nearly the same mean distance
 HUMAN_METRICS = (
     *("representativeness", "group_representativeness", "jsd", "human_effect"),
     *("persona_effect_ratio", "steerability_ratio", "steerability_ratio_drawn"),
     *("steerability_percentile", "between_person_ratio", "between_person_ratio_drawn"),
     "individual_correlation",
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class QuestionTable:
-    """Questions as tensors; options beyond those of a question have its last score."""
-
-    num_options: Int[Tensor, " question"]
-    direction: Int[Tensor, " question"]
-    scores: Float[Tensor, "question option"]
-    contrast: Float[Tensor, "question option"]  # c_k of the module docstring; 0 beyond
-    ordered: Bool[Tensor, " question"]
-
-    @staticmethod
-    def of(items: Sequence[Question], max_options: int) -> QuestionTable:
-        """The table of these questions."""
-        scores, contrasts = [], []
-        for item in items:
-            own = np.array(item.option_scores)
-            centered = own - own.mean()
-            padding = max_options - len(own)
-            scores.append(np.pad(own, (0, padding), mode="edge"))
-            contrasts.append(np.pad(centered / (centered**2).sum(), (0, padding)))
-        return QuestionTable(
-            torch.tensor([len(item.options) for item in items]),
-            torch.tensor([item.direction for item in items]),
-            torch.tensor(np.array(scores), dtype=torch.float32),
-            torch.tensor(np.array(contrasts), dtype=torch.float64),
-            torch.tensor([item.ordered for item in items]),
-        )
-
-    def to(self, device: torch.device) -> QuestionTable:
-        """The table on a device."""
-        if self.scores.device == device:
-            return self
-        fields = (getattr(self, field.name).to(device) for field in dataclasses.fields(self))
-        return QuestionTable(*fields)
-
-    def take(self, items: Sequence[int]) -> QuestionTable:
-        """Some of the questions."""
-        fields = (getattr(self, field.name)[list(items)] for field in dataclasses.fields(self))
-        return QuestionTable(*fields)
-
-
-class HumanTable:
-    """Answers of real people to the questions that they were asked, as numbers.
-
-    Args:
-        answers: the answers.
-        table: these questions.
-    """
-
-    def __init__(self, answers: HumanAnswers, table: QuestionTable) -> None:
-        self.answers, self.table = answers, table
-        self.num_groups = len(answers.group_names)
-        width = table.scores.shape[1]
-        by_group = [answers.shares(width, group) for group in range(self.num_groups)]
-        self.shares = torch.tensor(answers.shares(width))  # question, option
-        self.group_shares = torch.tensor(np.array(by_group))  # group, question, option
-        scores = table.scores.double().numpy()
-        rows = np.arange(scores.shape[0])
-        answered = answers.option >= 0
-        self.scores = np.where(answered, scores[rows, answers.option.clip(0)], np.nan)
-        self.between_std = float(np.sqrt(np.nanmean(np.nanvar(self.scores, axis=0, ddof=1))))
-
-    @functools.cached_property
-    def distances(self) -> Float[np.ndarray, "group group"]:
-        """Mean distance of two people, by their groups."""
-        group = self.answers.group
-        return statistics.distances_between_groups(self.scores, group, self.num_groups)
-
-    @functools.cached_property
-    def effect(self) -> Float[Tensor, " question"]:
-        """Mean score of the last group minus the first, times direction."""
-        means = total(self.group_shares * self.table.scores.double(), -1)
-        return (means[-1] - means[0]) * self.table.direction
-
-    def expected_distance(self, counts: Sequence[int]) -> float:
-        """Mean distance over pairs of as many people of each group."""
-        n = np.array(counts, float)
-        pairs = np.outer(n, n) - np.diag(n)
-        used = pairs > 0
-        return float((self.distances[used] * pairs[used]).sum() / pairs.sum())
-
-    @functools.cache  # noqa: B019  one table for each environment
-    def random_set_distances(self, counts: tuple[int, ...]) -> Float[np.ndarray, " set"]:
-        """Mean distances of random sets of as many people of each group, sorted."""
-        rng = np.random.default_rng(0)
-        scale = min(1.0, MAX_SET / max(sum(counts), 1))
-        sizes = [int(np.ceil(count * scale)) for count in counts]
-        found = []
-        for _ in range(NUM_RANDOM_SETS):
-            members = [
-                rng.choice(np.flatnonzero(self.answers.group == group), size, replace=True)
-                for group, size in enumerate(sizes)
-                if size
-            ]
-            scores = torch.tensor(self.scores[np.concatenate(members)])
-            found.append(float(statistics.mean_pairwise_distance(scores[None])[0]))
-        return np.sort(np.array(found))
-
-    def own_scores(self, people: People) -> Float[Tensor, "world person question"] | None:
-        """The answers of the respondents that people are; `None`: they are not respondents."""
-        respondent = people.traits.get("respondent")
-        if respondent is None:
-            return None
-        rows = {int(row): index for index, row in enumerate(self.answers.rows)}
-        index = [[rows.get(round(row), -1) for row in world] for world in respondent.tolist()]
-        found = torch.tensor(self.scores)[torch.tensor(index)]
-        return torch.where(torch.tensor(index)[..., None] >= 0, found, torch.nan)
-
-
-@dataclasses.dataclass(frozen=True)
-class SurveyDesign:
-    """What a survey asks.
-
-    Attributes:
-        items, table: the questions.
-        num_orders, num_templates, repeats: cells of each question.
-        num_groups: groups of people.
-        human: answers of real people; `None`: there are none.
-        human_items: indices of the questions that they answered.
-    """
-
-    items: tuple[Question, ...]
-    table: QuestionTable
-    num_orders: int
-    num_templates: int
-    repeats: int
-    num_groups: int
-    human: HumanTable | None
-    human_items: tuple[int, ...]
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """Numbers of questions, orders, templates, repeats."""
-        return len(self.items), self.num_orders, self.num_templates, self.repeats
 
 
 def metrics(
@@ -231,7 +90,7 @@ def metrics(
         undefined = torch.full_like(score[:, 0, 0, 0, 0, 0], torch.nan)
         found |= dict.fromkeys(HUMAN_METRICS, undefined)
     else:
-        found |= _human_metrics(survey, state, answers, found["persona_effect"])
+        found |= human_metrics(survey, state, answers, found["persona_effect"])
     return {name: value.float() for name, value in found.items()}
 
 
@@ -331,98 +190,11 @@ def _score_metrics(
         "rerun_noise": noise,
         "drawn_noise": mean(variance.clamp(min=0).flatten(1), 1).sqrt(),
         "first_option_gain": mean(gain, 1),
-        "between_person_std": _std_between(person),
+        "between_person_std": statistics.std_between(person),
         "num_orders": number(survey.num_orders),
         "num_templates": number(survey.num_templates),
         "num_questions": number(len(survey.items)),
     }
-
-
-def _std_between(x: Float[Tensor, "world person question"]) -> Float[Tensor, " world"]:
-    """Root of the mean over questions of the variance between persons; NaN for one person."""
-    centered = x - mean(x, 1).unsqueeze(1)
-    return mean(total(centered.square(), 1) / (x.shape[1] - 1), 1).sqrt()
-
-
-def _human_metrics(
-    survey: SurveyDesign,
-    state: SurveyState,
-    answers: Float[Tensor, "world person question order template repeat option"],
-    persona_effect: Float[Tensor, "world question"],
-) -> dict[str, Tensor]:
-    """Agreement with the answers of real people."""
-    human, items = survey.human, list(survey.human_items)
-    assert human is not None
-    device, table = answers.device, human.table.to(answers.device)
-    own = answers[:, :, items].flatten(3, 5)  # world, person, question, wording, option
-    distribution = mean(own, 3)
-    score = total(distribution * table.scores.double(), -1)
-    drawn = state.drawn.double().unflatten(2, survey.shape)[:, :, items].flatten(3)
-    overall, shares = mean(distribution, 1), human.shares.to(device)
-
-    def near(p: Tensor, q: Tensor) -> Tensor:
-        distance = statistics.wasserstein(p, q.expand_as(p), table.scores.double(), table.ordered)
-        return 1 - distance
-
-    found = {
-        "representativeness": near(overall, shares),
-        "jsd": statistics.jensen_shannon(overall, shares.expand_as(overall)),
-        "human_effect": human.effect.to(device).expand(len(score), -1).clone(),
-        "persona_effect_ratio": total(persona_effect[:, items], 1) / human.effect.sum().to(device),
-    }
-    groups = state.people.groups
-    has_groups = groups is not None and survey.num_groups == human.num_groups
-    nearness, counts = [], []
-    for group in range(human.num_groups if has_groups else 0):
-        members = groups == group  # type: ignore[operator]
-        counts.append(members.sum(1))
-        of_group = statistics.group_mean(distribution, members)
-        nearness.append(near(of_group, human.group_shares[group].to(device)))
-    undefined = torch.full_like(score[:, 0, 0], torch.nan)
-    by_group = (
-        torch.stack(nearness, -1).nanmean(-1)
-        if has_groups
-        else torch.full_like(found["representativeness"], torch.nan)
-    )
-    found["group_representativeness"] = by_group
-    of_drawn = torch.stack(
-        [statistics.mean_pairwise_distance(drawn[..., n]) for n in range(drawn.shape[-1])], -1
-    )
-    ratio = percentile = ratio_drawn = undefined
-    if has_groups and score.shape[1] > 1:
-        sets = [tuple(each) for each in torch.stack(counts, -1).tolist()]
-        expected = torch.tensor([human.expected_distance(each) for each in sets], device=device)
-        ratio = statistics.mean_pairwise_distance(score) / expected
-        ratio_drawn = mean(of_drawn, 1) / expected
-        ranks = [
-            np.searchsorted(human.random_set_distances(each), own_drawn.cpu().numpy()).mean()
-            for each, own_drawn in zip(sets, of_drawn, strict=True)
-        ]
-        percentile = torch.tensor(np.array(ranks) / NUM_RANDOM_SETS, device=device)
-    drawn_std = torch.stack([_std_between(drawn[..., n]) for n in range(drawn.shape[-1])], -1)
-    found |= {
-        "steerability_ratio": ratio,
-        "steerability_ratio_drawn": ratio_drawn,
-        "steerability_percentile": percentile,
-        "between_person_ratio": _std_between(score) / human.between_std,
-        "between_person_ratio_drawn": mean(drawn_std, 1) / human.between_std,
-        "individual_correlation": undefined,
-    }
-    respondents = human.own_scores(state.people)
-    if respondents is not None:
-        respondents = respondents.to(device)
-        answered = ~respondents.isnan()
-        count = answered.sum(1, keepdim=True).clamp(min=1)
-
-        def centered(x: Tensor) -> Tensor:
-            filled = torch.where(answered, x, 0.0)
-            average = total(filled, 1).unsqueeze(1) / count
-            return torch.where(answered, x - average, 0.0).flatten(1)
-
-        found["individual_correlation"] = statistics.correlation(
-            centered(score), centered(respondents.nan_to_num())
-        )
-    return found
 
 
 def table_of_answers(survey: SurveyDesign, state: SurveyState, world: int) -> str:

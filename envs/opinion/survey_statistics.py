@@ -146,3 +146,9 @@ def share_metrics(
     if residual is not None:
         shares["rerun_share"] = torch.where(everything > 1e-12, residual / everything, torch.nan)
     return shares
+
+
+def std_between(x: Float[Tensor, "world person question"]) -> Float[Tensor, " world"]:
+    """Root of the mean over questions of the variance between persons; NaN for one person."""
+    centered = x - mean(x, 1).unsqueeze(1)
+    return mean(total(centered.square(), 1) / (x.shape[1] - 1), 1).sqrt()
