@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -13,7 +14,7 @@ from mores.experiments.scenario.loading import load_scenario
 SCENARIOS = Path(__file__).resolve().parents[2] / "scenarios"
 
 
-def run(name: str, folder: Path, *overrides: str) -> tuple[dict[str, pd.DataFrame], list]:
+def run(name: str, folder: Path, *overrides: str) -> tuple[dict[str, Any], list[Any]]:
     """Metrics of every arm, and the verdicts."""
     loaded = load_scenario(SCENARIOS / f"{name}.yaml", ["model=tiny", *overrides])
     result = run_scenario(loaded, folder / name, progress=False)

@@ -85,7 +85,7 @@ def test_rule_moves_values_as_its_formula():
     env = make(num_people=5, peers=ring, assistant_aim=4, initial_std=0.5, **IDEALISED)
     simulator = run(env, 0)
     x = simulator.state.people.values[..., 0].numpy().astype(np.float64)
-    matrix = sum(np.roll(np.eye(5), k, 1) for k in (-1, 0, 1)) / 3
+    matrix = (np.eye(5) + np.roll(np.eye(5), 1, 1) + np.roll(np.eye(5), -1, 1)) / 3
     for _ in range(2):
         simulator.step()
         x = x @ matrix.T
@@ -223,6 +223,7 @@ def test_refusals():
     with refused("wrong_shape", "population"):
         two_values = make_population("normal", num_people=6, num_values=2)
         Simulator(make(), make().default_policies(), population=two_values).reset(0)
-    for role, kind in (("person", "fixed_message"), ("writer", "scale_answer")):
-        with refused("unsupported", f"policies.{role}"):
-            run(make(), 1, **{role: kind})
+    with refused("unsupported", "policies.person"):
+        run(make(), 1, person="fixed_message")
+    with refused("unsupported", "policies.writer"):
+        run(make(), 1, writer="scale_answer")
