@@ -33,7 +33,7 @@ generate_requests = st.builds(
 # --- results --------------------------------------------------------------------------------------
 
 
-@given(st.lists(score_requests, min_size=1, max_size=12))
+@given(st.lists(score_requests, min_size=1, max_size=7))
 def test_scores_are_those_of_plain_forward_passes(requests: list[ScoreRequest]) -> None:
     scores = ENGINE.score(requests)
     for request, score in zip(requests, scores, strict=True):
@@ -42,7 +42,7 @@ def test_scores_are_those_of_plain_forward_passes(requests: list[ScoreRequest]) 
         assert score.num_tokens == tuple(len(text) + end for text in request.continuations)
 
 
-@given(st.lists(generate_requests, min_size=1, max_size=12))
+@given(st.lists(generate_requests, min_size=1, max_size=7))
 def test_replies_are_those_of_generation_one_by_one(requests: list[GenerateRequest]) -> None:
     replies = ENGINE.generate(requests, noise)
     for index, (request, reply) in enumerate(zip(requests, replies, strict=True)):
@@ -101,8 +101,8 @@ def test_a_reply_ends_at_a_text_of_the_request() -> None:
 
 
 @given(
-    st.lists(score_requests, min_size=1, max_size=10),
-    st.lists(generate_requests, min_size=1, max_size=10),
+    st.lists(score_requests, min_size=1, max_size=6),
+    st.lists(generate_requests, min_size=1, max_size=6),
     st.randoms(use_true_random=False),
     st.booleans(),
 )
