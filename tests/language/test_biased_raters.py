@@ -35,7 +35,9 @@ def metrics(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
         frames.append(frame[frame["stage"] == "test"].assign(arm=arm))
     found = pd.concat(frames)
     found = found[found["round"] == found["round"].max()]
-    return found.pivot_table(index=["arm", "replicate"], columns="metric", values="value", observed=True)
+    return found.pivot_table(
+        index=["arm", "replicate"], columns="metric", values="value", observed=True
+    )
 
 
 def test_an_arm_without_effect_is_its_twin(metrics):
