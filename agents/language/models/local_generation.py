@@ -144,7 +144,9 @@ def _draw(
     """Draw the next token of each reply; whether each has ended."""
     temperatures = torch.tensor([each.temperature for each in replies], device=logits.device)
     drawn = (temperatures > 0).nonzero()[:, 0].tolist()
-    scaled = logits / torch.where(temperatures > 0, temperatures, 1.0)[:, None]
+    scaled = logits
+    if drawn and any(each.temperature != 1 for each in replies):
+        scaled = logits / torch.where(temperatures > 0, temperatures, 1.0)[:, None]
     perturbed = scaled
     if drawn:
         assert gumbel is not None
@@ -155,7 +157,7 @@ def _draw(
             perturbed = scaled.index_add(0, torch.tensor(drawn, device=logits.device), noise)
     best, tokens = perturbed.max(-1)
     second = perturbed.scatter(-1, tokens[:, None], float("-inf")).amax(-1)
-    logps = scaled.gather(-1, tokens[:, None])[:, 0] - scaled.logsumexp(-1)
+    logps = scaled.log_softmax(-1).gather(-1, tokens[:, None])[:, 0]
     close = best - second < near_tie
     return [
         each.add(token, logp, tie, chat)
