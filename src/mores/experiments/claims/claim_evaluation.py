@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -35,8 +34,8 @@ from mores.experiments.scenario.claim_inputs import (
 )
 from mores.experiments.scenario.specification import Claim, Scenario
 from mores.experiments.scenario.stages import Sensitivity, Stage, Target
+from mores.experiments.scenario.verify_controls import lists_options
 from mores.metrics.drift import distance_from_control
-from mores.registry import build
 
 CellResults = Mapping[str, CellResult]  # by cell id
 
@@ -166,21 +165,7 @@ def _audit(
             )
         beliefs[wording] = effect
     results = {name: results_by_arm[name] for name in used}
-    return audit(claim, results, stage.name, at_round, beliefs, _lists_options(cells[arm]))
-
-
-def _lists_options(cell: Cell) -> bool:
-    """Whether a language model of a cell answers from a list of options, whose order matters."""
-    readouts = [
-        getattr(build("policy", spec["kind"], _without_kind(spec), strict=True), "readout", None)
-        for spec in cell.policies.values()
-    ]
-    known = [readout for readout in readouts if readout is not None]
-    return not known or any(readout.lists_options for readout in known)
-
-
-def _without_kind(spec: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in spec.items() if name != "kind"}
+    return audit(claim, results, stage.name, at_round, beliefs, lists_options(cells[arm]))
 
 
 def _describe_stopped_trainings(

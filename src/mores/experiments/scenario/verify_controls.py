@@ -1,14 +1,15 @@
-"""Checks of the control of persona claims: two arms that only state a belief."""
+"""Control of persona claims: two arms that only state a belief; whether an order applies."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mores.experiments.scenario.cell import BuiltCell
+from mores.experiments.scenario.cell import BuiltCell, Cell
 from mores.experiments.scenario.claim_inputs import claim_arm
 from mores.experiments.scenario.source_locations import Problem, SourceMap
 from mores.experiments.scenario.specification import Scenario
+from mores.registry import build
 
 STATED_BELIEF = "stated_belief"  # parameter of the environment
 MAY_DIFFER = (STATED_BELIEF, "num_orders", "num_templates")
@@ -45,3 +46,17 @@ def _parameters(built: BuiltCell) -> tuple[Mapping[str, Any], object, object, ob
     cell = built.cell
     env = {name: value for name, value in cell.env.items() if name not in MAY_DIFFER}
     return env, cell.population, cell.policies, cell.stages
+
+
+def lists_options(cell: Cell) -> bool:
+    """Whether a language model of a cell answers from a list of options, whose order may matter.
+
+    So do policies whose readout is not stated: the environment determines it.
+    """
+    readouts = []
+    for spec in cell.policies.values():
+        parameters = {name: value for name, value in spec.items() if name != "kind"}
+        policy = build("policy", spec["kind"], parameters, strict=True)
+        readouts.append(getattr(policy, "readout", None))
+    known = [readout for readout in readouts if readout is not None]
+    return not known or any(readout.lists_options for readout in known)
