@@ -12,6 +12,11 @@ A server that ignores such a parameter answers without an error (`transformers s
 apart from blanks. A label outside the list has at most the probability of the last listed token, and
 at most what the list leaves over: it gets the smaller of the two, an upper bound. With 20 tokens that
 is usually below .001. If no label is listed, the bounds say nothing, and the call is refused.
+
+This holds for labels of one token. With the folder of the tokenizer labels are counted. Without it, a
+label that is listed is one token; one that is not may be several, the first of which is listed (`1` of
+`10`). The probability of listed beginnings is then added to its bound, and the call is refused if it is
+.01 or more.
 """  # noqa: E501
 
 from __future__ import annotations
@@ -41,6 +46,7 @@ from mores.core.errors import UserError, printable
 
 Scoring = Literal["auto", "prompt", "next_token"]
 PROBE = "Yes or no?"
+MOST_OF_BEGINNINGS = 0.01  # probability of tokens that begin a label which is not listed
 
 
 class Scorer(ABC):
@@ -120,8 +126,16 @@ class PromptScorer(Scorer):
 class NextTokenScorer(Scorer):
     """Labels of one token, among the likeliest next tokens."""
 
-    def __init__(self, caller: Caller, model: str, parameters: dict[str, Any], top: int) -> None:
+    def __init__(
+        self,
+        caller: Caller,
+        model: str,
+        parameters: dict[str, Any],
+        top: int,
+        tokenizer: LocalTokenizer | None = None,
+    ) -> None:
         super().__init__(caller, model)
+        self._tokenizer = tokenizer
         self._parameters = {**parameters, "logprobs": True, "top_logprobs": top, "temperature": 1}
 
     def is_available(self) -> bool:
@@ -146,13 +160,12 @@ class NextTokenScorer(Scorer):
         for request in requests:
             for text in request.continuations:
                 if request.with_end or len(text.split()) != 1 or len(text) > 12:
-                    raise UserError(
-                        f"the server {self.caller.url} scores labels of one token only, of which "
-                        f"none begins another, and not {printable(text, 40)!r}: use the readout "
-                        "free_text, or letters or yes_no",
-                        code="unsupported",
-                        path="readout",
-                    )
+                    raise self._no_label(text)
+            if self._tokenizer is not None:
+                (tokens,) = self._tokenizer.tokens([request])
+                for text, each in zip(request.continuations, tokens, strict=True):
+                    if len(each.reply) != 1:
+                        raise self._no_label(text)
         answers = self.call([self._call(request) for request in requests])
         return [
             self._score(request, answer) for request, answer in zip(requests, answers, strict=True)
@@ -168,8 +181,20 @@ class NextTokenScorer(Scorer):
         most, estimate = most_tokens(conversation), estimate_tokens(conversation) + 1
         return Call("chat/completions", body, parse, request.address, most, 1, estimate)
 
+    def _no_label(self, text: str) -> UserError:
+        return UserError(
+            f"the server {self.caller.url} scores labels of one token only, of which none begins "
+            f"another, and not {printable(text, 40)!r}: use the readout free_text, or letters or "
+            "yes_no",
+            code="unsupported",
+            path="readout",
+        )
+
     def _score(self, request: ScoreRequest, answer: Answer) -> Score:
         tokens = [(token, logp) for token, logp in answer["tokens"]]
+        for label in request.continuations:
+            if self._tokenizer is None and _beginnings(label, tokens) >= MOST_OF_BEGINNINGS:
+                raise self._no_label(label)
         logps = label_logps(request.continuations, tokens)
         if logps is None:
             listed = ", ".join(repr(printable(token, 12)) for token, _ in answer["tokens"][:5])
@@ -196,7 +221,18 @@ def label_logps(
         return None
     rest = 1 - math.fsum(math.exp(logp) for _, logp in tokens)
     bound = min(min(logp for _, logp in tokens), math.log(rest) if rest > 1e-9 else -20.0)
-    return tuple(_log_sum(logps) if logps else bound for logps in found)
+    return tuple(
+        _log_sum(logps) if logps else math.log(math.exp(bound) + _beginnings(label, tokens))
+        for label, logps in zip(labels, found, strict=True)
+    )
+
+
+def _beginnings(label: str, tokens: Sequence[tuple[str, float]]) -> float:
+    """Probability of listed tokens that begin a label; 0 if the label itself is listed."""
+    texts = [(token.strip(), logp) for token, logp in tokens]
+    if any(text == label.strip() for text, _ in texts):
+        return 0.0
+    return math.fsum(math.exp(p) for text, p in texts if text and label.strip().startswith(text))
 
 
 def _log_sum(logps: Sequence[float]) -> float:
@@ -221,7 +257,7 @@ def find_scorer(
         if source is not None:
             return PromptScorer(caller, model, source)
     if scoring in ("auto", "next_token"):
-        scorer = NextTokenScorer(caller, model, parameters, top)
+        scorer = NextTokenScorer(caller, model, parameters, top, tokenizer)
         if scorer.is_available():
             return scorer
     return None
