@@ -234,10 +234,16 @@ class Claim(StrictModel):
         if self.kind == "persona" and self.interval == "parameters":
             raise conflict("parameters: not for claims of kind persona", "interval")
         if self.interval == "components" and (
-            self.statistic != "mean" or self.checks_every_replicate or self.analytic is not None
+            self.statistic != "mean"
+            or self.checks_every_replicate
+            or self.analytic is not None
+            or self.references is not None
+            or self.kind == "learned"
         ):
-            message = "components: the statistic must be mean, without analytic, and not exact"
-            raise conflict(message, "interval")
+            message = (
+                "components: the statistic must be mean, the claim neither exact nor learned, "
+            )
+            raise conflict(message + "without analytic and references", "interval")
         if self.kind == "reward_implied" and self.analytic is None:
             raise missing("reward_implied: name the value of the exact solver as analytic", "kind")
         if self.relative and not subtracts:
