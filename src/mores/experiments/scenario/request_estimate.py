@@ -16,7 +16,8 @@ from mores.experiments.scenario.cell import BuiltCell
 from mores.experiments.scenario.specification import Scenario
 from mores.sim.simulator import Simulator
 
-REQUESTS, PROMPT_TOKENS, REPLY_TOKENS = "requests", "prompt_tokens", "reply_tokens"
+REQUESTS = "requests"
+COUNTED = (REQUESTS, "prompt_tokens", "reply_tokens")
 BYTES_PER_TOKEN = 4
 MAX_ROUNDS = 4  # largest number of simulated rounds
 
@@ -44,7 +45,7 @@ class RequestEstimate:
 
 def estimate_requests(scenario: Scenario, cells: Iterable[BuiltCell]) -> RequestEstimate:
     """Estimate for all cells of a run."""
-    counts = dict.fromkeys((REQUESTS, PROMPT_TOKENS, REPLY_TOKENS), 0.0)
+    counts: dict[str, float] = dict.fromkeys(COUNTED, 0.0)
     # Counts of one world and episode, by the identity of environment and policies.
     episode_counts: dict[tuple[int, ...], dict[str, float]] = {}
     for built in cells:
@@ -58,11 +59,8 @@ def estimate_requests(scenario: Scenario, cells: Iterable[BuiltCell]) -> Request
                 episode_counts[key] = _counts_of_episode(scenario, built, index)
             for name, count in episode_counts[key].items():
                 counts[name] += count * worlds * stage.stage.episodes
-    return RequestEstimate(
-        counts[REQUESTS],
-        counts[PROMPT_TOKENS] / BYTES_PER_TOKEN,
-        counts[REPLY_TOKENS],
-    )
+    requests, prompt_bytes, reply_tokens = (counts[name] for name in COUNTED)
+    return RequestEstimate(requests, prompt_bytes / BYTES_PER_TOKEN, reply_tokens)
 
 
 def _counts_of_episode(scenario: Scenario, built: BuiltCell, stage_index: int) -> dict[str, float]:
@@ -82,7 +80,7 @@ def _counts_of_episode(scenario: Scenario, built: BuiltCell, stage_index: int) -
         roles_to_train=(),
     )
     simulator.reset(scenario.seed)
-    totals: list[dict[str, float]] = [dict.fromkeys((REQUESTS, PROMPT_TOKENS, REPLY_TOKENS), 0.0)]
+    totals: list[dict[str, float]] = [dict.fromkeys(COUNTED, 0.0)]
     for _ in range(min(stage.rounds, MAX_ROUNDS)):
         if simulator.all_finished:
             break
