@@ -206,7 +206,7 @@ class Engine(ABC):
 
     couples: ClassVar[bool] = True
     scores: ClassVar[bool] = True
-    near_tie: ClassVar[float] = 1e-4
+    near_tie: float = 1e-4
 
     def __init__(self) -> None:
         self.usage = Usage()

@@ -45,6 +45,14 @@ def test_a_budget_is_never_passed_and_used_up(limit, concurrency, tmp_path):
     assert spent.cost == pytest.approx(spent.requests * (10 * 0.4 + 3 * 1.6) / 1e6)
 
 
+def test_calls_that_wait_for_the_budget_are_not_sent_after_a_failure(tmp_path):
+    """The budget has room for one call at a time; the first is refused for good."""
+    with Server(ten_and_three, ["401"]) as server:
+        with refused("server_refused", "model"):
+            texts(engine(server, tmp_path / "s.sqlite", max_tokens=150), requests(6))
+        assert len(server.requests) == 1
+
+
 def test_a_run_goes_on_with_a_larger_budget(tmp_path):
     parameters = {"mode": "record", "store": str(tmp_path / "s.sqlite")}
     with Server(stub) as server:

@@ -120,6 +120,17 @@ def test_delays_are_exponential_and_fixed_by_the_request():
     assert rule.delay("key", 0, retry_after=30.0) == 30.0
 
 
+def test_no_run_waits_longer_than_an_hour():
+    async def closed(request: Request) -> Response:
+        return json_response({"error": "closed"}, 429, **{"retry-after": "86400"})
+
+    with Server(closed) as server:
+        with refused("server_failed", "model") as raised:
+            texts(engine(server), requests(3))
+        assert len(server.requests) <= 3
+    assert "86400 seconds" in str(raised.value)
+
+
 def test_retry_after_holds_for_the_whole_server():
     waited = []
 

@@ -114,6 +114,35 @@ def test_labels_of_one_token():
             served.score([ScoreRequest(CONVERSATION, ("1", "10"), with_end=True)])
 
 
+def test_labels_of_several_tokens_are_refused(tmp_path):
+    """By the tokenizer; without it, where a likely token begins the label."""
+    asked = [ScoreRequest(CONVERSATION, ("A", "We"))]  # "We" is two tokens of the tokenizer
+    tiny_model(32, 2, 0)[1].save_pretrained(tmp_path)
+    with Server(listed_labels) as server:
+        assert engine(server).score(asked)
+        with refused("unsupported", "readout"):
+            engine(server, tokenizer=str(tmp_path)).score(asked)
+        with refused("unsupported", "readout"):
+            engine(server).score([ScoreRequest(CONVERSATION, ("A", "B1"))])
+    (_, found) = label_logps(("A", "Yes"), [("A", math.log(0.9)), ("Y", math.log(0.004))]) or (0, 0)
+    assert math.exp(found) == pytest.approx(0.008)  # the last listed, and what begins the label
+
+
+@pytest.mark.parametrize(("status", "calls"), [(500, 3), (501, 1)])
+def test_a_probe_that_fails_leaves_the_next_method(status, calls):
+    """As of servers that do not know `echo`; calls that are repeated have the usual number."""
+
+    async def handle(request: Request) -> Response:
+        if request.path == "/v1/completions":
+            return json_response({"error": {"message": "not implemented"}}, status)
+        return await listed_labels(request)
+
+    with Server(handle) as server:
+        (score,) = engine(server).score([ScoreRequest(CONVERSATION, ("A", "B"))])
+        assert len(server.bodies("/v1/completions")) == calls
+    assert math.exp(score.logps[0]) == pytest.approx(0.7)
+
+
 def test_the_bound_is_an_upper_bound():
     generator = torch.Generator().manual_seed(0)
     for _ in range(200):

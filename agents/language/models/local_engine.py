@@ -39,6 +39,7 @@ from mores.agents.language.models.model_check import check_model
 from mores.core.errors import UserError
 
 Item = TypeVar("Item")
+NEAR_TIES = {torch.float32: 1e-4, torch.bfloat16: 0.03}  # by precision: see `Engine`
 
 
 class LocalEngine(Engine):
@@ -77,6 +78,7 @@ class LocalEngine(Engine):
         check_model(self.forward)
         self.store = BlockStore(kept_bytes)
         self.vocabulary_size = self.forward.vocabulary_size
+        self.near_tie = NEAR_TIES.get(self.forward.dtype, NEAR_TIES[torch.bfloat16])
 
     @property
     def adapters(self) -> AdapterSet | None:

@@ -32,7 +32,7 @@ from mores.agents.language.models.served_connection import (
     run,
 )
 from mores.agents.language.models.served_limits import Pace, RateLimit
-from mores.agents.language.models.served_retries import RetryRule, time_limit
+from mores.agents.language.models.served_retries import LONGEST_PAUSE_SECONDS, RetryRule, time_limit
 from mores.agents.language.models.served_store import ReplyStore, canonical_json
 from mores.core.current_cell import current_cell
 from mores.core.errors import UserError, printable
@@ -53,7 +53,8 @@ class Call:
         prompt_tokens: tokens of the conversation at most.
         reply_tokens: tokens of the reply at most.
         estimated_tokens: tokens of both, for the rate.
-        optional: whether the server may lack the endpoint: a refusal is then an answer, `None`.
+        optional: whether the server may lack the endpoint: a refusal is then an answer, `None`, and
+            so is status 501, or 500 after the last repetition.
         is_same_in_cells: whether the answer is a property of the server, and not of a cell.
     """
 
@@ -189,6 +190,11 @@ class Caller:
                 failure = error
             if call.optional and not failure.retry and failure.status not in (401, 403):
                 return None
+            if call.optional and (
+                failure.status == 501
+                or (failure.status == 500 and repetition == self.retries.max_retries)
+            ):
+                return None  # how some servers answer to parameters that they do not know
             if not failure.retry:
                 raise UserError(
                     f"the server {self.url} refused a request: {failure.reason}",
@@ -199,6 +205,14 @@ class Caller:
                 raise UserError(
                     f"the server {self.url} failed: {failure.reason}, after "
                     f"{repetition} repetitions; a run can be resumed when the server works",
+                    code="server_failed",
+                    path="model",
+                )
+            if failure.retry_after is not None and failure.retry_after > LONGEST_PAUSE_SECONDS:
+                raise UserError(
+                    f"the server {self.url} asks for a pause of {failure.retry_after:.0f} seconds: "
+                    f"{failure.reason}; no run waits longer than {LONGEST_PAUSE_SECONDS:.0f}: it "
+                    "can be resumed then",
                     code="server_failed",
                     path="model",
                 )
@@ -213,7 +227,7 @@ class Caller:
     async def _attempt(self, call: Call, seconds: float, stop: asyncio.Event) -> Answer:
         """The answer to a call that is sent once."""
         advance = self.prices.amount(1, call.prompt_tokens, call.reply_tokens)
-        ledger = await self._pay(advance)
+        ledger = await self._pay(advance, stop)
         used = advance  # if the call ends without an answer
         try:
             delay = self.pace.wait(call.estimated_tokens)
@@ -249,10 +263,11 @@ class Caller:
             ledger.advances -= 1
             ledger.settled.set()
 
-    async def _pay(self, advance: Amount) -> Ledger:
+    async def _pay(self, advance: Amount, stop: asyncio.Event) -> Ledger:
         """Pay a call in advance; wait for calls in flight where their advances are in the way."""
         ledger = _ledger(os.getpid(), self.store, self.ledger_name)
         while True:
+            _check_going_on(stop)  # the call that was waited for may have failed
             reason = self.store.spend(ledger.name, advance, self.budget.reason_against)
             if not reason:
                 ledger.advances += 1
@@ -262,7 +277,8 @@ class Caller:
                 raise UserError(
                     f"the next call could pass {reason}: {spent.requests} requests, "
                     f"{spent.prompt_tokens + spent.reply_tokens} tokens and a cost of "
-                    f"{spent.cost:.6g} are spent; a run can be resumed with a larger budget",
+                    f"{spent.cost:.6g} are spent; a new run with a larger budget and the same "
+                    "store does not pay for kept replies again",
                     code="budget",
                     path="model",
                 )

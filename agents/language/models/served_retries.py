@@ -4,7 +4,8 @@ Before repetition k = 0, 1, ... a call waits
 
     min(longest, first * 2^k) * (1/2 + u/2),   u in [0, 1) from the SHA-256 of (key of the call, k),
 
-or as long as the server asks for (Retry-After), whichever is longer. Jitter keeps calls that failed
+or as long as the server asks for (Retry-After), whichever is longer; if it asks for more than an
+hour, the run stops instead. Jitter keeps calls that failed
 together from coming back together; a rerun waits the same times. The time limit of a call doubles
 after each repetition that it ended, up to eight times, so that a slow server is not asked in vain.
 """
@@ -15,6 +16,7 @@ import dataclasses
 import hashlib
 
 LONGEST_SECONDS = 60.0
+LONGEST_PAUSE_SECONDS = 3600.0  # that a server may ask for
 MOST_TIME_LIMITS = 8
 
 

@@ -70,7 +70,7 @@ def append_replicates(
         ),
         drew_random_numbers=earlier.drew_random_numbers or added.drew_random_numbers,
         num_models=num_models(checkpoints),
-        uncoupled_roles=added.uncoupled_roles,
+        uncoupled_roles=tuple(sorted({*earlier.uncoupled_roles, *added.uncoupled_roles})),
         stopped=order_stopped(stopped.values(), roles_by_stage),
         training_statuses=sum_statuses(statuses),
         checkpoints=checkpoints,
