@@ -17,7 +17,6 @@ searches can be compared at equal tokens. Turns that are no messages are as in `
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -120,8 +119,7 @@ class BestOfNTurn(SearchTurn):
         pairs = [(row, n) for row in rows for n in range(settings.num_candidates)]
         conversations = {row: self.conversation(row) for row in rows}
         requests = [
-            dataclasses.replace(self._request(conversations[row], row), address=f"{row} {n}")
-            for row, n in pairs
+            self._request(conversations[row], row, n, settings.max_new_tokens) for row, n in pairs
         ]
         replies: list[Reply] = yield self.generate_call(requests, pairs)
         found: dict[Row, list[Reply]] = {row: [] for row in rows}

@@ -19,6 +19,7 @@ import torch
 
 from mores.agents.language.adapter_set import AdapterSet
 from mores.agents.language.language_model import (
+    NEAR_TIES,
     Conversation,
     Engine,
     GenerateRequest,
@@ -67,6 +68,7 @@ class LocalEngine(Engine):
         kept_bytes: int = 2**28,
     ) -> None:
         super().__init__()
+        self.near_tie = NEAR_TIES.get(str(model.dtype).removeprefix("torch."), self.near_tie)
         self.model, self.tokenizer = model, tokenizer
         self.block, self.columns = block, columns
         self.chat = ChatTokens(tokenizer, _end_tokens(model))
