@@ -19,6 +19,7 @@ import torch
 
 from mores.agents.language.adapter_set import AdapterSet
 from mores.agents.language.language_model import (
+    NEAR_TIES,
     Conversation,
     Engine,
     GenerateRequest,
@@ -39,7 +40,6 @@ from mores.agents.language.models.model_check import check_model
 from mores.core.errors import UserError
 
 Item = TypeVar("Item")
-NEAR_TIES = {torch.float32: 1e-4, torch.bfloat16: 0.03}  # by precision: see `Engine`
 
 
 class LocalEngine(Engine):
@@ -71,6 +71,7 @@ class LocalEngine(Engine):
         batch_bytes: int = 2**31,
     ) -> None:
         super().__init__()
+        self.near_tie = NEAR_TIES.get(str(model.dtype).removeprefix("torch."), self.near_tie)
         self.model, self.tokenizer = model, tokenizer
         self.block, self.columns = block, columns
         self.chat = ChatTokens(tokenizer, _end_tokens(model))
@@ -78,7 +79,6 @@ class LocalEngine(Engine):
         check_model(self.forward)
         self.store = BlockStore(kept_bytes)
         self.vocabulary_size = self.forward.vocabulary_size
-        self.near_tie = NEAR_TIES.get(self.forward.dtype, NEAR_TIES[torch.bfloat16])
 
     @property
     def adapters(self) -> AdapterSet | None:
