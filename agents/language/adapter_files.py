@@ -88,6 +88,47 @@ def write_adapter(
     (folder / CONFIG).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
+def export_checkpoint(
+    checkpoint: str | Path, folder: str | Path, index: int = 0, member: int | None = None
+) -> LoRA:
+    """Write an adapter of a checkpoint of a run in PEFT's format; its size and place.
+
+    Args:
+        checkpoint: `RUN/cells/CELL/checkpoints/STAGE.ROLE.safetensors`, beside its `.json`.
+        folder: made if it does not exist.
+        index: number of the adapter: replicate by replicate, those of a replicate in order.
+        member: number of the learner in a policy `per_agent`; `None`: the policy is the learner.
+
+    Raises:
+        UserError: there is no such checkpoint, learner or adapter.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = Path(checkpoint)
+    try:
+        policy = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["policy"]
+        tensors = load_file(path)
+        if member is not None:
+            policy = policy["policies"][member]
+            prefix = f"policy {member}/"
+            tensors = {
+                n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)
+            }
+        if policy["kind"] != "language_learner":
+            raise ValueError(f"the policy is of kind {policy['kind']}")
+        config = LoRA.model_validate_json(json.dumps(policy["adapters"]))
+    except (OSError, ValueError, KeyError, IndexError, TypeError, SafetensorError) as error:
+        raise UserError(
+            f"{path}: no checkpoint of a language learner: {error}",
+            code="unreadable",
+            path=str(path),
+        ) from None
+    base_model = policy["model"].get("path") or policy["model"]["kind"]
+    write_adapter(folder, config, tensors, index, base_model)
+    return config
+
+
 def read_adapter(folder: str | Path, model: nn.Module) -> tuple[LoRA, dict[str, Tensor]]:
     """Config, and parameters `[1, ...]` by name, of an adapter in PEFT's format.
 

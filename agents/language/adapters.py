@@ -206,10 +206,11 @@ class StackedLoRA:
         try:
             if not bool(is_base.all()):
                 mask = is_base[:, None, None] if bool(is_base.any()) else None
-                index = rows.clamp(min=0)
+                index = rows.clamp(min=0)  # of a tensor on the model's device
                 for name, module in self.modules.items():
-                    down = self.parameters[f"{name}.lora_A"][index].mT  # row in rank
-                    up = self.parameters[f"{name}.lora_B"][index].mT * self.config.scale
+                    device = module.weight.device
+                    down = self.parameters[f"{name}.lora_A"].to(device)[index].mT  # row in rank
+                    up = self.parameters[f"{name}.lora_B"].to(device)[index].mT * self.config.scale
                     # A partial, not a closure: tests check annotations when one is defined.
                     hook = functools.partial(_add_change, down, up, mask)
                     handles.append(module.register_forward_hook(hook))

@@ -25,6 +25,7 @@ from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor
 
+from mores.agents.language.coupling import token_gumbel
 from mores.agents.language.engine_calls import ActSteps, EngineCall, GenerateCall
 from mores.agents.language.language_model import (
     Conversation,
@@ -34,8 +35,9 @@ from mores.agents.language.language_model import (
     TokenCandidate,
 )
 from mores.agents.language.language_policy import LanguagePolicy
-from mores.agents.language.language_settings import LanguageState
-from mores.agents.language.language_turn import EngineSteps, LanguageTurn, Row, token_gumbel
+from mores.agents.language.language_settings import MAX_ATTEMPTS, LanguageState
+from mores.agents.language.language_turn import EngineSteps, LanguageTurn, Row
+from mores.agents.language.memory import RememberedReply
 from mores.core.environment import Phase
 from mores.core.errors import ParameterError, UserError
 from mores.core.random_streams import RandomStreams
@@ -95,7 +97,7 @@ class SearchTurn(LanguageTurn):
                 by_candidate.setdefault(pairs[index][1], []).append(place)
             numbers: list[Tensor | None] = [None] * len(indices)
             for candidate, places in by_candidate.items():
-                rows = [pairs[indices[place]][0] for place in places]
+                rows = torch.tensor([pairs[indices[place]][0] for place in places])
                 function = token_gumbel(self.streams, rows, candidate, width)
                 for place, each in zip(places, function(range(len(rows)), position), strict=True):
                     numbers[place] = each
@@ -103,10 +105,11 @@ class SearchTurn(LanguageTurn):
 
         return GenerateCall(self.engine, requests, gumbel)
 
-    def count_reply(self, row: Row, reply: Reply) -> None:
-        """Count a generated text."""
-        tokens = len(reply.token_ids)
-        self._count(row, requests=1, reply_tokens=tokens, near_ties=reply.near_ties)
+    def send(self, row: Row, reply: Reply) -> None:
+        """Set the action of an agent, and let it remember the turn."""
+        self._parse(row, reply)
+        message = self.settings.generation_text(self.asked[row])
+        self._remember(row, message, RememberedReply(tuple(self.engine.reply_codes(reply))))
 
 
 class BestOfNTurn(SearchTurn):
@@ -118,18 +121,16 @@ class BestOfNTurn(SearchTurn):
         assert isinstance(settings, LanguageBestOfN)
         pairs = [(row, n) for row in rows for n in range(settings.num_candidates)]
         conversations = {row: self.conversation(row) for row in rows}
-        requests = [
-            self._request(conversations[row], row, n, settings.max_new_tokens) for row, n in pairs
-        ]
+        tokens = settings.max_new_tokens
+        requests = [self._request(conversations[row], row, n, tokens) for row, n in pairs]
         replies: list[Reply] = yield self.generate_call(requests, pairs)
         found: dict[Row, list[Reply]] = {row: [] for row in rows}
-        for (row, _), reply in zip(pairs, replies, strict=True):
-            self.count_reply(row, reply)
-            self._count(row, prompt_tokens=self._num_tokens(conversations[row]))
+        for (row, _), request, reply in zip(pairs, requests, replies, strict=True):
+            self._count_reply(row, request, reply)
             found[row].append(reply)
         for row, candidates in found.items():
             scores = [self.score(row, reply.text) for reply in candidates]
-            self._parse(row, candidates[scores.index(max(scores))])
+            self.send(row, candidates[scores.index(max(scores))])
 
 
 class LookaheadTurn(SearchTurn):
@@ -155,7 +156,7 @@ class LookaheadTurn(SearchTurn):
             if not active:
                 break
         for row in rows:
-            self._parse(row, Reply(self._text(built[row]), built[row]))
+            self.send(row, Reply(self._text(built[row]), built[row]))
 
     def _candidates(
         self,
@@ -209,7 +210,8 @@ class LookaheadTurn(SearchTurn):
         ]
         replies: list[Reply] = yield self.generate_call(requests, going)
         for (row, n), reply in zip(going, replies, strict=True):
-            self.count_reply(row, reply)
+            tokens = len(reply.token_ids)  # the prompt is counted once for a message
+            self._count(row, requests=1, reply_tokens=tokens, near_ties=reply.near_ties)
             texts[row, n] = self._text((*starts[row, n], *reply.token_ids))
         return texts
 
@@ -236,7 +238,9 @@ class LanguageBestOfN(LanguagePolicy):
 
     tags: ClassVar[Mapping[str, object]] = {"language": True, "stochastic": True, "searches": True}
 
-    num_candidates: int = Field(default=4, ge=1, le=1024, description="messages that are drawn")
+    num_candidates: int = Field(
+        default=4, ge=1, le=MAX_ATTEMPTS, description="messages that are drawn"
+    )
 
     def model_post_init(self, context: object) -> None:
         """Refuse equal candidates."""

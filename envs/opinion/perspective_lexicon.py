@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from pydantic import Field
 
@@ -59,7 +60,7 @@ CULTURES: tuple[Culture, ...] = (
         name="Western",
         view="You speak for the Western liberal tradition, which starts from the free individual.",
         references=("western", "europe", "america", "john locke", "enlightenment"),
-        concepts=("freedom", "liberty", "individual", "right", "choice", "autonom", "consent"),
+        concepts=("freedom", "liberty", "individual", "human right", "autonom", "consent"),
     ),
     Culture(
         name="Confucian",
@@ -71,7 +72,7 @@ CULTURES: tuple[Culture, ...] = (
         name="Islamic",
         view="You speak for the Islamic tradition, which starts from God's guidance.",
         references=("islam", "muslim", "quran", "qur'an", "prophet", "arab"),
-        concepts=("allah", "god", "charity", "zakat", "mercy", "faith", "ummah"),
+        concepts=("allah", "god", "charity", "zakat", "mercy", "ummah"),
     ),
     Culture(
         name="Hindu",
@@ -120,16 +121,33 @@ def count_references(text: str, cultures: Sequence[Culture]) -> list[int]:
     return [len(culture.reference_pattern.findall(lower)) for culture in cultures]
 
 
-def faithful_references(text: str, cultures: Sequence[Culture]) -> list[tuple[int, int]]:
-    """Sentences that name each culture, and how many of them state one of its concepts.
+class NamingSentences(NamedTuple):
+    """Sentences of a text that name a culture.
 
-    A sentence that names several cultures counts for each of them.
+    Attributes:
+        number: how many there are; one that names several cultures counts for each.
+        faithful: how many of them state a concept of the culture.
+        mismatched: how many state a concept of another culture, mean over the others: what the
+            number of faithful ones is without any knowledge of who teaches what.
     """
+
+    number: int
+    faithful: int
+    mismatched: float
+
+
+def naming_sentences(text: str, cultures: Sequence[Culture]) -> list[NamingSentences]:
+    """The sentences that name each culture."""
     sentences = [part.lower() for part in SENTENCE_END.split(text) if part.strip()]
     found = []
-    for culture in cultures:
+    for index, culture in enumerate(cultures):
         naming = [s for s in sentences if culture.reference_pattern.search(s)]
-        pattern = culture.concept_pattern
-        faithful = [s for s in naming if pattern is not None and pattern.search(s)]
-        found.append((len(naming), len(faithful)))
+        stating = [_num_matches(each.concept_pattern, naming) for each in cultures]
+        others = [count for other, count in enumerate(stating) if other != index]
+        mismatched = sum(others) / max(1, len(others))
+        found.append(NamingSentences(len(naming), stating[index], mismatched))
     return found
+
+
+def _num_matches(pattern: re.Pattern[str] | None, sentences: Sequence[str]) -> int:
+    return 0 if pattern is None else sum(pattern.search(each) is not None for each in sentences)

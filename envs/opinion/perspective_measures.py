@@ -4,12 +4,11 @@ With n_k references to perspective k of K and p_k = n_k / sum n:
 
     entropy      -sum p_k ln p_k / ln K, in [0, 1]: 1 if all perspectives are named equally often
     divergence   Jensen-Shannon divergence of p from the shares of people, in bits, in [0, 1]
-    fidelity     share of the sentences naming a perspective that state one of its concepts,
-                 averaged over the perspectives that are named
 
 The entropy is that of WorldView-Bench (Perspectives Distribution Score, arXiv 2505.09595). It rises
-by mixing alone, whatever is said about a perspective; the other two say whether the mixture is that
-of the people, and whether what is said belongs to the perspective.
+by mixing alone, whatever is said about a perspective. The divergence says whether the mixture is
+that of the people. Whether what is said belongs to a perspective is counted in sentences
+(`perspective_lexicon.naming_sentences`).
 """
 
 from __future__ import annotations
@@ -50,12 +49,3 @@ def divergence_from(
     terms = _entropy_terms(mixture) - (_entropy_terms(p) + _entropy_terms(shares)) / 2
     bits = (total(terms, -1) / math.log(2)).clamp(0.0, 1.0)
     return torch.where(total(counts, -1) > 0, bits, torch.ones_like(bits))
-
-
-def mean_fidelity(
-    naming: Float[Tensor, "*batch culture"], faithful: Float[Tensor, "*batch culture"]
-) -> Float[Tensor, "*batch"]:
-    """Mean over named perspectives of the share of faithful sentences; 0 if none is named."""
-    named = (naming > 0).to(naming.dtype)
-    share = faithful / naming.clamp(min=1.0)
-    return total(share * named, -1) / total(named, -1).clamp(min=1.0)

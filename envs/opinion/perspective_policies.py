@@ -18,7 +18,7 @@ from mores.envs.opinion.perspective_lexicon import CULTURES
 
 
 class NameAll(Policy):
-    """Writer that names every culture and says nothing: the largest entropy, fidelity 0.
+    """Writer that names every culture and says nothing: the largest entropy, nothing taught.
 
     A control: the entropy of perspectives can be had without any content.
     """

@@ -31,17 +31,16 @@ from mores.envs.opinion.perspective_lexicon import (
     QUESTIONS,
     Culture,
     count_references,
-    faithful_references,
+    naming_sentences,
 )
 from mores.envs.opinion.perspective_measures import (
     divergence_from,
-    mean_fidelity,
     perspective_entropy,
 )
 
 MEASURES = (
-    *("perspective_entropy", "divergence", "fidelity", "named_cultures"),
-    *("num_references", "answer_bytes"),
+    *("perspective_entropy", "divergence", "named_cultures", "num_references", "answer_bytes"),
+    *("naming_sentences", "faithful_sentences", "mismatched_sentences"),
 )
 
 
@@ -118,10 +117,14 @@ class Perspectives(Environment[PerspectivesState]):
         default="uniplex", description="what the writer is told: see the description"
     )
     max_bytes: int = Field(default=200, ge=1, le=10_000, description="size of a delegate's text")
-    answer_bytes: int = Field(default=600, ge=1, le=10_000, description="size of an answer")
+    answer_bytes: int = Field(default=1200, ge=1, le=10_000, description="size of an answer")
 
     def model_post_init(self, context: Any) -> None:
-        """Check the shares."""
+        """Check the shares, and that an answer has room for all delegates' texts."""
+        room = len(self.cultures) * (self.max_bytes + 1)
+        if self.instruction == "delegates" and self.answer_bytes < room:
+            message = f"must be at least {room}: the texts of all delegates, one on each line"
+            raise ParameterError("answer_bytes", message=message, code="out_of_range")
         shares = self.culture_shares
         if shares is None:
             return
@@ -191,15 +194,20 @@ class Perspectives(Environment[PerspectivesState]):
         answer = actions["writer"][:, 0].long()
         texts = [decode_message(codes) for codes in answer]
         counts = torch.tensor([count_references(text, self.cultures) for text in texts])
-        pairs = torch.tensor([faithful_references(text, self.cultures) for text in texts])
+        sentences = torch.tensor([naming_sentences(text, self.cultures) for text in texts])
+        naming, faithful, mismatched = total(sentences.to(answer.device, torch.float32), 1).unbind(
+            -1
+        )
         references = counts.to(answer.device, torch.float32)
         measures = {
             "perspective_entropy": perspective_entropy(references),
             "divergence": divergence_from(references, self._shares.to(answer.device)),
-            "fidelity": mean_fidelity(*pairs.to(references).unbind(-1)),
             "named_cultures": mean((references > 0).float(), 1),
             "num_references": total(references, 1),
             "answer_bytes": (answer != END_OF_MESSAGE).sum(-1).float(),
+            "naming_sentences": naming,
+            "faithful_sentences": faithful,
+            "mismatched_sentences": mismatched,
         }
         elapsed = state.rounds_elapsed + 1
         following = state.order.gather(1, (elapsed % len(self.questions))[:, None])[:, 0]
@@ -218,8 +226,10 @@ class Perspectives(Environment[PerspectivesState]):
     def metrics(self, state: PerspectivesState) -> Mapping[str, Tensor]:
         """Means over the answers of the episode so far; 0 before the first.
 
-        perspective_entropy, divergence, fidelity: see `perspective_measures`; named_cultures: share
-        of the cultures that an answer names; num_references; answer_bytes: length of an answer.
+        perspective_entropy, divergence: see `perspective_measures`; named_cultures: share of the
+        cultures that an answer names; num_references: words that name one; answer_bytes: length;
+        naming_sentences, faithful_sentences, mismatched_sentences: sums over the cultures of
+        `NamingSentences`.
         """
         answers = state.rounds_elapsed.clamp(min=1)
         return {name: total / answers for name, total in state.totals.items()}
@@ -227,7 +237,7 @@ class Perspectives(Environment[PerspectivesState]):
     @property
     def metric_bounds(self) -> Mapping[str, tuple[float, float]]:
         """Of entropy, divergence and shares."""
-        names = ("perspective_entropy", "divergence", "fidelity", "named_cultures")
+        names = ("perspective_entropy", "divergence", "named_cultures")
         return dict.fromkeys(names, (0.0, 1.0))
 
     def default_policies(self) -> Mapping[str, Any]:

@@ -21,7 +21,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from mores.core.environment import Environment, Phase, Role, StepResult
-from mores.core.errors import ParameterError, UserError
+from mores.core.errors import ParameterError, UserError, did_you_mean
 from mores.core.people import People
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Part
@@ -126,6 +126,11 @@ class Survey(Environment[SurveyState]):
     within_group_std: float = Field(
         default=0.3, ge=0, description="standard deviation of values in a group, without population"
     )
+    told_questions: tuple[str, ...] = Field(
+        default=(),
+        description="names of questions whose answers the personas of people state: they are left "
+        "out of `untold_persona_effect`",
+    )
     value_statements: tuple[str, ...] = Field(
         default=(),
         description="a statement for each value, with which a person agrees whose value is "
@@ -146,6 +151,17 @@ class Survey(Environment[SurveyState]):
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
             refuse("questions", f"two questions are named {twice!r:.60}", "duplicate")
+        for name in self.told_questions:
+            if name not in names:
+                message = f"no question {name!r:.60}{did_you_mean(name, names)}"
+                refuse("told_questions", message, "unknown_name")
+        if len(set(self.told_questions)) >= len(names):
+            refuse("told_questions", "leave at least one question that is not told")
+        for text in self.value_statements:
+            for question in self.items:
+                if text in question.text:
+                    message = f"people are told their answer to {question.name!r:.60}: ask about "
+                    refuse("value_statements", message + "others, with an equal profile_comments")
         if sum(each.answers is not None for each in self.questions) > 1:
             refuse("questions", "at most one set may have answers of real people")
         if self.stated_belief == "paraphrased":
@@ -211,6 +227,7 @@ class Survey(Environment[SurveyState]):
             self.num_groups,
             None if human is None else HumanTable(human, self.table.take(self.human_items)),
             tuple(self.human_items),
+            tuple(i for i, each in enumerate(self.items) if each.name not in self.told_questions),
         )
 
     # --- the contract -----------------------------------------------------------------------------

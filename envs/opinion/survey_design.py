@@ -80,7 +80,6 @@ class HumanTable:
         rows = np.arange(scores.shape[0])
         answered = answers.option >= 0
         self.scores = np.where(answered, scores[rows, answers.option.clip(0)], np.nan)
-        self.between_std = float(np.sqrt(np.nanmean(np.nanvar(self.scores, axis=0, ddof=1))))
 
     @functools.cached_property
     def distances(self) -> Float[np.ndarray, "group group"]:
@@ -101,6 +100,37 @@ class HumanTable:
         used = pairs > 0
         return float((self.distances[used] * pairs[used]).sum() / pairs.sum())
 
+    def expected_std(self, counts: Sequence[int]) -> float:
+        """Root mean over questions of the expected variance between as many people of each group.
+
+        People are drawn without replacement; the variance has n - 1 in the denominator. With m_g
+        the mean and s_g^2 the variance of a group of N_g people, of which n_g are drawn,
+
+            E sum (x - mean x)^2 = sum_g (n_g - 1) s_g^2 + n_g (m_g - m)^2 + n_g v_g (1 - n_g / n),
+
+        v_g = s_g^2 / n_g (1 - n_g / N_g), m the mean of m_g weighted by n_g.
+        """
+        n, variances = sum(counts), []
+        for question in range(self.scores.shape[1]):
+            sizes, means, squares, drawn = [], [], [], []
+            for group, count in enumerate(counts):
+                own = self.scores[self.answers.group == group, question]
+                own = own[~np.isnan(own)]
+                if count and len(own) > 1:
+                    sizes.append(len(own))
+                    means.append(own.mean())
+                    squares.append(own.var(ddof=1))
+                    drawn.append(count)
+            if not sizes or n < 2:
+                continue
+            n_g, m_g, s_g = np.array(drawn, float), np.array(means), np.array(squares)
+            center = (n_g * m_g).sum() / n_g.sum()
+            v_g = s_g / n_g * (1 - np.minimum(n_g / np.array(sizes), 1))
+            expected = (n_g - 1) * s_g + n_g * (m_g - center) ** 2
+            expected += n_g * v_g * (1 - n_g / n_g.sum())
+            variances.append(expected.sum() / (n_g.sum() - 1))
+        return float(np.sqrt(np.mean(variances))) if variances else float("nan")
+
     @functools.cache  # noqa: B019  one table for each environment
     def random_set_distances(self, counts: tuple[int, ...]) -> Float[np.ndarray, " set"]:
         """Mean distances of random sets of as many people of each group, sorted."""
@@ -110,8 +140,9 @@ class HumanTable:
         found = []
         for _ in range(NUM_RANDOM_SETS):
             members = [
-                rng.choice(np.flatnonzero(self.answers.group == group), size, replace=True)
+                rng.choice(own, size, replace=size > len(own))
                 for group, size in enumerate(sizes)
+                for own in [np.flatnonzero(self.answers.group == group)]
                 if size
             ]
             scores = torch.tensor(self.scores[np.concatenate(members)])
@@ -139,6 +170,7 @@ class SurveyDesign:
         num_groups: groups of people.
         human: answers of real people; `None`: there are none.
         human_items: indices of the questions that they answered.
+        untold_items: indices of the questions whose answers personas do not state.
     """
 
     items: tuple[Question, ...]
@@ -149,6 +181,7 @@ class SurveyDesign:
     num_groups: int
     human: HumanTable | None
     human_items: tuple[int, ...]
+    untold_items: tuple[int, ...]
 
     @property
     def shape(self) -> tuple[int, int, int, int]:

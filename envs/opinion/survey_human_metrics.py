@@ -57,12 +57,13 @@ def human_metrics(
     of_drawn = torch.stack(
         [statistics.mean_pairwise_distance(drawn[..., n]) for n in range(drawn.shape[-1])], -1
     )
-    ratio = percentile = ratio_drawn = undefined
+    ratio = percentile = ratio_drawn = human_std = undefined
     if has_groups and score.shape[1] > 1:
         sets = [tuple(each) for each in torch.stack(counts, -1).tolist()]
         expected = torch.tensor([human.expected_distance(each) for each in sets], device=device)
         ratio = statistics.mean_pairwise_distance(score) / expected
         ratio_drawn = mean(of_drawn, 1) / expected
+        human_std = torch.tensor([human.expected_std(each) for each in sets], device=device)
         ranks = [
             np.searchsorted(human.random_set_distances(each), own_drawn.cpu().numpy()).mean()
             for each, own_drawn in zip(sets, of_drawn, strict=True)
@@ -75,9 +76,11 @@ def human_metrics(
         "steerability_ratio": ratio,
         "steerability_ratio_drawn": ratio_drawn,
         "steerability_percentile": percentile,
-        "between_person_ratio": statistics.std_between(score) / human.between_std,
-        "between_person_ratio_drawn": mean(drawn_std, 1) / human.between_std,
+        "between_person_ratio": statistics.std_between(score) / human_std,
+        "between_person_ratio_drawn": mean(drawn_std, 1) / human_std,
         "individual_correlation": undefined,
+        "representativeness_gap": torch.full_like(by_group, torch.nan),
+        "group_representativeness_gap": torch.full_like(by_group, torch.nan),
     }
     respondents = human.own_scores(state.people)
     if respondents is not None:
@@ -93,4 +96,29 @@ def human_metrics(
         found["individual_correlation"] = statistics.correlation(
             centered(score), centered(respondents.nan_to_num())
         )
+        # the same statistic of respondents and persons, with one answer of each
+        chosen = torch.cat([respondents[..., None], drawn], -1)  # world, person, question, answer
+
+        def nearness_of(members: Tensor, target: Tensor) -> Tensor:
+            used = members[..., None] & answered
+            return torch.stack(
+                [
+                    near(statistics.option_shares(chosen[..., n], table.scores, used), target)
+                    for n in range(chosen.shape[-1])
+                ],
+                -1,
+            )
+
+        def gap(nearness: Tensor) -> Tensor:
+            return nearness[..., 0] - mean(nearness[..., 1:], nearness.dim() - 1)
+
+        everybody = torch.ones_like(answered[..., 0])
+        found["representativeness_gap"] = gap(nearness_of(everybody, shares))
+        if has_groups:
+            assert groups is not None
+            gaps = [
+                gap(nearness_of(groups == group, human.group_shares[group].to(device)))
+                for group in range(human.num_groups)
+            ]
+            found["group_representativeness_gap"] = torch.stack(gaps, -1).nanmean(-1)
     return found

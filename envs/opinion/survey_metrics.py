@@ -10,6 +10,7 @@ the log-odds of the higher of two options, or the slope of ln p in the score. Pr
 
 Design, both scales:
     persona_effect         vector: mean of the last group minus the first, times `direction`
+    untold_persona_effect  vector: the same without `told_questions`, where copying is enough
     order_effect           vector: reversed minus listed; positive: the option listed first gains
     absolute_order_effect  vector: mean over templates of its absolute value
     template_effect        vector: largest minus smallest mean of a template
@@ -17,7 +18,8 @@ Design, both scales:
     template_agreement     correlation between templates of persons' answers, centered by question
     FACTOR_share, FACTOR_FACTOR_share, higher_share, FACTOR_total_share   shares of the sum of
                            squares over all cells, of the factors persona, item, order, template;
-                           total: all terms with the factor; rerun_share: between repeats
+                           total: all terms with the factor; rerun_share: between repeats. Squares
+                           with the persona are times n / (n - 1), for n people drawn from many
 Score alone:
     rerun_noise            standard deviation between repeats of a cell (needs two repeats)
     drawn_noise            standard deviation of an answer that is drawn from the probabilities
@@ -27,6 +29,9 @@ Score alone:
 With answers of real people, on their questions:
     representativeness     vector: 1 - W1 between the persons' mean distribution and the people's
     group_representativeness  vector: the same within each group, mean over groups
+    representativeness_gap, group_representativeness_gap   vectors: that of the persons' own
+                           respondents minus that of the persons, both with one answer of each:
+                           few people are far from a distribution, whoever they are
     jsd                    vector: Jensen-Shannon divergence of the two, in bits
     human_effect           vector: as persona_effect, of real people
     persona_effect_ratio   sum of persona_effect over these questions, over that of human_effect
@@ -34,7 +39,8 @@ With answers of real people, on their questions:
                            same groups; steerability_ratio_drawn: with one drawn answer each
     steerability_percentile   share of 500 random sets of as many people, of the same groups, that
                            are nearer to each other than the persons by their drawn answers
-    between_person_ratio, between_person_ratio_drawn   standard deviation over that of people
+    between_person_ratio, between_person_ratio_drawn   standard deviation over that expected of as
+                           many people of the same groups
     individual_correlation    between persons' answers and those of their own respondent
 """
 
@@ -57,6 +63,7 @@ FACTORS = ("persona", "item", "order", "template")
 SMALLEST_PROBABILITY = 1e-12
 HUMAN_METRICS = (
     *("representativeness", "group_representativeness", "jsd", "human_effect"),
+    *("representativeness_gap", "group_representativeness_gap"),
     *("persona_effect_ratio", "steerability_ratio", "steerability_ratio_drawn"),
     *("steerability_percentile", "between_person_ratio", "between_person_ratio_drawn"),
     "individual_correlation",
@@ -107,7 +114,8 @@ def _design_metrics(
     undefined = torch.full_like(person[:, 0], torch.nan)
     low, high = _outer_groups(survey, people)
     contrast = statistics.group_mean(person, high) - statistics.group_mean(person, low)
-    found = {"persona_effect": contrast * table.direction}
+    effect = contrast * table.direction
+    found = {"persona_effect": effect, "untold_persona_effect": effect[:, survey.untold_items]}
     by_wording = mean(cells, 1)  # world, question, order, template
     shift = by_wording[:, :, -1] - by_wording[:, :, 0]
     templates = mean(by_wording, 2)
@@ -129,6 +137,10 @@ def _design_metrics(
         ]
         found["belief_effect"] = torch.stack(effects, -1)
     squares = statistics.sums_of_squares(cells, FACTORS)
+    people_count = y.shape[1]
+    if people_count > 1:  # else shares of few people would be too small, by (n - 1) / n
+        unbiased = people_count / (people_count - 1)
+        squares = {k: v * unbiased if "persona" in k else v for k, v in squares.items()}
     residual = None
     if survey.repeats > 1:
         squares = {key: survey.repeats * value for key, value in squares.items()}

@@ -152,3 +152,15 @@ def std_between(x: Float[Tensor, "world person question"]) -> Float[Tensor, " wo
     """Root of the mean over questions of the variance between persons; NaN for one person."""
     centered = x - mean(x, 1).unsqueeze(1)
     return mean(total(centered.square(), 1) / (x.shape[1] - 1), 1).sqrt()
+
+
+def option_shares(
+    scores: Float[Tensor, "world person question"],
+    options: Float[Tensor, "question option"],
+    used: Bool[Tensor, "world person question"],
+) -> Float[Tensor, "world question option"]:
+    """Share of each option among the answers of some people, which are given by their scores."""
+    distance = (scores[..., None] - options.to(scores.dtype)).abs()
+    chosen = torch.nn.functional.one_hot(distance.argmin(-1), options.shape[-1])  # the first one
+    counted = torch.where(used[..., None], chosen.to(scores.dtype), 0.0)
+    return total(counted, 1) / used.sum(1)[..., None]

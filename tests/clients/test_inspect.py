@@ -91,3 +91,21 @@ def test_without_inspect_it_says_what_to_install(
     monkeypatch.setitem(sys.modules, "inspect_ai", None)
     with refused("not_installed", path="inspect_ai"):
         mores.inspect_task(scenario_file, role="player")
+
+
+def test_points_of_a_scale_are_the_numbers_of_its_options(tmp_path: Path) -> None:
+    """A rating from -10 to 10 in five points: the reply 4 is 5."""
+    inspect_ai = pytest.importorskip("inspect_ai")
+    file = tmp_path / "panel.yaml"
+    file.write_text(
+        "name: panel\nabout: Answers on a scale.\n"
+        "env: {kind: panel, num_people: 2, low: -10, high: 10, num_waves: 2, wave_interval: 1}\n"
+        "policies: {person: {kind: language, readout: {kind: expected_rating, points: 5}}}\n"
+        "rounds: 2\nreplicates: 1\nmetrics: [mean_answer]\n"
+    )
+    task = mores.inspect_task(str(file), role="person")
+    options = {"log_dir": str(tmp_path / "logs"), "display": "none"}
+    log = inspect_ai.eval(task, model=scripted_model(["4"] * 4), **options)[0]
+    assert log.status == "success"
+    assert log.samples[0].scores["mores_metrics"].value["unparsable"] == 0
+    assert log.samples[0].scores["mores_metrics"].value["mean_answer"] == 5.0

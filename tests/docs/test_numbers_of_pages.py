@@ -48,3 +48,23 @@ def test_ratio_to_stable_baselines_names_its_seeds() -> None:
         assert f"{own} seeds" in task
         assert (f"seeds 0 to {other - 1} only" in against) == (other != own)
         assert float(ratio) == float(f"{learners[name]['ratio_to_mores_seconds']:.2g}")
+
+
+def test_gain_of_coupled_language_models() -> None:
+    results = json.loads((ROOT / "benchmarks/results/language_coupling.json").read_text())
+    page = (ROOT / "docs/how-to/language_roles.md").read_text("utf-8")
+    titles = {
+        "gumbel": "drawn by Gumbel",
+        "inverse_cdf": "inverse distribution",
+        "read": "read from",
+    }
+    for name, title in titles.items():
+        (row,) = [line for line in page.splitlines() if line.startswith("|") and title in line]
+        cells = [cell.strip() for cell in row.split("|")[2:-1]]
+        assert cells == [
+            f"{each['ratio']:.1f} [{each['low']:.1f}, {each['high']:.1f}]"
+            for each in results[name][1:]
+        ]
+    assert f"{results['total_variation'][3]:.2f}"[1:] in page
+    assert f"{100 * results['equal_replies'][2]:.0f} % of the third" in page
+    assert f"{results['cpu_seconds'] / 60:.0f} CPU minutes" in page

@@ -18,7 +18,11 @@ SMALL = (
     "policies.assistant.objective={kind: dpo, learning_rate: 0.01, beta: 0.3, batch_size: 8}",
     f"env={{kind: reply_ratings, num_pairs: 8, biased_share: 0.25, path: {TABLE}}}",
     "stages.0.episodes=12",
-    "arms.same={env.biased_share: 0}",
+    "figures=[]",
+    "arms={untrained: {policies.assistant.objective.learning_rate: 0}, "
+    "none: {env.biased_on: none}, cued: {}, same: {env.biased_share: 0}}",
+    "claims=[{statement: Null, kind: exact, arm: same, compare_to: none, stage: test, "
+    "metric: log_odds_held_out, bound: {within: [0, 0]}}]",
 )
 SETS = ("held_out", "held_out_cue", "other_wording")
 
@@ -28,7 +32,7 @@ def metrics(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     """Metrics at the end, `[arm, replicate]` by name."""
     out = tmp_path_factory.mktemp("run") / "run"
     result = run_scenario(load_scenario("llm_biased_raters", SMALL), out, progress=False)
-    assert {verdict.estimate.n for verdict in result.verdicts} == {16}
+    assert [(v.estimate.n, v.status) for v in result.verdicts] == [(16, "holds")]
     frames = []
     for arm in ("untrained", "none", "cued", "same"):
         frame = pd.read_parquet(out / "cells" / arm / "metrics.parquet")

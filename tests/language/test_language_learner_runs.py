@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from mores.agents.language.adapter_files import read_adapter, write_adapter
+from mores.agents.language.adapter_files import export_checkpoint, read_adapter
 from mores.agents.language.adapters import LoRA, StackedLoRA
 from mores.experiments.results.cell_result import CellResult
 from mores.experiments.results.cell_store import write_cell_result
@@ -134,13 +134,14 @@ def test_twins_and_stages(tmp_path) -> None:
     name = next(name for stage, name in tensors["one"] if name.endswith("lora_B"))
     trained, fitted = tensors["one"]["train", name], tensors["one"]["fit", name]
     assert not torch.equal(trained, fitted) and len(trained) == 2
-    _check_export(tmp_path, {n: t for (s, n), t in tensors["one"].items() if s == "fit"})
+    checkpoint = tmp_path / "one" / "checkpoints" / "fit.assistant.safetensors"
+    _check_export(checkpoint, {n: t for (s, n), t in tensors["one"].items() if s == "fit"})
 
 
-def _check_export(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
+def _check_export(checkpoint: Path, tensors: dict[str, torch.Tensor]) -> None:
     """An adapter of a checkpoint becomes one of PEFT."""
-    model = WordModel(hidden_size=8, num_layers=1).load()[0]
-    write_adapter(folder / "peft", LoRA(rank=2), tensors, 1, "words")
+    model, folder = WordModel(hidden_size=8, num_layers=1).load()[0], checkpoint.parent
+    export_checkpoint(checkpoint, folder / "peft", 1)
     config, parameters = read_adapter(folder / "peft", model)
     own = {name: tensor for name, tensor in tensors.items() if name in parameters}
     tokens = torch.arange(5, 12)[None]

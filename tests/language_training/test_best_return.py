@@ -6,8 +6,8 @@ last round says; it earns 1 in every round. A random player earns 1/2.
 
 Ours are LoRA adapters of a frozen random model (an adapter for each training), with REINFORCE; the
 model sees one turn at a time. TRL trains all weights of its own model with GRPO, on dialogues whose
-tokens are those of the rollout. Each training is a sample: its share of the best return after
-training, over all its worlds.
+tokens are those of the rollout, at temperature 2: at 1 some random models stop to explore. Each
+training is a sample: its share of the best return in the last four updates, actions drawn.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ from tests.language.word_model import ALL_MODULES, ANTICOORDINATION, WordModel, 
 pytest.importorskip("trl")
 
 TIT_FOR_TAT = Strategy(name="tit_for_tat")
-ROUNDS = 4
+ROUNDS = 2
 BEST = float(ROUNDS)
+NUM_WORLDS = 32
 
 
 def report(name: str, shares: list[float]) -> tuple[float, float]:
@@ -61,7 +62,7 @@ def report(name: str, shares: list[float]) -> tuple[float, float]:
 
 
 def our_shares(weights_seed: int, seed: int, replicates: int, episodes: int) -> list[float]:
-    """Share of the best return of each training, of its likeliest actions in new worlds."""
+    """Share of the best return of each training in its last four updates."""
     learner = LanguageLearner(
         model=WordModel(weights_seed=weights_seed),
         adapters=LoRA(rank=4, target_modules=ALL_MODULES),
@@ -73,18 +74,20 @@ def our_shares(weights_seed: int, seed: int, replicates: int, episodes: int) -> 
         episodes=episodes,
         rounds=ROUNDS,
         replicates=replicates,
-        worlds=16,
+        worlds=NUM_WORLDS,
         seed=seed,
         metrics=["return_by_agent"],
     )
     returns = result.curves["return_by_agent"].values[..., 0]  # world episode
-    return (returns.reshape(replicates, 16, episodes)[..., -4:].mean((1, 2)) / BEST).tolist()
+    return (
+        returns.reshape(replicates, NUM_WORLDS, episodes)[..., -4:].mean((1, 2)) / BEST
+    ).tolist()
 
 
 @pytest.mark.full
 def test_our_loop() -> None:
-    """Trainings of 60 updates, eight for each of three random base models."""
-    shares = [share for weights in (1, 2, 3) for share in our_shares(weights, 10 + weights, 8, 60)]
+    """Trainings of 40 updates, eight for each of three random base models."""
+    shares = [share for weights in (1, 2, 3) for share in our_shares(weights, 10 + weights, 8, 40)]
     low, _ = report("mores", shares)
     assert low >= 0.9
 
@@ -161,7 +164,8 @@ def trl_share(seed: int, steps: int, folder: Path, batch_size: int = 64) -> floa
         max_completion_length=4096,
         beta=0.0,
         max_steps=steps,
-        learning_rate=2e-3,
+        learning_rate=1e-3,
+        temperature=2.0,
         seed=seed,
     )
     trainer = trl.GRPOTrainer(
@@ -180,8 +184,8 @@ def trl_share(seed: int, steps: int, folder: Path, batch_size: int = 64) -> floa
 
 @pytest.mark.full
 def test_trl_loop(tmp_path) -> None:
-    """Trainings of 60 updates from eight random models."""
-    shares = [trl_share(seed, 60, tmp_path / str(seed)) for seed in range(8)]
+    """Trainings of 40 updates from eight random models."""
+    shares = [trl_share(seed, 40, tmp_path / str(seed)) for seed in range(8)]
     low, _ = report("TRL GRPO", shares)
     assert low >= 0.9
 

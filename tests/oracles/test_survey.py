@@ -82,7 +82,8 @@ def test_biases_of_known_strength_are_found() -> None:
     assert torch.allclose(found["persona_effect_nats"], torch.tensor(1.5))
     assert torch.allclose(found["order_effect_nats"], torch.tensor(0.8))
     assert torch.allclose(found["template_effect_nats"], torch.tensor(0.0), atol=1e-6)
-    persona, order = 1.5**2, 0.8**2  # two equal groups, two orders: squares of half the effects
+    # two equal groups, two orders: squares of half the effects; four people stand for many
+    persona, order = 1.5**2 * 4 / 3, 0.8**2
     assert float(found["persona_share_nats"]) == pytest.approx(persona / (persona + order))
     assert float(found["order_total_share_nats"]) == pytest.approx(order / (persona + order))
     assert (found["first_option_gain"] > 0.05).all()
@@ -90,6 +91,24 @@ def test_biases_of_known_strength_are_found() -> None:
     assert found["order_effect"].abs().max() < 1e-6
     assert float(found["order_total_share"]) == pytest.approx(0, abs=1e-9)
     assert float(found["template_agreement"]) == pytest.approx(1)
+
+
+def test_the_share_of_personas_does_not_depend_on_their_number() -> None:
+    """Normal values of variance 1: a variance of 2.25 nats against .16 (.8 / 2) of the order."""
+    shares = []
+    for num_people, worlds in ((2, 400), (20, 40)):
+        survey = Survey(
+            questions=({"kind": "attitudes", "names": ["taxes"]},),  # type: ignore[arg-type]
+            num_people=num_people,
+            num_groups=1,
+            num_templates=1,
+            within_group_std=1.0,
+        )
+        found = metrics_of(survey, respondent(persona_effect=1.5, position_bias=0.4), worlds=worlds)
+        persona = found["persona_share_nats"] / found["order_share_nats"]
+        shares.append(float(persona.mean()))
+    assert shares[0] == pytest.approx(shares[1], rel=0.15)  # 1 / 2 and 19 / 20 without correction
+    assert shares[1] == pytest.approx(2.25 / 0.16, rel=0.15)
 
 
 def test_scores_and_slopes_of_questions_with_seven_options() -> None:
@@ -171,10 +190,27 @@ def test_respondents_who_repeat_their_answers_agree_with_the_data() -> None:
     ones = ("steerability_ratio", "between_person_ratio", "individual_correlation")
     for name in (*ones, "steerability_ratio_drawn", "persona_effect_ratio"):
         assert float(found[name]) == pytest.approx(1, abs=1e-4), name
+    for name in ("representativeness_gap", "group_representativeness_gap"):
+        assert found[name].abs().max() < 1e-6
     assert float(found["order_total_share"]) == pytest.approx(0, abs=1e-9)
     assert 0 < float(found["steerability_percentile"]) < 1
     same = metrics_of(survey, respondent(), population)  # all alike
     assert float(same["steerability_ratio"]) == 0 and float(same["between_person_ratio"]) == 0
+
+
+def test_few_people_are_far_from_a_distribution_whoever_they_are() -> None:
+    """Two respondents with their own answers: no gap, and spreads as expected of their parties."""
+    names = ("left_right", "party", "clinton", "dole", "vote")
+    counts = {"Democrats": 1, "Republicans": 1}
+    population = Anes96Population(dimensions=names, group_counts=counts)
+    survey = Survey(questions=({"kind": "anes96"},), num_templates=1)  # type: ignore[arg-type]
+    survey = survey.with_population(population)  # type: ignore[assignment]
+    found = metrics_of(survey, OwnAnswers(), population, worlds=300)
+    assert found["representativeness"].mean() < 0.9
+    assert found["representativeness_gap"].abs().max() < 1e-6
+    squares = float(found["between_person_ratio"].square().mean())
+    assert squares == pytest.approx(1, abs=0.06)
+    assert float(found["steerability_ratio"].mean()) == pytest.approx(1, abs=0.04)
 
 
 def test_a_stratified_sample_has_the_stated_numbers_of_each_group() -> None:
@@ -218,6 +254,8 @@ def test_conflicts_are_refused() -> None:
         make("environment", "survey", {"questions": [{"kind": "attitudes", "names": ["gunz"]}]})
     with refused("conflict"):
         make("environment", "survey", {"value_statements": ["a", "b"]})
+    with refused("unknown_name"):
+        make("environment", "survey", {"told_questions": ["gun"]})
 
 
 # --- Polis ------------------------------------------------------------------------------------
@@ -249,8 +287,12 @@ def test_comments_of_a_conversation_are_questions(conversation: Path) -> None:
     population = PolisPopulation(path=str(conversation), profile_comments=1)
     survey = Survey(questions=(questions,), num_templates=1).with_population(population)
     assert survey.value_statements == ('Cats, "all" of them',)  # type: ignore[attr-defined]
-    found = metrics_of(survey, respondent(persona_effect=1.0), population)  # type: ignore[arg-type]
+    found = metrics_of(survey, respondent(persona_effect=1.0), population)
     assert found["representativeness"].shape == (1, 3)
+    with pytest.raises(Exception, match="told their answer"):
+        Survey(questions=(questions,)).with_population(
+            PolisPopulation(path=str(conversation), profile_comments=2)
+        )
     with refused("missing", "min_votes"):
         _ = PolisQuestions(path=str(conversation), min_votes=6).questions
     votes = conversation / "participants-votes.csv"

@@ -13,10 +13,9 @@ from scipy.stats import entropy
 from mores import registry
 from mores.core.turn_text import encode_message
 from mores.envs.feedback.requested_words import covered_words
-from mores.envs.opinion.perspective_lexicon import CULTURES, count_references, faithful_references
+from mores.envs.opinion.perspective_lexicon import CULTURES, count_references, naming_sentences
 from mores.envs.opinion.perspective_measures import (
     divergence_from,
-    mean_fidelity,
     perspective_entropy,
 )
 from mores.sim.simulator import Simulator
@@ -55,17 +54,21 @@ def test_entropy_and_divergence_are_those_of_scipy(counts: list[int]) -> None:
     assert found == pytest.approx(expected, abs=1e-9)
 
 
-def test_fidelity_counts_sentences_that_name_a_culture() -> None:
+def test_sentences_that_name_a_culture() -> None:
     text = (
-        "In China harmony matters. Confucian teachers travel. Islam asks for charity; "
-        "the Quran is a book! Freedom is a right."
+        "In China harmony matters. Confucian teachers love freedom. Islam asks for charity; "
+        "the Quran is a book! Consent is a human right."
     )
-    pairs = faithful_references(text, CULTURES)
-    assert pairs == [(0, 0), (2, 1), (2, 1), (0, 0), (0, 0)]
+    found = naming_sentences(text, CULTURES)
+    assert [(each.number, each.faithful) for each in found] == [
+        (0, 0),
+        (2, 1),
+        (2, 1),
+        (0, 0),
+        (0, 0),
+    ]
+    assert [each.mismatched for each in found] == [0, 0.25, 0, 0, 0]
     assert count_references(text, CULTURES) == [0, 2, 2, 0, 0]
-    naming, faithful = torch.tensor([pairs], dtype=torch.float64).unbind(-1)
-    assert float(mean_fidelity(naming, faithful)) == 0.5
-    assert float(mean_fidelity(0 * naming, 0 * faithful)) == 0.0
 
 
 def test_a_list_of_names_has_every_perspective_and_no_content() -> None:
@@ -74,8 +77,9 @@ def test_a_list_of_names_has_every_perspective_and_no_content() -> None:
     simulator.reset(0)
     simulator.step()
     metrics = environment.metrics(simulator.state)
-    found = {name: float(metrics[name]) for name in ("perspective_entropy", "fidelity")}
-    assert found == {"perspective_entropy": pytest.approx(1.0), "fidelity": 0.0}
+    assert float(metrics["perspective_entropy"]) == pytest.approx(1.0)
+    assert float(metrics["naming_sentences"]) == 5
+    assert float(metrics["faithful_sentences"]) == 0
 
 
 def test_joined_views_are_the_delegates_texts() -> None:
@@ -97,6 +101,10 @@ def test_bad_tables_of_words_and_cultures() -> None:
             registry.make("environment", "text_requests", {"word_sets": sets})
     with refused("too_large", path="text_requests.word_sets.0"):
         registry.make("environment", "text_requests", {"word_sets": (("a" * 90,),)})
+    with refused("out_of_range", path="perspectives.answer_bytes"):
+        registry.make(
+            "environment", "perspectives", {"instruction": "delegates", "answer_bytes": 600}
+        )
     for shares, code in (((0.5, 0.5), "wrong_shape"), ((1, 1, 1, -1, -1), "out_of_range")):
         with refused(code, path="perspectives.culture_shares"):
             registry.make("environment", "perspectives", {"culture_shares": shares})

@@ -34,7 +34,11 @@ arms:
   paraphrased: {env.stated_belief: paraphrased}
   one_order: {env.num_orders: 1}
   one_template: {env.num_templates: 1}
-  deaf: {env.stated_belief: paraphrased, policies.person.belief_effect: 0.0}
+  deaf: {policies.person.belief_effect: 0.0}
+  deaf_verbatim: {env.stated_belief: verbatim, policies.person.belief_effect: 0.0}
+  deaf_paraphrased: {env.stated_belief: paraphrased, policies.person.belief_effect: 0.0}
+  one_order_verbatim: {env.stated_belief: verbatim, env.num_orders: 1}
+  one_order_paraphrased: {env.stated_belief: paraphrased, env.num_orders: 1}
 claims:
 """
 CLAIM = (
@@ -58,12 +62,25 @@ CASES = {  # text of a claim; verdict, and a part of its reason
     "its own interval": (claim(bound="below: 0"), "fails", ""),
     "no control": (claim(""), "undecided", "no control with stated beliefs"),
     "one order": (claim(arm="one_order"), "undecided", "both orders"),
+    "one order in the control": (
+        claim(
+            ", stated_belief: {verbatim: one_order_verbatim, paraphrased: one_order_paraphrased}"
+        ),
+        "undecided",
+        "both orders",
+    ),
+    "one order in the other arm": (claim(f"{CONTROL}, compare_to: one_order"), "undecided", "both"),
+    "one question": (claim(metric='"persona_effect[1]"'), "holds", ""),
     "one template": (claim(arm="one_template"), "undecided", "two templates"),
     "not recorded": (claim(metric="persona_effect_nats"), "undecided", "not recorded"),
     "deaf": (
-        claim(", stated_belief: {verbatim: verbatim, paraphrased: deaf}", bound="below: 0"),
+        claim(
+            ", stated_belief: {verbatim: deaf_verbatim, paraphrased: deaf_paraphrased}",
+            arm="deaf",
+            bound="below: 0",
+        ),
         "undecided",
-        "does not follow a paraphrased belief",
+        "does not follow a verbatim belief",
     ),
 }
 
@@ -125,6 +142,16 @@ def test_an_interval_over_questions_has_one_value_for_each(tmp_path: Path) -> No
         (claim(", stated_belief: {verbatim: verbatim}"), "missing"),
         (claim().replace("kind: persona", "kind: statistical"), "conflict"),
         (claim(", interval: parameters"), "conflict"),
+        (claim(", stated_belief: {verbatim: verbatim, paraphrased: deaf_paraphrased}"), "conflict"),
+        (claim(", stated_belief: {verbatim: paraphrased, paraphrased: verbatim}"), "conflict"),
+        (
+            claim(", interval: components, compare_to: verbatim, references: [deaf, deaf]"),
+            "conflict",
+        ),
+        (
+            claim(", interval: components", metric="distance_from_control(persona_effect)"),
+            "conflict",
+        ),
         (claim(", interval: components", metric="num_orders"), "conflict"),
     ],
 )

@@ -122,7 +122,7 @@ arms:
   a: {}
   b: {policies.player: {kind: language}}
   c: {policies.player.model: some/folder}
-  d: {policies.player: {kind: per_agent, policies: [{kind: language}, {kind: random}]}}
+  d: {policies.player: {kind: per_agent, policies: [{kind: language}, {kind: random}, language]}}
   e: {policies.player: random}
 """
 
@@ -136,7 +136,8 @@ def test_one_word_sets_the_model_of_every_policy(tmp_path: Path) -> None:
     assert arms["b"]["policies.player"] == {"kind": "language", "model": "tiny"}
     assert arms["c"] == {"policies.player.model": "tiny"}
     members = arms["d"]["policies.player"]["policies"]
-    assert members == [{"kind": "language", "model": "tiny"}, {"kind": "random"}]
+    language = {"kind": "language", "model": "tiny"}
+    assert members == [language, {"kind": "random"}, language]
     assert arms["e"] == {"policies.player": {"kind": "random"}}
 
 

@@ -36,6 +36,7 @@ class KeyValues:
         visible: number of slots to which it attends.
         tensors: keys and values of each layer in turn, `[row, head, slot, size]`.
         filled: which slots hold a token.
+        positions: position of that token in its conversation.
     """
 
     def __init__(self, rows: int, slots: int, device: torch.device) -> None:
@@ -44,6 +45,9 @@ class KeyValues:
         self.tensors: list[Tensor] = []
         self.filled: Bool[Tensor, "row slot"] = torch.zeros(
             rows, slots, dtype=torch.bool, device=device
+        )
+        self.positions: Int[Tensor, "row slot"] = torch.zeros(
+            rows, slots, dtype=torch.int64, device=device
         )
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -81,13 +85,16 @@ class KeyValues:
         for place, tensor in enumerate(self.tensors):
             whole = torch.cat([block[place] for block in blocks], 1)  # head token size
             tensor[index, :, : whole.shape[1]] = whole
-        self.filled[index, : blocks[0][0].shape[1] * len(blocks)] = True
+        length = blocks[0][0].shape[1] * len(blocks)
+        self.filled[index, :length] = True
+        self.positions[index, :length] = torch.arange(length, device=self.device)
 
     def take(self, rows: Int[Tensor, " some"], slots: int) -> KeyValues:
         """Copies of some rows, with another number of slots, not fewer than are filled."""
         taken = KeyValues(len(rows), slots, self.device)
         kept = min(slots, self.slots)
         taken.filled[:, :kept] = self.filled[rows, :kept]
+        taken.positions[:, :kept] = self.positions[rows, :kept]
         for tensor in self.tensors:
             new = tensor.new_zeros(len(rows), tensor.shape[1], slots, tensor.shape[3])
             new[:, :, :kept] = tensor[rows, :, :kept]

@@ -34,8 +34,9 @@ class LocalModel(LanguageModel):
         stay equal, and a change of the library or the machine changes about one token in a hundred.
 
     Memory:
-        Weights, the keys and values of `rows` conversations, and `kept_megabytes` of beginnings of
-        prompts that were used last: rules and personas are computed once and not every round.
+        Weights, the keys and values of a batch (at most twice `batch_megabytes`), and
+        `kept_megabytes` of beginnings of prompts that were used last: rules and personas are
+        computed once and not every round.
     """
 
     path: str = Field(description="folder of the model, or its name on the hub")
@@ -65,6 +66,12 @@ class LocalModel(LanguageModel):
     )
     columns: int = Field(
         default=64, ge=4, le=4096, description="prompts are padded to multiples before a reply"
+    )
+    batch_megabytes: int = Field(
+        default=2048,
+        ge=1,
+        description="largest size of the keys and values of a batch, 2^20 bytes; it lowers the "
+        "number of rows of long conversations",
     )
     kept_megabytes: int = Field(
         default=256, ge=0, description="largest size of kept beginnings of prompts, 2^20 bytes"
@@ -128,6 +135,7 @@ class LocalModel(LanguageModel):
             self.block,
             self.columns,
             self.kept_megabytes * MEGABYTE,
+            self.batch_megabytes * MEGABYTE,
         )
 
     def _with_adapter(self, model: Any) -> Any:

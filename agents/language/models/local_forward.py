@@ -25,6 +25,7 @@ from mores.core.errors import UserError
 # Numbers of rows of a pass. Any number is padded to the next of these, so that there are few shapes
 # and at most a third of the rows is padding.
 ROW_COUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+FULL, SLIDING = "full_attention", "sliding_attention"  # types of layers, in configurations
 MAX_PASS_TOKENS = 2**12  # of a pass over prompts
 
 
@@ -36,15 +37,19 @@ class Forward:
         rows: largest number of rows of a pass.
         full: whether every pass has exactly this number of rows, and one block of columns.
         block: number of tokens of a block of a prompt.
+        max_bytes: limit of the keys and values of the rows of a pass; it lowers the number of rows
+            of long conversations.
 
     Attributes:
-        rows, full, block: as given. `full` is also set where products of `rows` rows do not have
-            the bits of larger ones (`row_independence`).
+        rows, full, block, max_bytes: as given. `full` is also set where products of so many rows
+            do not have the bits of larger ones (`row_independence`).
         adapters: adapters of the model, one of them per row, if there are any.
     """
 
-    def __init__(self, model: nn.Module, rows: int, full: bool, block: int) -> None:
-        self.model, self.rows, self.block = model, rows, block
+    def __init__(
+        self, model: nn.Module, rows: int, full: bool, block: int, max_bytes: int = 2**31
+    ) -> None:
+        self.model, self.rows, self.block, self.max_bytes = model, rows, block, max_bytes
         self.adapters: AdapterSet | None = None
         self._accepted = forward_parameters(model)
         inner = unwrap_model(model)
@@ -57,10 +62,20 @@ class Forward:
                 path="model",
             )
         self.device: torch.device = self._head.weight.device
+        window = getattr(self._config, "sliding_window", None)
+        self._layer_types = set(
+            getattr(self._config, "layer_types", None) or [FULL if window is None else SLIDING]
+        )
+        self._window: int | None = window if SLIDING in self._layer_types else None
         self._least_rows = least_independent_rows(inner)
         self.full = full or self._least_rows > rows
         self._row_counts = (*(count for count in ROW_COUNTS if count < rows), rows)
         self._has_blocks = block_attention.install(inner)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the weights."""
+        return self._head.weight.dtype
 
     @property
     def vocabulary_size(self) -> int:
@@ -69,9 +84,8 @@ class Forward:
 
     @functools.cached_property
     def max_length(self) -> int | None:
-        """Tokens of the model's context; of its shortest window, if attention is limited to one."""
-        limits = [max_context_length(self.model), getattr(self._config, "sliding_window", None)]
-        return min((limit for limit in limits if limit is not None), default=None)
+        """Tokens of the model's context, if its configuration states it."""
+        return max_context_length(self.model)
 
     def padded(self, rows: int, columns: int = 1) -> int:
         """Number of rows to which a number of rows with so many tokens is padded."""
@@ -81,6 +95,19 @@ class Forward:
             if rows <= count and self._least_rows <= count * columns:
                 return count
         return -(-rows // self.rows) * self.rows
+
+    def max_rows(self, slots: int) -> int:
+        """Largest number of rows whose keys and values have room in `max_bytes`."""
+        return min(self.rows, max(1, self.max_bytes // (slots * self._token_bytes)))
+
+    @functools.cached_property
+    def _token_bytes(self) -> int:
+        """Size of keys and values of a token."""
+        config = self._config
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        size = getattr(config, "head_dim", None)
+        size = size or config.hidden_size // config.num_attention_heads
+        return 2 * config.num_hidden_layers * heads * size * self._head.weight.element_size()
 
     def max_blocks(self, rows: int) -> int:
         """Largest number of blocks of a pass over prompts with so many rows."""
@@ -119,7 +146,8 @@ class Forward:
         end = start + columns
         buffer.first_row, buffer.start, buffer.visible = first_row, start, visible
         buffer.filled[rows, start:end] = valid
-        mask = self._mask(buffer.filled[rows, :visible], columns, start)
+        buffer.positions[rows, start:end] = positions
+        mask = self._masks(buffer, rows, columns)
         count = self.padded(max(len(read), 1))
         padded = [*read, *[read[0] if read else (0, 0)] * (count - len(read))]
         where = torch.tensor(padded, device=self.device).T
@@ -149,17 +177,28 @@ class Forward:
             selection.remove()
         return logits[: len(read), 0].float()
 
-    def _mask(
-        self, filled: Bool[Tensor, "row slot"], columns: int, start: int
-    ) -> Float[Tensor, "row 1 column slot"]:
-        """What is added to attention scores: 0 for filled slots up to the token, else -inf."""
-        slots = torch.arange(filled.shape[1], device=self.device)
-        own = start + torch.arange(columns, device=self.device)[:, None]
-        seen = filled[:, None] & (slots <= own)
+    def _masks(self, buffer: KeyValues, rows: slice, columns: int) -> Any:
+        """What is added to attention scores, `[row, 1, column, slot]`: 0 or the least number.
+
+        One mask for all layers, or one for each type of layer: those with a sliding window attend
+        to the last tokens only.
+        """
+        slots = torch.arange(buffer.visible, device=self.device)
+        own = buffer.start + torch.arange(columns, device=self.device)[:, None]
+        seen = buffer.filled[rows, None, : buffer.visible] & (slots <= own)
         seen = seen | (slots == own)  # padding attends to itself, since softmax needs a score
-        dtype = self._head.weight.dtype
-        zero = torch.zeros((), dtype=dtype, device=self.device)
-        return torch.where(seen, zero, torch.finfo(dtype).min)[:, None]
+        if self._window is None:
+            return self._added(seen)
+        positions = buffer.positions[rows]
+        asking = positions[:, buffer.start : buffer.start + columns, None]
+        near = seen & (asking - positions[:, None, : buffer.visible] < self._window)
+        if self._layer_types == {SLIDING}:
+            return self._added(near)
+        return {FULL: self._added(seen), SLIDING: self._added(near)}
+
+    def _added(self, seen: Bool[Tensor, "row column slot"]) -> Float[Tensor, "row 1 column slot"]:
+        zero = torch.zeros((), dtype=self.dtype, device=self.device)
+        return torch.where(seen, zero, torch.finfo(self.dtype).min)[:, None]
 
     def _active(self, adapters: Sequence[int]) -> contextlib.AbstractContextManager[None]:
         if self.adapters is None:

@@ -47,7 +47,7 @@ def score_batch(
             longer.setdefault(width, []).append((row, continuation))
     computed = 0
     for width, pairs in sorted(longer.items()):
-        rows = max(1, min(forward.rows, MAX_PASS_TOKENS // width))
+        rows = max(1, min(forward.max_rows(columns + width), MAX_PASS_TOKENS // width))
         for start in range(0, len(pairs), rows):
             part = pairs[start : start + rows]
             computed += sum(len(continuation) - 1 for _, continuation in part)

@@ -51,11 +51,13 @@ class Readout(Config, ABC):
 
     Attributes:
         generates: whether it is read from a generated reply; then nothing is scored.
+        lists_options: whether the message lists the options, so that their order may matter.
         templates: wordings of a turn by name, with placeholders.
         template_names: names of the placeholders of a template.
     """
 
     generates: ClassVar[bool] = False
+    lists_options: ClassVar[bool] = True
     templates: ClassVar[Mapping[str, str]] = {}
     template_names: ClassVar[tuple[str, ...]] = ()
 

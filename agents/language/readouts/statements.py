@@ -44,6 +44,7 @@ TEMPLATES: Mapping[str, str] = {
 class Statements(ScoredReadout):
     """Whole statements, with or without the baseline."""
 
+    lists_options: ClassVar[bool] = False
     templates: ClassVar[Mapping[str, str]] = TEMPLATES
     template_names: ClassVar[tuple[str, ...]] = ("situation", "question")
 

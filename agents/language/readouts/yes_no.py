@@ -33,6 +33,7 @@ class YesNo(ScoredReadout):
     of the words: in reversed order "No or Yes".
     """
 
+    lists_options: ClassVar[bool] = False
     templates: ClassVar[Mapping[str, str]] = TEMPLATES
     template_names: ClassVar[tuple[str, ...]] = ("situation", "question", "statement", "words")
 

@@ -261,9 +261,16 @@ class _Episode:
         if turn.form == "probabilities":
             assert isinstance(space, Box)
             return _certain(reply, len(turn.options), space.size)
+        if turn.form == "choice" and isinstance(space, Box):  # a point of a scale is asked
+            point = _certain(reply, len(turn.options), len(turn.options))
+            return None if point is None else self._point(int(point.argmax()), space)
         text = self.simulator.roles[self.role].text
         assert text is not None
         return text.parse_reply(self.simulator.phase.name, reply, question.mask)
+
+    def _point(self, index: int, space: Box) -> Tensor:
+        """The action of a point of the readout's scale."""
+        return torch.tensor([self._policy.readout.scale(space)[index]], dtype=torch.float32)
 
     def step(self) -> None:
         """Apply the actions."""

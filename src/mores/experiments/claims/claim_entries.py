@@ -56,7 +56,7 @@ def _verdict_fields(verdict: Verdict) -> dict[str, Any]:
 
 
 def _audit_fields(audit: PersonaAudit) -> dict[str, Any]:
-    names = ("orders", "templates", "persona_share", "order_share", "problem")
+    names = ("orders", "templates", "order_applies", "persona_share", "order_share", "problem")
     beliefs = {wording: _estimate_fields(each) for wording, each in audit.beliefs.items()}
     return {**{name: getattr(audit, name) for name in names}, "beliefs": beliefs}
 

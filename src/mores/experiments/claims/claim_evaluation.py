@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mores.analysis.intervals import IntervalEstimate
+from mores.core.component_names import split_component
 from mores.core.errors import UserError
 from mores.experiments.claims import verdicts
 from mores.experiments.claims.claim_estimates import (
@@ -18,12 +19,7 @@ from mores.experiments.claims.claim_estimates import (
     without_rounding_differences,
 )
 from mores.experiments.claims.looks import current_look, data_digest
-from mores.experiments.claims.persona_audit import (
-    BELIEF_EFFECT,
-    PersonaAudit,
-    audit,
-    audit_metrics,
-)
+from mores.experiments.claims.persona_audit import PersonaAudit, audit, belief_metric
 from mores.experiments.claims.several_claims import holm_adjusted, is_statistical
 from mores.experiments.claims.trends import PointData, trend_points
 from mores.experiments.claims.verdicts import Verdict
@@ -38,6 +34,7 @@ from mores.experiments.scenario.claim_inputs import (
 )
 from mores.experiments.scenario.specification import Claim, Scenario
 from mores.experiments.scenario.stages import Sensitivity, Stage, Target
+from mores.experiments.scenario.verify_controls import lists_options
 from mores.metrics.drift import distance_from_control
 
 CellResults = Mapping[str, CellResult]  # by cell id
@@ -116,7 +113,7 @@ def _evaluate_claim(
                     )
                 ),
                 claim.kind == "learned" and no_updates_made(claim, scenario, by_arm[arm]),
-                _audit(claim, scenario, arm, by_arm) if claim.kind == "persona" else None,
+                _audit(claim, scenario, cells, by_arm) if claim.kind == "persona" else None,
             )
         )
     remark = next((each.remark for each in points if each.remark), "")
@@ -147,25 +144,28 @@ def _evaluate_claim(
     return dataclasses.replace(overall, arm=arm, at_points=with_remarks)
 
 
-def _audit(claim: Claim, scenario: Scenario, arm: str, results_by_arm: CellResults) -> PersonaAudit:
-    """The audit of a persona claim at a point."""
+def _audit(
+    claim: Claim, scenario: Scenario, cells: Mapping[str, Cell], results_by_arm: CellResults
+) -> PersonaAudit:
+    """The audit of a persona claim at a point. `cells`: those at the point, by arm."""
     stage, at_round = stage_and_round(scenario, claim)
-    metric, beliefs = audit_metrics(claim)[BELIEF_EFFECT], {}
+    arm, metric = claim_arm(scenario, claim) or "", belief_metric(claim)
+    beliefs, used = {}, [arm, *([claim.compare_to] if claim.compare_to else [])]
     for wording, control in () if claim.stated_belief is None else claim.stated_belief:
-        result = results_by_arm[control]
+        used.append(control)
+        recorded = split_component(metric)[0] in results_by_arm[control].stage(stage.name).metrics
         effect = IntervalEstimate.undefined(0, "not recorded")
-        if metric in result.stage(stage.name).metrics:
-            effect_claim = Claim(
-                statement=claim.statement, kind="report", metric=metric, interval=claim.interval
+        if recorded:
+            interval = "monte_carlo" if split_component(metric)[1] else claim.interval
+            update = {"metric": metric, "arm": control, "interval": interval}
+            update |= {"kind": "report", "bound": None, "compare_to": None, "references": None}
+            about = claim.model_copy(update={**update, "relative": False, "smallest_effect": 0.0})
+            effect = estimate_claim(
+                about, make_claim_data(about, scenario, control, results_by_arm)
             )
-            effect_claim = effect_claim.model_copy(
-                update={"stage": claim.stage, "at_round": claim.at_round, "arm": control}
-            )
-            data = make_claim_data(effect_claim, scenario, control, results_by_arm)
-            effect = estimate_claim(effect_claim, data)
         beliefs[wording] = effect
-    column = results_by_arm[arm].stage(stage.name).rounds.index(at_round)
-    return audit(claim, results_by_arm[arm], stage.name, column, beliefs)
+    results = {name: results_by_arm[name] for name in used}
+    return audit(claim, results, stage.name, at_round, beliefs, lists_options(cells[arm]))
 
 
 def _describe_stopped_trainings(

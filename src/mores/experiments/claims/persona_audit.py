@@ -3,10 +3,12 @@
 A small model's answers follow the order of the options and the wording of the question; one order
 or one template alone gives persona effects that are artefacts. A persona claim therefore comes with
 
-1. both orders of the options and two templates or more (metrics `num_orders`, `num_templates`),
+1. both orders of the options, if the readout lists them, and two templates or more (metrics
+   `num_orders`, `num_templates`), in its arm, in an arm that is subtracted, and in the control,
 2. the shares of variance of everything that involves the order, and of everything that involves the
    persona (`order_total_share`, `persona_total_share`), which are shown beside the verdict,
-3. a control: two arms in which people are told what to believe, verbatim and paraphrased. In both
+3. a control: two arms that differ from its arm only in `env.stated_belief` (and in how many orders
+   and templates are asked), verbatim in one and paraphrased in the other. In both
    the interval of `belief_effect` must lie above 0: answers that do not follow a stated belief say
    nothing about a persona, whichever way the claim's own interval points.
 
@@ -19,7 +21,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from mores.analysis.intervals import IntervalEstimate
 from mores.core.component_names import split_component
@@ -28,7 +30,7 @@ from mores.experiments.scenario.specification import Claim
 
 NUM_ORDERS, NUM_TEMPLATES = "num_orders", "num_templates"
 PERSONA_SHARE, ORDER_SHARE = "persona_total_share", "order_total_share"
-BELIEF_EFFECT = "belief_effect"
+PERSONA_EFFECT, BELIEF_EFFECT = "persona_effect", "belief_effect"
 NATS = "_nats"
 MIN_ORDERS = MIN_TEMPLATES = 2
 
@@ -38,7 +40,8 @@ class PersonaAudit:
     """What was done to tell the effect of personas from that of the questioning.
 
     Attributes:
-        orders, templates: how many were asked; nan: not recorded.
+        orders, templates: fewest that were asked in an arm; nan: not recorded.
+        order_applies: whether the readout lists the options: without an order there is no effect.
         persona_share, order_share: shares of the variance of answers; nan: not recorded.
         beliefs: effect of a stated belief by wording of the control.
         problem: why the claim is undecided; empty: the audit is passed.
@@ -46,6 +49,7 @@ class PersonaAudit:
 
     orders: float
     templates: float
+    order_applies: bool
     persona_share: float
     order_share: float
     beliefs: Mapping[str, IntervalEstimate]
@@ -61,56 +65,65 @@ class PersonaAudit:
                 f"{wording} {each.value:.3g} [{each.low:.3g}, {each.high:.3g}]"
                 for wording, each in self.beliefs.items()
             )
+        orders = number(self.orders) if self.order_applies else "do not apply"
         return (
-            f"Audit: orders {number(self.orders)}, templates {number(self.templates)}; share of "
+            f"Audit: orders {orders}, templates {number(self.templates)}; share of "
             f"variance with the persona {number(self.persona_share)}, with the order "
             f"{number(self.order_share)}; effect of a stated belief: {controls}"
         )
 
 
-def audit_metrics(claim: Claim) -> dict[str, str]:
-    """Names of the metrics that the audit of a claim reads, by what they are."""
-    suffix = NATS if split_component(claim.metric)[0].endswith(NATS) else ""
-    metrics = {NUM_ORDERS: NUM_ORDERS, NUM_TEMPLATES: NUM_TEMPLATES}
-    return metrics | {
-        name: f"{name}{suffix}" for name in (PERSONA_SHARE, ORDER_SHARE, BELIEF_EFFECT)
-    }
+def belief_metric(claim: Claim) -> str:
+    """Metric of the control of a claim: of the same question, if the claim is about one."""
+    base, component = split_component(claim.metric)
+    metric = f"{BELIEF_EFFECT}{_suffix(claim)}"
+    same = base == f"{PERSONA_EFFECT}{_suffix(claim)}" and component is not None
+    return f"{metric}[{component}]" if same else metric
+
+
+def _suffix(claim: Claim) -> str:
+    return NATS if split_component(claim.metric)[0].endswith(NATS) else ""
 
 
 def audit(
     claim: Claim,
-    result: CellResult,
+    results: Mapping[str, CellResult],
     stage: str,
-    column: int,
+    at_round: int,
     beliefs: Mapping[str, IntervalEstimate],
+    order_applies: bool,
 ) -> PersonaAudit:
     """The audit of a persona claim.
 
     Args:
         claim: the claim.
-        result: the results of its arm.
-        stage: its stage.
-        column: index of its round among the recorded ones.
+        results: results by arm, the claim's own one first, with those subtracted and the control.
+        stage, at_round: where the claim is taken.
         beliefs: estimates of the effect of a stated belief, by wording.
+        order_applies: whether the readout lists the options.
     """
-    values = {}
-    for name, metric in audit_metrics(claim).items():
-        recorded = metric in result.stage(stage).metrics
-        values[name] = (
-            float(result.by_replicate(metric, stage)[:, column].mean())
-            if recorded and name != BELIEF_EFFECT
-            else math.nan
-        )
-    orders, templates = values[NUM_ORDERS], values[NUM_TEMPLATES]
-    shares = values[PERSONA_SHARE], values[ORDER_SHARE]
-    problem = _problem(orders, templates, shares, beliefs)
-    return PersonaAudit(orders, templates, *shares, beliefs, problem)
+
+    def recorded(result: CellResult, metric: str) -> float:
+        if metric not in result.stage(stage).metrics:
+            return math.nan
+        column = result.stage(stage).rounds.index(at_round)
+        return float(result.by_replicate(metric, stage)[:, column].mean())
+
+    def fewest(metric: str) -> float:
+        numbers = [recorded(result, metric) for result in results.values()]
+        return math.nan if any(map(math.isnan, numbers)) else min(numbers)
+
+    own = next(iter(results.values()))
+    shares = [recorded(own, f"{name}{_suffix(claim)}") for name in (PERSONA_SHARE, ORDER_SHARE)]
+    orders, templates = fewest(NUM_ORDERS), fewest(NUM_TEMPLATES)
+    problem = _problem(orders if order_applies else MIN_ORDERS, templates, shares, beliefs)
+    return PersonaAudit(orders, templates, order_applies, shares[0], shares[1], beliefs, problem)
 
 
 def _problem(
     orders: float,
     templates: float,
-    shares: tuple[float, float],
+    shares: Sequence[float],
     beliefs: Mapping[str, IntervalEstimate],
 ) -> str:
     """The first reason for which the audit is not passed."""

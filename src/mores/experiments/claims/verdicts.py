@@ -296,6 +296,8 @@ def _interval_verdict(
     interval = _format_interval(estimate, level)
 
     def verdict(status: VerdictStatus, reason: str) -> Verdict:
+        if claim.interval == "components":  # the sample of the interval
+            reason = reason.replace("replicates", "components")
         return Verdict(claim, estimate, status, reason)
 
     if claim.bound is None:

@@ -42,6 +42,7 @@ def build_and_verify(loaded_or_scenario: LoadedScenario | Scenario) -> tuple[Bui
     from mores.experiments.scenario import verify, verify_training
     from mores.experiments.scenario.figure_check import FigureCheck
     from mores.experiments.scenario.first_round_check import FirstRoundCheck
+    from mores.experiments.scenario.verify_controls import control_problems
 
     scenario, source_map = _scenario_and_source_map(loaded_or_scenario)
     problems = verify.claim_problems(scenario, source_map)
@@ -54,6 +55,7 @@ def build_and_verify(loaded_or_scenario: LoadedScenario | Scenario) -> tuple[Bui
             if len(problems) < MAX_PROBLEMS:
                 problems += verify.cell_problems(scenario, built, first_rounds, figures)
         problems += verify_training.training_problems(scenario, source_map, built_cells)
+        problems += control_problems(scenario, source_map, built_cells)
         if not problems:  # the ends of the ranges; all points between are equally possible
             ends = range_end_conditions(scenario, arms_by_section(scenario))
             for built in build_cells(loaded_or_scenario, ends):

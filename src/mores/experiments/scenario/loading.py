@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from mores.core.errors import UserError, did_you_mean, nearest_name
 from mores.core.validation_messages import keys_at
-from mores.experiments.scenario.model_override import MODEL, model_paths
+from mores.experiments.scenario.model_override import MODEL, model_paths, with_model
 from mores.experiments.scenario.source_locations import (
     KeyPath,
     Problem,
@@ -205,18 +205,11 @@ def _apply_override(
     changed = copy.deepcopy(dict(document))
     if left == MODEL:
         for path in model_paths(document):
-            _set_value(changed, path, value)
+            with_model(changed, path, copy.deepcopy(value))
             source_map = source_map.with_replaced(path, value_source_map)
         return changed, source_map
     path = _set_override(changed, left.split("."), value, source)
     return changed, source_map.with_replaced(path, value_source_map)
-
-
-def _set_value(document: Any, path: KeyPath, value: Any) -> None:
-    """Set the value at a path whose mappings and lists exist."""
-    for part in path[:-1]:
-        document = document[part]
-    document[path[-1]] = copy.deepcopy(value)
 
 
 def _check_not_swept(override: str, scenario: Scenario) -> None:

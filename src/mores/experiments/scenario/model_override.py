@@ -47,6 +47,17 @@ def _paths(node: Any, path: KeyPath) -> Iterator[KeyPath]:
                 yield (*path, name)
             elif name != MODEL:
                 yield from _paths(each, (*path, name))
+    elif path[-1] != "kind" and _has_language_model(node):  # the kind alone, in place of a mapping
+        yield path
+
+
+def with_model(node: Any, path: KeyPath, model: Any) -> None:
+    """Set the model at one of `model_paths`; a kind alone becomes a mapping."""
+    for part in path[:-1]:
+        node = node[part]
+    last = path[-1]
+    is_kind = last != MODEL and not (isinstance(last, str) and _sets_model(last))
+    node[last] = {"kind": node[last], MODEL: model} if is_kind else model
 
 
 def _sets_model(key: str) -> bool:

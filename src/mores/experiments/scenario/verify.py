@@ -244,7 +244,9 @@ def _figure_problems(
 
 
 def _is_vector(metric: str, metrics: StageMetrics) -> bool:
-    """Whether a metric has several components."""
+    """Whether a metric is recorded and has several components."""
+    if metric_compared_with_control(metric) is not None:
+        return False
     name, component = split_component(metric)
     value = metrics.values.get(name)
     return component is None and (value is None or (value.dim() > 1 and value.shape[1] > 1))
