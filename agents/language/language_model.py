@@ -192,12 +192,6 @@ class Usage:
     cache_hits: int = 0
 
 
-# Difference of two logits that rounding may cause, by precision. Measured between two of the eight
-# likeliest tokens of SmolLM2-135M: in 32 bits at most 5e-5 against 64 bits; in 16 bits .06 (median)
-# and .39 (largest) against 64 bits, and .25 (largest) between batches of two shapes.
-NEAR_TIES = {"float32": 1e-4, "bfloat16": 0.3}
-
-
 class Engine(ABC):
     """A language model that is loaded or connected.
 
@@ -213,9 +207,9 @@ class Engine(ABC):
 
     couples: ClassVar[bool] = True
     scores: ClassVar[bool] = True
+    near_tie: float = 1e-4
 
     def __init__(self) -> None:
-        self.near_tie = NEAR_TIES["float32"]
         self.usage = Usage()
         self.vocabulary_size = 0
 
