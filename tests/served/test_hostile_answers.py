@@ -50,13 +50,15 @@ def test_an_implausible_usage_is_replaced_by_the_advance(usage):
         assert len(server.requests) < 5
 
 
-@pytest.mark.parametrize("value", [-(10**400), 10**400, "0", True, None, float("nan")])
+@pytest.mark.parametrize(
+    "value", [-(10**400), 10**400, "0", True, None, float("nan")], ids=range(6)
+)
 def test_no_log_probability(value):
     with pytest.raises(UnusableAnswer):
         log_probability(value)
 
 
-@pytest.mark.parametrize("token", [-1, 2**31, 10**400, 1.0])
+@pytest.mark.parametrize("token", [-1, 2**31, 10**400, 1.0], ids=range(4))
 def test_no_token(token):
     with pytest.raises(UnusableAnswer):
         token_list({"tokens": [token]})
