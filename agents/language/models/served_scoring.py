@@ -202,7 +202,7 @@ class NextTokenScorer(Scorer):
             listed = ", ".join(repr(printable(token, 12)) for token, _ in answer["tokens"][:5])
             raise UserError(
                 f"none of the labels {', '.join(request.continuations)} is a likely next token of "
-                f"{self.model} (likely are {listed}): use the readout free_text",
+                f"{printable(self.model, 200)} (likely are {listed}): use the readout free_text",
                 code="unsupported",
                 path="readout",
             )
