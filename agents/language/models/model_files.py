@@ -122,7 +122,7 @@ def check_shards(folder: Path) -> None:
     for index in folder.glob("*.index.json"):
         names = read_json(index).get("weight_map")
         for name in names.values() if isinstance(names, dict) else [names]:
-            if Path(str(name)).name != name or not name.endswith(".safetensors"):
+            if Path(str(name)).name != name or not str(name).endswith(".safetensors"):
                 reason = f"weight_map: {printable(name, 60)} is no safetensors file of the folder"
                 raise unreadable(printable(index, 200), reason)
 
