@@ -65,6 +65,14 @@ def test_every_weight_is_in_the_file(
     assert capfd.readouterr().err == ""  # no report of transformers, with names as they are
 
 
+@pytest.mark.parametrize("name", ["../model.safetensors", "model.bin", None])
+def test_an_index_names_files_of_the_folder(folder: Path, name: str | None) -> None:
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"lm_head.weight": name}}))
+    with refused("unreadable", path=str(index)):
+        LocalModel(path=str(folder)).make_engine()
+
+
 def test_layers_without_weights_are_refused(folder: Path) -> None:
     edit(folder / "config.json", num_hidden_layers=3)
     with refused("incompatible", path="path"):

@@ -19,6 +19,7 @@ from mores.agents.language.models.model_files import (
     ADAPTER_CONFIG,
     check_config,
     check_regular,
+    check_shards,
     read_json,
 )
 from mores.agents.language.optional_imports import import_optional
@@ -43,6 +44,7 @@ def load_model(folder: Path, path: str, dtype: torch.dtype) -> tuple[Any, Any]:
     transformers = import_optional("transformers")
     transformers.utils.logging.disable_progress_bar()
     check_config(folder)
+    check_shards(folder)
     with _silent(transformers):
         try:
             tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)

@@ -102,15 +102,29 @@ def check_config(folder: Path) -> None:
         UserError: it does, or there is no readable config.json.
     """
     for name, value in _entries(read_json(folder / "config.json")):
-        shown, number = printable(value, 60), isinstance(value, int | float)
+        shown = printable(value, 60)
         if name == "transformers_weights" and value is not None:
             raise _refused_config(f"transformers_weights: {shown} names another file", name)
         if name.endswith("_implementation") and "/" in str(value):
             raise _refused_config(f"{printable(name)}: {shown} is code of the hub", printable(name))
-        if name in LARGEST and number and value > LARGEST[name]:
+        if name in LARGEST and isinstance(value, int | float) and value > LARGEST[name]:
             raise _refused_config(
                 f"{name}: {shown} is more than {LARGEST[name]}", name, code="too_large"
             )
+
+
+def check_shards(folder: Path) -> None:
+    """Refuse an index of weights that names files outside the folder, or no safetensors.
+
+    Raises:
+        UserError: it does, or is unreadable.
+    """
+    for index in folder.glob("*.index.json"):
+        names = read_json(index).get("weight_map")
+        for name in names.values() if isinstance(names, dict) else [names]:
+            if Path(str(name)).name != name or not str(name).endswith(".safetensors"):
+                reason = f"weight_map: {printable(name, 60)} is no safetensors file of the folder"
+                raise unreadable(printable(index, 200), reason)
 
 
 def _entries(value: Any) -> Iterator[tuple[str, Any]]:
