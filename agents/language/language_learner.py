@@ -122,9 +122,6 @@ class LanguageLearner(LanguagePolicy, Learner):
             name = min(given)
             message = f"{name} belongs to networks; language_learner has its own"
             raise ParameterError("objective", name, message=message, code="unsupported")
-        if self.memory_turns:
-            message = "memory_turns: a language model learns from single turns; set it to 0"
-            raise ParameterError("memory_turns", message=message, code="unsupported")
         if not isinstance(self.model, LocalModel):
             message = "a served model cannot learn; use weights on this machine"
             raise ParameterError("model", message=message, code="unsupported")
@@ -262,9 +259,28 @@ class LanguageLearner(LanguagePolicy, Learner):
         finished: Bool[Tensor, " world"] | None = None,
     ) -> ActionOutput:
         """Actions of all agents. With search: the likeliest ones."""
-        reader = self.model_copy(update={"temperature": 0.0}) if search else self
-        steps = reader.act_steps(phase, observation, action_mask, state, streams, finished)
+        steps = self._reader(search).act_steps(
+            phase, observation, action_mask, state, streams, finished
+        )
         return act_together([steps])[0]
+
+    def expected_action(
+        self,
+        phase: Phase,
+        observation: Float[Tensor, "world agent query size"],
+        action_mask: Bool[Tensor, "world agent query option"] | None,
+        state: LanguageState,
+        search: bool = False,
+    ) -> Float[Tensor, "world agent query option"]:
+        """See `LanguagePolicy`. With search: the likeliest option has all of the mass."""
+        reader = self._reader(search)
+        return super(LanguageLearner, reader).expected_action(
+            phase, observation, action_mask, state
+        )
+
+    def _reader(self, search: bool) -> LanguageLearner:
+        """The policy that acts: with search at temperature 0."""
+        return self.model_copy(update={"temperature": 0.0}) if search else self
 
     def act_steps(
         self,
