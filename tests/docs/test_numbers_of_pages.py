@@ -68,3 +68,29 @@ def test_gain_of_coupled_language_models() -> None:
     assert f"{results['total_variation'][3]:.2f}"[1:] in page
     assert f"{100 * results['equal_replies'][2]:.0f} % of the third" in page
     assert f"{results['cpu_seconds'] / 60:.0f} CPU minutes" in page
+
+
+def test_speed_and_exactness_of_local_language_models() -> None:
+    rows = json.loads((ROOT / "benchmarks/results/language.json").read_text())["rows"]
+    page = (ROOT / "docs/how-to/local_models.md").read_text("utf-8")
+    names = {
+        "tiny": "random Llama, 256 wide, 4 layers, 32,000 tokens",
+        "bytes": "the same with 261 tokens",
+        "smollm2": "SmolLM2-135M",
+    }
+    for part, name in names.items():
+        measured = rows[part]
+        ratios = measured["times_one_by_one"]
+        cells = [
+            f"{ratios[k]} times" for k in ("together", "together_kept", "choice", "choice_kept")
+        ]
+        line = f"| {name} | {measured['per_cpu_second']['one_by_one']} | {' | '.join(cells)} |"
+        assert line in page
+    assert rows["tiny"]["times_one_by_one"]["together"] >= 6
+    assert rows["tiny"]["times_one_by_one"]["choice"] >= 15
+    assert f"{rows['gumbel']['milliseconds']} ms a token" in page
+    null = rows["null"]
+    assert null["different_without"] == 0
+    assert f"{null['equal']} of {null['persona_rounds']} replies" in page
+    assert f"{null['tokens_of_an_arm']} tokens" in page
+    assert f"{null['near_ties_of_an_arm']} near ties" in page
