@@ -122,9 +122,6 @@ class LanguageLearner(LanguagePolicy, Learner):
             name = min(given)
             message = f"{name} belongs to networks; language_learner has its own"
             raise ParameterError("objective", name, message=message, code="unsupported")
-        if self.memory_turns:
-            message = "memory_turns: a language model learns from single turns; set it to 0"
-            raise ParameterError("memory_turns", message=message, code="unsupported")
         if not isinstance(self.model, LocalModel):
             message = "a served model cannot learn; use weights on this machine"
             raise ParameterError("model", message=message, code="unsupported")
