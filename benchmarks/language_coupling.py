@@ -193,11 +193,12 @@ def draw(probabilities: Tensor, is_ordered: bool, draws: int, seed: int) -> Tens
     rounds, replicates, personas, _ = probabilities.shape
     found = torch.zeros(rounds, replicates, personas, draws, dtype=torch.float64)
     ordered = torch.full((replicates, personas), is_ordered)
+    near_tie = torch.zeros(replicates, personas, dtype=torch.float64)
     for rating in range(rounds):
         streams = RandomStreams.of(seed, replicates, round=rating)
         for index in range(draws):
             own = streams.child(f"rating {index}")
-            drawn = draw_choice(probabilities[rating].log(), ordered, 1.0, 0.0, own)
+            drawn = draw_choice(probabilities[rating].log(), ordered, 1.0, near_tie, own)
             found[rating, :, :, index] = 1 + drawn.action
     return found
 

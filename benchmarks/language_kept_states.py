@@ -31,7 +31,7 @@ TARGETS = ("q_proj", "v_proj", "up_proj", "down_proj")
 
 def update_seconds(score: Callable[[], Tensor], repeats: int) -> tuple[float, Tensor]:
     """Least CPU time of scores and their gradients, and the scores."""
-    seconds = []
+    seconds, logps = list[float](), torch.empty(0)
     for _ in range(repeats):
         start = time.process_time()
         logps = score()

@@ -11,6 +11,6 @@ first use, except by `objective_trainer`, which imports transformers.
     trl_datasets       preferences as data sets for TRL's trainers
     reference_model    frozen copies, and models with a path
     prompting          an environment as text, and replies as actions
-    lm_policy          a policy that replies turn after turn: used by `mores.clients.trl`
+    lm_policy          multi-turn rollouts of a causal language model, for `mores.clients.trl`
     closed_choice      one of several replies, sampled by the model's probability of each
 """

@@ -41,6 +41,7 @@ class AdaptedEngine(Engine):
         super().__init__()
         self.engine, self.adapters, self.kept = engine, adapters, kept
         self.usage, self.vocabulary_size = engine.usage, engine.vocabulary_size
+        self.near_tie = engine.near_tie
 
     @contextlib.contextmanager
     def _with_adapters(self) -> Iterator[None]:

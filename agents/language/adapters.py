@@ -178,12 +178,14 @@ class StackedLoRA:
 
     @property
     def revision(self) -> int:
-        """A number that changes whenever a weight changes: a digest of all of them.
+        """A number that changes whenever what the adapters do changes: a digest.
 
+        It covers size and place of the adapters, and the name, shape and values of each parameter.
         Weights change in place, by optimizers whose kernels leave no trace on the tensor.
         """
-        digest = hashlib.blake2b(digest_size=8)
-        for tensor in self.parameters.values():
+        digest = hashlib.blake2b(self.config.model_dump_json().encode(), digest_size=8)
+        for name, tensor in self.parameters.items():
+            digest.update(f"\n{name} {tuple(tensor.shape)}\n".encode())
             digest.update(tensor.detach().cpu().contiguous().numpy().data)
         return int.from_bytes(digest.digest(), "big")
 

@@ -2,7 +2,8 @@
 
 Options of a scale are drawn by the inverse distribution function of one uniform number, others by
 Gumbel noise: arms whose probabilities differ little then differ in few choices, and on a scale by
-one step. A choice that rounding of the model's logits may change is counted as a near tie.
+one step. A choice that rounding may change is counted as a near tie: a drawn one whose scores, or
+whose uniform number and the limit of an option, are closer than the stated difference allows.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def draw_choice(
     logps: Float[Tensor, "world agent option"],
     is_ordered: Bool[Tensor, "world agent"],
     temperature: float,
-    near_tie: float,
+    near_tie: Float[Tensor, "world agent"],
     streams: RandomStreams,
 ) -> DrawnChoice:
     """One option of each agent.
@@ -48,7 +49,7 @@ def draw_choice(
         logps: log-probability of each option at temperature 1; -inf for illegal ones.
         is_ordered: whether the options of an agent are points of a scale.
         temperature: divisor of log-probabilities; 0: the likeliest option.
-        near_tie: difference of log-probabilities that rounding may cause.
+        near_tie: difference of log-probabilities that rounding may cause, of each agent.
         streams: random numbers of this phase.
     """
     if temperature == 0:
@@ -68,7 +69,9 @@ def draw_choice(
     )
 
 
-def _best(scores: Float[Tensor, "world agent option"], near_tie: float) -> DrawnChoice:
+def _best(
+    scores: Float[Tensor, "world agent option"], near_tie: Float[Tensor, "world agent"]
+) -> DrawnChoice:
     action = scores.argmax(-1)
     if scores.shape[-1] == 1:
         return DrawnChoice(action, torch.zeros_like(action, dtype=torch.bool))
@@ -78,7 +81,7 @@ def _best(scores: Float[Tensor, "world agent option"], near_tie: float) -> Drawn
 
 def _inverse_cdf(
     logps: Float[Tensor, "world agent option"],
-    near_tie: float,
+    near_tie: Float[Tensor, "world agent"],
     uniform: Float[Tensor, "world agent 1"],
 ) -> DrawnChoice:
     below = logps.exp().cumsum(-1)[..., :-1]
@@ -86,5 +89,5 @@ def _inverse_cdf(
     last_legal = (logps.flip(-1) > -torch.inf).to(torch.int8).argmax(-1)
     action = torch.minimum((uniform >= below).sum(-1), logps.shape[-1] - 1 - last_legal)
     # a difference of d in the logits moves a distribution function F by at most d F (1 - F)
-    spread = near_tie * below * (1 - below)
+    spread = near_tie[..., None] * below * (1 - below)
     return DrawnChoice(action, ((uniform - below).abs() < spread).any(-1))

@@ -1,9 +1,9 @@
-"""Gumbel numbers of generated tokens, equal in all arms of an experiment.
+"""Gumbel noise of sampled tokens: common random numbers for all arms of an experiment.
 
-A number is addressed by (replicate, world, agent, episode, round, phase, call, position, token):
-all but the last select a stream, and the token a number in it. Arms that ask the same agent in the
-same round draw with the same numbers, whatever else is in the batch; their tokens differ only where
-their logits do.
+The noise is indexed by (replicate, world, agent, episode, round, phase, call, position, token): all
+but the last select a random stream, and the token selects an entry of it. In all arms the same
+agent therefore has the same noise in the same round, whatever else is in the batch. Gumbel-max
+samples of two arms differ only where their logits differ.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from mores.core.random_streams import RandomStreams
 
 
 def token_gumbel(
-    streams: RandomStreams, rows: Int[Tensor, "row 2"], call: int, width: int
+    streams: RandomStreams, rows: Int[Tensor, "row 2"], call: int, vocabulary_size: int
 ) -> GumbelFunction:
-    """Numbers of the replies of one call of an engine.
+    """Function that returns the Gumbel noise of one call of an engine, by request and position.
 
     Args:
-        streams: of the phase (`Policy.act` gets them with role and phase in their scope).
-        rows: world and agent of each request, by index.
-        call: number of the call in this phase, from 0: a second reply of an agent in a phase, say
-            after one that cannot be parsed, has other numbers.
-        width: the engine's `vocabulary_size`.
+        streams: random streams of the phase, as `Policy.act` receives them.
+        rows: indices of the world and the agent of each request.
+        call: index of the call in this phase, from 0. A second reply of an agent in the phase, for
+            example after an invalid one, gets independent noise.
+        vocabulary_size: the engine's `vocabulary_size`.
     """
 
-    def numbers(indices: Sequence[int], position: int) -> Float[Tensor, "row token"]:
+    def noise(indices: Sequence[int], position: int) -> Float[Tensor, "row token"]:
         worlds, agents = rows[torch.tensor(indices, dtype=torch.int64)].unbind(1)
-        return streams.gumbel_rows(f"token {call} {position}", worlds, agents, width)
+        return streams.gumbel_rows(f"token {call} {position}", worlds, agents, vocabulary_size)
 
-    return numbers
+    return noise

@@ -259,9 +259,28 @@ class LanguageLearner(LanguagePolicy, Learner):
         finished: Bool[Tensor, " world"] | None = None,
     ) -> ActionOutput:
         """Actions of all agents. With search: the likeliest ones."""
-        reader = self.model_copy(update={"temperature": 0.0}) if search else self
-        steps = reader.act_steps(phase, observation, action_mask, state, streams, finished)
+        steps = self._reader(search).act_steps(
+            phase, observation, action_mask, state, streams, finished
+        )
         return act_together([steps])[0]
+
+    def expected_action(
+        self,
+        phase: Phase,
+        observation: Float[Tensor, "world agent query size"],
+        action_mask: Bool[Tensor, "world agent query option"] | None,
+        state: LanguageState,
+        search: bool = False,
+    ) -> Float[Tensor, "world agent query option"]:
+        """See `LanguagePolicy`. With search: the likeliest option has all of the mass."""
+        reader = self._reader(search)
+        return super(LanguageLearner, reader).expected_action(
+            phase, observation, action_mask, state
+        )
+
+    def _reader(self, search: bool) -> LanguageLearner:
+        """The policy that acts: with search at temperature 0."""
+        return self.model_copy(update={"temperature": 0.0}) if search else self
 
     def act_steps(
         self,

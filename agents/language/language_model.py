@@ -135,8 +135,8 @@ class Reply:
         token_ids: its tokens, end token included if the model generated it.
         is_complete: whether it ended by itself, and not at the limit of tokens.
         logps: log-probability of each token under the sampling distribution, if known.
-        near_ties: number of tokens whose choice differs from the second best by less than the
-            engine's tolerance for rounding (`Engine.near_tie`).
+        near_ties: number of tokens whose perturbed logit exceeds that of the second best by less
+            than `Engine.near_tie` over the temperature; at temperature 0, than `Engine.near_tie`.
         counted: tokens and price by the count of a server; `None` in process.
     """
 
@@ -199,14 +199,15 @@ class Engine(ABC):
         couples: whether replies are drawn with Gumbel numbers of the caller. If not, arms share no
             random numbers: their results are marked as not coupled.
         scores: whether continuations can be scored. If not, choices are read from replies.
-        near_tie: difference of perturbed logits below which rounding may change a token.
+        near_tie: difference of two logits that rounding may cause, of another batch, machine or
+            library: tokens and choices that are decided by less, at their temperature, are counted.
         vocabulary_size: width of the Gumbel numbers; 0 if `couples` is false.
         usage: counts of requests and tokens.
     """
 
     couples: ClassVar[bool] = True
     scores: ClassVar[bool] = True
-    near_tie: ClassVar[float] = 1e-4
+    near_tie: float = 1e-4
 
     def __init__(self) -> None:
         self.usage = Usage()

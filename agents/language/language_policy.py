@@ -64,7 +64,9 @@ class LanguagePolicy(LanguageSettings):
         prompt_tokens: tokens of conversations and of scored texts; reply_tokens: generated; cost:
         price of served requests, in the currency of the price list;
         unparsable: replies without an action, each attempt counted; fallbacks: turns in which a
-        random action acted; near_ties: drawn tokens and choices that rounding may have changed.
+        random action acted; near_ties: drawn tokens and choices that rounding may have changed:
+        they were decided by less than `Engine.near_tie` over the temperature, or by less than
+        sqrt(n) of it where scores sum n tokens.
 
     References:
         Gumbel coupling: Maddison, Tarlow, Minka 2014 (A* sampling), arXiv 1411.0030.

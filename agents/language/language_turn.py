@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
@@ -79,6 +80,7 @@ class LanguageTurn:
         self.counts = no_counts(self.leading, "cpu")
         self.fallback = torch.zeros(self.leading, dtype=torch.bool)
         self.logps: dict[Row, Tensor] = {}
+        self._near_tie = torch.zeros(self.leading, dtype=torch.float64)
         self._token_counts: dict[Conversation, int] = {}
         self.memory: MemoryReader | None = None
         if state.memory is not None:
@@ -193,7 +195,7 @@ class LanguageTurn:
         state = dataclasses.replace(self.state, counts=counts, memory=memory)
         return ActionOutput(self.actions.to(self.device), state, extra)
 
-    def _count(self, row: Row, **counts: float) -> None:
+    def _count(self, row: Row, **counts: int | float) -> None:
         for name, number in counts.items():
             self.counts[name][row] += number
 
@@ -214,6 +216,8 @@ class LanguageTurn:
         for row, readout in readouts.items():
             own = [next(results) for _ in requests[row]]
             self.logps[row] = readout.read(self.asked[row], own)
+            # rounding errors of tokens are independent: those of a sum grow with the root
+            self._near_tie[row] = self.engine.near_tie * math.sqrt(readout.num_summed(own))
             for request, score in zip(requests[row], own, strict=True):
                 self._count_score(row, request, score)
         draws = isinstance(self.space, Discrete)
@@ -247,7 +251,11 @@ class LanguageTurn:
         temperature = self.settings.temperature
         grid = self._grid(self.logps).to(self.device)
         drawn = draw_choice(
-            grid, ordered.to(self.device), temperature, self.engine.near_tie, self.streams
+            grid,
+            ordered.to(self.device),
+            temperature,
+            self._near_tie.to(self.device),
+            self.streams,
         )
         action, near = drawn.action.cpu(), drawn.is_near_tie.cpu()
         for row in rows:
@@ -262,9 +270,10 @@ class LanguageTurn:
             self.actions[row][: len(action)] = action  # a box may have room for more options
 
     def _grid(self, by_row: Mapping[Row, Tensor]) -> Float[Tensor, "world agent option"]:
-        """Log-probabilities of all agents; equal ones where an agent was not asked."""
+        """Log-probabilities of all agents; one that was not asked takes its action for certain."""
         options = len(next(iter(by_row.values())))
-        grid = torch.zeros(*self.leading, options, dtype=torch.float64).log_softmax(-1)
+        grid = torch.full((*self.leading, options), -torch.inf, dtype=torch.float64)
+        grid.scatter_(-1, self.actions[..., None], 0.0)
         for row, logps in by_row.items():
             grid[row] = logps
         return grid

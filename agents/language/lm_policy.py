@@ -1,18 +1,18 @@
-"""A language model as a policy over several turns, and its dialogues as tokens to learn from.
+"""Multi-turn rollouts of a causal language model: tokens, loss masks and log-probabilities.
 
-A *dialogue* consists of the observations and replies of one agent in one episode: a first text, its
-reply, its next observation, its reply, ... As tokens that is a prompt and one long completion, with
-a `mask` that marks the model's own tokens, as opposed to observations in between.
+A *dialogue* is the sequence of observations and replies of one agent in one episode: first
+observation, reply, next observation, reply, ... It is stored as one prompt and one completion. The
+`mask` of the completion is 1 for generated tokens and 0 for tokens of observations.
 
-With discrete options, the reply is *closed*: a legal option is sampled with the model's probability
-of its label, among all labels of legal options (`closed_choice`). A trainer increases log p of
-replies with positive advantages, and not the log q of the sampling distribution. The two differ by
-log Z, the probability of answering with any label at all: with advantages of mean zero (GRPO's) the
-expected difference is zero in episodes of one turn; over several turns it also moves the model to
-label-like replies in states with high returns. Free replies are sampled token by token, and have no
-such gap.
+In a discrete action space the reply is *closed*: a legal option is sampled from q = p / Z, where p
+is the model's probability of the option's label and Z the sum of p over the labels of all legal
+options (`closed_choice`). A trainer increases log p of replies with positive advantages, instead of
+log q. The two differ by log Z. With advantages of mean zero (as in GRPO) the expected effect of log
+Z on the gradient is zero in episodes of one turn; in longer episodes training also raises Z in
+states with high returns. Free replies are sampled token by token from p itself.
 
-All randomness comes from uniform numbers of the caller, one per closed reply or one per token.
+All randomness comes from uniform numbers that the caller passes: one per closed reply, or one per
+token of a free reply.
 """
 
 from __future__ import annotations
@@ -40,16 +40,18 @@ from mores.core.errors import UserError
 from mores.core.spaces import Discrete
 from mores.core.turn_text import unparsed_action
 
-UniformFunction = Callable[[str, int], Float[Tensor, "dialogue number"]]  # stream, count: in [0, 1)
+# Uniform numbers in [0, 1), by name of the stream and number of draws per dialogue.
+UniformFunction = Callable[[str, int], Float[Tensor, "dialogue draw"]]
 
 
 @dataclasses.dataclass(frozen=True)
 class DialoguePolicy:
-    """Policy that converts observations to text and replies of a language model to actions.
+    """Converter of observations to text, and of a language model's replies to actions.
 
     Args:
-        prompter: writer of prompts and parser of replies.
-        closed_choice: whether discrete options are sampled by their labels; else replies are free.
+        prompter: formats prompts and parses replies.
+        closed_choice: whether discrete actions are sampled by the probabilities of their labels;
+            else replies are generated freely and parsed.
         max_new_tokens: largest number of tokens of a free reply.
         batch_size: number of texts per forward pass.
     """
@@ -60,10 +62,10 @@ class DialoguePolicy:
     batch_size: int = 256
 
     def check(self, phases: Sequence[Phase], role: Role) -> None:
-        """Refuse a prompter that does not fit the environment.
+        """Check that the prompter fits the environment.
 
         Raises:
-            UserError: it describes phases or options that do not exist.
+            UserError: the prompter describes phases or options that do not exist.
         """
         self.prompter.check(phases, role)
 
@@ -78,32 +80,37 @@ class DialoguePolicy:
         """A batch of empty dialogues.
 
         Args:
-            model: causal, of transformers.
+            model: causal language model of the library transformers.
             tokenizer: its tokenizer.
             role: role of the model in all of them.
             num_dialogues: number of dialogues.
-            temperature: divisor of logits.
+            temperature: sampling temperature.
 
         Raises:
-            UserError: the tokenizer has no end token.
+            UserError: the tokenizer has no end-of-sequence token.
         """
         generation = getattr(model, "generation_config", None)
-        ends = getattr(generation, "eos_token_id", None)
-        ends = [] if ends is None else [ends] if isinstance(ends, int) else ends
+        eos = getattr(generation, "eos_token_id", None)
+        eos_ids = [] if eos is None else [eos] if isinstance(eos, int) else eos
         return DialogueBatch(
-            self, model, PromptTokenizer(tokenizer, tuple(ends)), role, num_dialogues, temperature
+            self,
+            model,
+            PromptTokenizer(tokenizer, tuple(eos_ids)),
+            role,
+            num_dialogues,
+            temperature,
         )
 
 
 class DialogueBatch:
-    """Dialogues of a language model as several agents in parallel.
+    """Batch of parallel dialogues of one language model.
 
     Attributes:
-        prompts: first text of each, as tokens.
-        completions: all tokens after it.
-        masks: 1 for tokens that the model generated, 0 for observations.
-        logps: log-probabilities of generated tokens; 0 for observations.
-        unparsed: number of invalid replies of each.
+        prompts: tokens of the opening and the first observation, by dialogue.
+        completions: all later tokens, by dialogue.
+        masks: 1 for tokens that the model generated, 0 for tokens of observations.
+        logps: log-probabilities of generated tokens; 0 for tokens of observations.
+        unparsed: number of invalid replies, by dialogue.
     """
 
     def __init__(
@@ -135,8 +142,8 @@ class DialogueBatch:
 
         Args:
             phase: phase of the turn.
-            observation: of each agent.
-            action_mask: legal options of each; `None`: all.
+            observation: observation of each agent.
+            action_mask: legal options of each agent; `None`: all.
             active: dialogues that continue; the others stay unchanged.
             uniforms: uniform numbers by stream name, for all dialogues.
 
@@ -170,7 +177,7 @@ class DialogueBatch:
         return torch.stack(actions)
 
     def _append_observation(self, dialogue: int, text: str) -> None:
-        """Append the text of an observation."""
+        """Append the tokens of an observation."""
         if self.prompts[dialogue]:
             self._append(dialogue, self.tokenizer.encode_user_turn(text))
         else:
@@ -178,7 +185,7 @@ class DialogueBatch:
             self.prompts[dialogue] = self.tokenizer.encode_opening(f"{opening}\n{text}")
 
     def _append(self, dialogue: int, tokens: Tokens, logps: Sequence[float] | None = None) -> None:
-        """Append tokens: of an observation, or with log-probabilities: of a reply."""
+        """Append tokens of an observation, or of a reply if `logps` is given."""
         self.completions[dialogue] += tokens
         self.masks[dialogue] += [0 if logps is None else 1] * len(tokens)
         self.logps[dialogue] += [0.0] * len(tokens) if logps is None else logps
@@ -192,7 +199,7 @@ class DialogueBatch:
         action_mask: Sequence[Tensor | None],
         uniform: Float[Tensor, " dialogue"],
     ) -> list[int]:
-        """Options sampled by the model's probability of their labels."""
+        """Sampled option of each dialogue, by the model's probabilities of the labels."""
         replies = [self.tokenizer.encode_reply(label) for label in labels]
         all_options = list(range(len(labels)))
         legal_options = [
@@ -207,11 +214,11 @@ class DialogueBatch:
         scores = self._reply_logps(candidates).tolist()
         chosen = []
         for i, options in zip(dialogues, legal_options, strict=True):
-            own, scores = scores[: len(options)], scores[len(options) :]
-            index = inverse_cdf_sample(torch.tensor(own, dtype=torch.float64), float(uniform[i]))
+            logps, scores = scores[: len(options)], scores[len(options) :]
+            index = inverse_cdf_sample(torch.tensor(logps, dtype=torch.float64), float(uniform[i]))
             option = options[index]
-            logps = token_log_probabilities([replies[o] for o in options], own, index)
-            self._append(i, replies[option], logps)
+            token_logps = token_log_probabilities([replies[o] for o in options], logps, index)
+            self._append(i, replies[option], token_logps)
             chosen.append(option)
         return chosen
 
@@ -223,8 +230,8 @@ class DialogueBatch:
             texts = [[*self._tokens(i), *reply] for i, reply in batch]
             longest = max(len(reply) for _, reply in batch)
             tokens = self._left_pad(texts)
-            raw = forward_logits(self.model, tokens, longest + 1)[0][:, -(longest + 1) : -1]
-            logps = (raw.float() / self.temperature).log_softmax(-1)
+            logits = forward_logits(self.model, tokens, longest + 1)[0][:, -(longest + 1) : -1]
+            logps = (logits.float() / self.temperature).log_softmax(-1)
             token_logps = logps.gather(-1, tokens[:, -longest:, None])[..., 0]
             position = torch.arange(longest, device=token_logps.device)
             lengths = torch.tensor([len(reply) for _, reply in batch], device=token_logps.device)
@@ -235,7 +242,7 @@ class DialogueBatch:
     # --- free replies --------------------------------------------------------------------------
 
     def _free_replies(self, dialogues: Sequence[int], uniforms: UniformFunction) -> list[str]:
-        """Replies sampled token by token, up to their end or the limit of tokens."""
+        """Replies sampled token by token, up to the end token or `max_new_tokens`."""
         uniform = uniforms("token", self.policy.max_new_tokens)
         replies: list[str] = []
         for start in range(0, len(dialogues), self.policy.batch_size):
@@ -244,15 +251,15 @@ class DialogueBatch:
         return replies
 
     def _sample_replies(
-        self, dialogues: Sequence[int], uniform: Float[Tensor, "text number"]
+        self, dialogues: Sequence[int], uniform: Float[Tensor, "text position"]
     ) -> list[str]:
-        """Replies of dialogues that share their forward passes."""
+        """Sampled replies of one batch of dialogues."""
         replies: list[Tokens] = [[] for _ in dialogues]
         logps: list[list[float]] = [[] for _ in dialogues]
         context, cache = self._left_pad([self._tokens(i) for i in dialogues]), None
         for position in range(uniform.shape[1]):
-            raw, cache = forward_next(self.model, context, cache)
-            rows = (raw.float() / self.temperature).log_softmax(-1).cpu().double()
+            logits, cache = forward_next(self.model, context, cache)
+            rows = (logits.float() / self.temperature).log_softmax(-1).cpu().double()
             tokens = [
                 inverse_cdf_sample(row, float(u))
                 for row, u in zip(rows, uniform[:, position], strict=True)
@@ -266,7 +273,7 @@ class DialogueBatch:
             context = torch.cat([context, torch.tensor(tokens, device=context.device)[:, None]], 1)
         for i, reply, reply_logps in zip(dialogues, replies, logps, strict=True):
             self._append(i, reply, reply_logps)
-            if not self.tokenizer.is_complete(reply):  # truncated: append its end unmasked
+            if not self.tokenizer.is_complete(reply):  # truncated: the appended end has mask 0
                 self._append(i, self.tokenizer.encode_reply("")[-1:])
         return [self.tokenizer.decode_reply(reply) for reply in replies]
 
@@ -276,10 +283,10 @@ class DialogueBatch:
         return [*self.prompts[dialogue], *self.completions[dialogue]]
 
     def _left_pad(self, texts: list[Tokens]) -> Int[Tensor, "text position"]:
-        """Texts as tokens that end at the same position.
+        """Tensor of token sequences, padded on the left to equal lengths.
 
         Raises:
-            UserError: one is longer than the model's context.
+            UserError: a sequence is longer than the model's context.
         """
         width, limit = max(map(len, texts)), max_context_length(self.model)
         if limit is not None and width > limit:

@@ -60,7 +60,14 @@ def read_conversation(path: str, max_characters: int) -> PolisConversation:
     texts: dict[str, str] = {}
     columns = table.columns
     rows = zip(columns["comment-id"], columns["moderated"], columns["comment-body"], strict=True)
-    for number, moderated, body in rows:
+    seen: set[str] = set()
+    for row, (number, moderated, body) in enumerate(rows):
+        if number in seen:
+            message = (
+                f"{table.location(row, 'comment-id')}: {printable(number, 40)!r} is given twice"
+            )
+            raise UserError(message, code="duplicate", path="comment-id")
+        seen.add(number)
         text = " ".join(body.split())
         if moderated == "1" and 0 < len(text) <= max_characters:
             texts[number] = text

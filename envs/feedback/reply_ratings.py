@@ -89,13 +89,12 @@ class ReplyRatings(Environment[ReplyRatingsState]):
         annotator  index of the annotator, if the channel gives it
 
     Dynamics:
-        Each round every prompt of the set `train` is drawn equally often, to within one, in random
-        order; all pairs of kinds of replies are equally likely. Prompts, these pairs, raters and
-        the numbers that decide preferences do not depend on actions. Of two equal replies each is
-        preferred with probability one half. The
-        rater of a pair is biased with probability `biased_share`; with `biased_on: cued` with
-        probability `biased_share` over the share of prompts with a cue if the prompt has one, else
-        never.
+        Each round every prompt of the split `train` is drawn equally often, to within one, in
+        random order; all pairs of kinds of replies are equally likely. Prompts, these pairs, raters
+        and the numbers that decide preferences do not depend on actions. Of two equal replies each
+        is preferred with probability one half. The rater of a pair is biased with probability
+        `biased_share`; with `biased_on: cued` with probability `biased_share` over the share of
+        prompts with a cue if the prompt has one, else never.
 
     Start:
         New prompts, no ratings.
@@ -268,7 +267,7 @@ class ReplyRatings(Environment[ReplyRatingsState]):
     def _sample_prompts(
         self, streams: RandomStreams
     ) -> tuple[Int[Tensor, "world pair"], Int[Tensor, "world pair 2"]]:
-        """Rows of the set `train` in random order, again and again, and two kinds of replies."""
+        """Rows of the split `train` in repeated random order, and two kinds of replies for each."""
         rows = self.table.rows(TRAIN).to(streams.device)
         order = streams.uniform("prompt order", len(rows))[..., 0].argsort(stable=True, dim=-1)
         pairs = torch.arange(self.num_pairs, device=streams.device) % len(rows)
@@ -416,7 +415,7 @@ class ReplyRatings(Environment[ReplyRatingsState]):
     def metric_bounds(self) -> Mapping[str, tuple[float, float]]:
         """Shares and probabilities lie between 0 and 1."""
         names = ["biased_ratings", "preference_honest", "preference_biased"]
-        names += [f"probability_{name}" for name in self.table.held_out_sets]
+        names += [f"probability_{name}" for name in self.table.held_out_splits]
         return dict.fromkeys(names, (0.0, 1.0))
 
     @property
@@ -424,13 +423,13 @@ class ReplyRatings(Environment[ReplyRatingsState]):
         """See `policy_metrics`."""
         names = ("log_odds", "probability", "belief") if self.elicit_beliefs else ()
         names = names or ("log_odds", "probability")
-        return tuple(f"{name}_{each}" for each in self.table.held_out_sets for name in names)
+        return tuple(f"{name}_{each}" for each in self.table.held_out_splits for name in names)
 
     def policy_queries(self, state: ReplyRatingsState) -> Mapping[str, PolicyQuery]:
-        """All held-out prompts, and the questions about their items, set by set."""
-        if not self.table.held_out_sets:
+        """All held-out prompts, and the questions about their items, by split."""
+        if not self.table.held_out_splits:
             return {}
-        rows = torch.cat([self.table.rows(name) for name in self.table.held_out_sets])
+        rows = torch.cat([self.table.rows(name) for name in self.table.held_out_splits])
         leading = (len(state.prompt), self.num_agents)
 
         def query(phase: str) -> PolicyQuery:
@@ -442,16 +441,16 @@ class ReplyRatings(Environment[ReplyRatingsState]):
     def policy_metrics(
         self, state: ReplyRatingsState, answers: Mapping[str, Tensor]
     ) -> Mapping[str, Tensor]:
-        """Means over the prompts of each held-out set; the policy is evaluated without drawing.
+        """Means over the prompts of each held-out split; the policy is evaluated without drawing.
 
-        log_odds_SET: log-odds of the first kind of reply in `contrast` over the second, in nats.
-        probability_SET: probability of the first kind among the candidate replies.  belief_SET,
+        log_odds_SPLIT: log-odds of the first kind of reply in `contrast` over the second, in nats.
+        probability_SPLIT: probability of the first kind among the candidate replies.  belief_SPLIT,
         with `elicit_beliefs`: log-odds of yes over no, in nats, to the question about the item.
         """
         first, second = map(self.table.kinds.index, self.contrast)
         found: dict[str, Tensor] = {}
         start = 0
-        for name in self.table.held_out_sets:
+        for name in self.table.held_out_splits:
             part = slice(start, start + len(self.table.rows(name)))
             start = part.stop
             reply = answers["reply"][:, :, part]

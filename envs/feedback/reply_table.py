@@ -1,16 +1,16 @@
-"""Tables of prompts with candidate replies: CSV files of texts.
+"""Tables of prompts with candidate replies, read from CSV files.
 
-A file has one line with the names of its columns, then one row for each prompt:
+The first line has the names of the columns, and every other line is a prompt:
 
-    set       `train`: rated prompts; any other name is a set of held-out prompts
-    cue       yes or no: whether the prompt has a cue of the person's wish
-    item      what the prompt is about
+    split     `train`: prompts with ratings; any other name is a split of held-out prompts
+    cue       yes or no: whether the prompt tells which kind of reply the person wants
+    item      topic of the prompt
     prompt    text of the prompt
-    question  a question about the item whose answer, Yes or No, states what the assistant believes
-    ...       every other column is a kind of reply, two or more, with a reply for each prompt
+    question  yes-or-no question about the item, which elicits the assistant's belief
+    ...       every other column is a kind of reply (two or more) with a reply to each prompt
 
-Texts are data: they are compared and passed on, never evaluated. Nothing is repaired: a missing
-cell, a column twice or a text of more than `MAX_TEXT` characters is an error with its line.
+Texts are never evaluated as code. Invalid files are not repaired: an empty cell, a repeated column
+or a text of more than `MAX_TEXT` characters raises an error that names the line.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from mores.core.errors import UserError, printable
 
 DEFAULT_TABLE = Path(__file__).with_name("reply_ratings.csv")
 TRAIN = "train"
-COLUMNS = ("set", "cue", "item", "prompt", "question")
+COLUMNS = ("split", "cue", "item", "prompt", "question")
 NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 WORD = re.compile(r"[^\W_]+")
 MAX_BYTES, MAX_PROMPTS, MAX_KINDS, MAX_TEXT = 2**24, 10_000, 20, 4_000
@@ -44,16 +44,16 @@ class ReplyTable:
 
     Attributes:
         kinds: kinds of replies, in the order of their columns.
-        sets: set of each prompt.
+        splits: split of each prompt.
         cued: whether each prompt has a cue.
-        items: what each prompt is about.
+        items: topic of each prompt.
         prompts: text of each prompt.
         questions: question about each item.
-        replies: text of each reply, by prompt and kind.
+        replies: text of each candidate reply, by prompt and kind.
     """
 
     kinds: tuple[str, ...]
-    sets: tuple[str, ...]
+    splits: tuple[str, ...]
     cued: tuple[bool, ...]
     items: tuple[str, ...]
     prompts: tuple[str, ...]
@@ -64,13 +64,13 @@ class ReplyTable:
         return len(self.prompts)
 
     @property
-    def held_out_sets(self) -> tuple[str, ...]:
-        """Names of the sets of held-out prompts, in the order of the file."""
-        return tuple(name for name in dict.fromkeys(self.sets) if name != TRAIN)
+    def held_out_splits(self) -> tuple[str, ...]:
+        """Names of the held-out splits, in the order of the file."""
+        return tuple(name for name in dict.fromkeys(self.splits) if name != TRAIN)
 
     def rows(self, name: str) -> Int[Tensor, " prompt"]:
-        """Indices of the prompts of a set."""
-        return torch.tensor([row for row, each in enumerate(self.sets) if each == name])
+        """Indices of the prompts of a split."""
+        return torch.tensor([row for row, each in enumerate(self.splits) if each == name])
 
     @functools.cached_property
     def is_cued(self) -> Bool[Tensor, " prompt"]:
@@ -79,13 +79,13 @@ class ReplyTable:
 
     @property
     def cued_share(self) -> float:
-        """Share of prompts with a cue among those of the set `train`."""
+        """Share of the prompts of the split `train` that have a cue."""
         return float(self.is_cued[self.rows(TRAIN)].double().mean())
 
     def word_features(
         self, texts: Sequence[str], num_features: int
     ) -> Float[Tensor, "text feature"]:
-        """Whether a text has a word of each class: words are classed by a hash (CRC-32)."""
+        """Binary bag of words by feature hashing (CRC-32): 1 if a text has a word with the hash."""
         features = torch.zeros(len(texts), num_features)
         for row, text in enumerate(texts):
             for word in WORD.findall(text.lower()):
@@ -95,14 +95,14 @@ class ReplyTable:
 
 @functools.lru_cache(maxsize=8)
 def read_reply_table(path: str | None, digest: str | None = None) -> ReplyTable:
-    """Read a table; by default the one of the package.
+    """Table of a CSV file; by default the file of the package.
 
     Args:
         path: CSV file in UTF-8; `None`: the package's own.
-        digest: of the file, so that a changed file is read again.
+        digest: digest of the file; part of the cache key, so that a changed file is read again.
 
     Raises:
-        UserError: the file cannot be read, or is not such a table; the message has the line.
+        UserError: the file cannot be read or is invalid; the message names the line.
     """
     source = DEFAULT_TABLE if path is None else Path(path)
     shown = printable(str(source) if path else source.name, 200)
@@ -128,29 +128,34 @@ def read_reply_table(path: str | None, digest: str | None = None) -> ReplyTable:
 
 
 def _table(shown: str, header: list[str], rows: list[tuple[int, list[str]]]) -> ReplyTable:
-    """The table of cells, checked."""
+    """Table of the cells.
+
+    Raises:
+        UserError: columns or cells are invalid.
+    """
     kinds = tuple(name for name in header if name not in COLUMNS)
     for name in COLUMNS:
         if name not in header:
             raise _error(f"{shown}: there is no column {name!r}", "missing")
-    if twice := next((name for name in header if header.count(name) > 1), None):
-        raise _error(f"{shown}: column {printable(twice, 60)!r} occurs twice", "duplicate")
+    if repeated := next((name for name in header if header.count(name) > 1), None):
+        raise _error(f"{shown}: column {printable(repeated, 60)!r} occurs twice", "duplicate")
     if not 2 <= len(kinds) <= MAX_KINDS:
         message = f"{shown}: 2 to {MAX_KINDS} kinds of replies, not {len(kinds)}"
         raise _error(message, "out_of_range")
     if invalid := next((name for name in kinds if not NAME.fullmatch(name)), None):
-        message = f"{shown}: {printable(invalid, 60)!r} is no name of a kind of reply (a-z, 0-9, _)"
+        name = printable(invalid, 60)
+        message = f"{shown}: {name!r} is not a valid name of a kind of reply (a-z, 0-9, _)"
         raise _error(message, "invalid_value")
     if not 1 <= len(rows) <= MAX_PROMPTS:
         raise _error(f"{shown}: 1 to {MAX_PROMPTS:,} prompts, not {len(rows):,}", "out_of_range")
     for line, cells in rows:
         _check_row(f"{shown}:{line}", header, cells)
     column = {name: tuple(cells[i] for _, cells in rows) for i, name in enumerate(header)}
-    if TRAIN not in column["set"]:
-        raise _error(f"{shown}: no prompt is in the set {TRAIN!r}", "missing")
+    if TRAIN not in column["split"]:
+        raise _error(f"{shown}: no prompt is in the split {TRAIN!r}", "missing")
     return ReplyTable(
         kinds,
-        sets=column["set"],
+        splits=column["split"],
         cued=tuple(cue == "yes" for cue in column["cue"]),
         items=column["item"],
         prompts=column["prompt"],
@@ -160,7 +165,7 @@ def _table(shown: str, header: list[str], rows: list[tuple[int, list[str]]]) -> 
 
 
 def _check_row(place: str, header: list[str], cells: list[str]) -> None:
-    """Refuse a row that lacks a cell or has an invalid one."""
+    """Check that a row has all cells, and that they are valid."""
     if len(cells) != len(header):
         message = f"{place}: {len(cells)} cells; the first line has {len(header)}"
         raise _error(message, "wrong_shape")
@@ -173,8 +178,10 @@ def _check_row(place: str, header: list[str], cells: list[str]) -> None:
         if name == "cue" and cell not in ("yes", "no"):
             message = f"{where}: yes or no, not {printable(cell, 60)!r}"
             raise _error(message, "invalid_value")
-        if name == "set" and not NAME.fullmatch(cell):
-            message = f"{where}: {printable(cell, 60)!r} is no name of a set (a-z, 0-9, _)"
+        if name == "split" and not NAME.fullmatch(cell):
+            message = (
+                f"{where}: {printable(cell, 60)!r} is not a valid name of a split (a-z, 0-9, _)"
+            )
             raise _error(message, "invalid_value")
 
 

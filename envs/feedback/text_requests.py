@@ -21,7 +21,12 @@ from mores.core.deterministic_sum import mean
 from mores.core.environment import Environment, Phase, Role, StepResult
 from mores.core.errors import ParameterError, printable
 from mores.core.people import People
-from mores.core.policy import ActionOutput, Policy
+from mores.core.policy import (
+    ActionOutput,
+    Policy,
+    require_message_actions,
+    require_observation_parts,
+)
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, MultiDiscrete, Part
 from mores.core.turn_text import (
@@ -239,7 +244,9 @@ class WordList(Policy):
     tags: ClassVar[Mapping[str, object]] = {"stochastic": False}
 
     def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> Role:
-        """The role, whose action space is read by name."""
+        """The role; its observation has words, and its actions must be messages."""
+        require_observation_parts("word_list", role, "words")
+        require_message_actions("word_list", role, phases)
         return role
 
     def act(

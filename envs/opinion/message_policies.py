@@ -14,10 +14,15 @@ from torch import Tensor
 
 from mores.core.environment import Phase, Role
 from mores.core.errors import UserError
-from mores.core.policy import ActionOutput, Policy, require_observation_parts
+from mores.core.policy import (
+    ActionOutput,
+    Policy,
+    require_message_actions,
+    require_observation_parts,
+)
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, MultiDiscrete
-from mores.core.turn_text import encode_message, is_message_space
+from mores.core.turn_text import encode_message
 from mores.envs.opinion.message_topic import Topic
 
 
@@ -110,7 +115,7 @@ class FixedMessage(Policy):
         self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams
     ) -> WriterState:
         """The role; its actions must be messages."""
-        _require_messages("fixed_message", role, phases)
+        require_message_actions("fixed_message", role, phases)
         return WriterState(role)
 
     def act(
@@ -145,7 +150,7 @@ class StatementWriter(Policy):
     ) -> WriterState:
         """The role; its actions must be messages."""
         require_observation_parts("statement_writer", role, "values")
-        _require_messages("statement_writer", role, phases)
+        require_message_actions("statement_writer", role, phases)
         return WriterState(role)
 
     def act(
@@ -165,18 +170,3 @@ class StatementWriter(Policy):
         option = nearest_option(value, part.low, part.high, len(self.statements))
         encoded = [encode_message(text, space.size) for text in self.statements]
         return ActionOutput(torch.stack(encoded).to(observation.device)[option], state)
-
-
-def _require_messages(policy_name: str, role: Role, phases: tuple[Phase, ...]) -> None:
-    """Check that the actions of a role are messages.
-
-    Raises:
-        UserError: they are not.
-    """
-    spaces = [p.action_spaces[role.name] for p in phases if role.name in p.action_spaces]
-    if not all(map(is_message_space, spaces)):
-        raise UserError(
-            f"{policy_name} writes messages; the actions of {role.name} are none",
-            code="unsupported",
-            path=f"policies.{role.name}",
-        )

@@ -1,9 +1,8 @@
-"""People on a graph and an assistant who exchange messages about a topic, and state attitudes.
+"""Opinion dynamics on a graph with written messages, between people and with an assistant.
 
-A person's value is the attitude that it states after reading, or it moves by an update rule on the
-same graph: language models and models of opinion dynamics in one environment, with the same random
-numbers. Text of turns: `message_topic`; who reads what: `message_routing`; scripted policies:
-`message_policies`.
+Values follow either the attitudes that policies state after reading (language models), or an update
+rule of opinion dynamics on the same graph; both use the same random numbers. Prompts:
+`message_topic`; senders and readers: `message_routing`; scripted policies: `message_policies`.
 
 Demo: `python -m mores.envs.opinion.opinion_messages`.
 """
@@ -48,15 +47,15 @@ RING = NetworkxGenerator(generator="watts_strogatz", parameters={"k": 2, "p": 0.
 class OpinionMessagesState:
     """State at the end of a phase. Messages are codes of bytes (`mores.core.turn_text`)."""
 
-    people: People  # with the values of this round
-    trait_state: TraitState  # of people who move by the rule
+    people: People  # with current values
+    trait_state: TraitState  # used with value_source rule
     initial_values: Float[Tensor, "world agent value"]
     stated: Float[Tensor, "world agent option"]  # last stated probabilities of the options
     messages: Int[Tensor, "world agent byte"]  # last message of each person
-    previous_messages: Int[Tensor, "world agent byte"]  # one round before
-    senders: Int[Tensor, "world reader message"]  # of whom people, then assistants read; -1: none
-    replies: Int[Tensor, "world assistant byte"]  # last message of the assistant, by audience
-    graph: InfluenceGraph | None  # None: all worlds share one
+    previous_messages: Int[Tensor, "world agent byte"]  # messages of the round before
+    senders: Int[Tensor, "world reader message"]  # by reader: people, then assistants; -1: none
+    replies: Int[Tensor, "world assistant byte"]  # last message of each assistant
+    graph: InfluenceGraph | None  # None: all worlds share one graph
     rule_state: Any  # state of the update rule of `peers`
     rounds_elapsed: Int[Tensor, " world"]
 
@@ -66,57 +65,61 @@ class OpinionMessages(PeopleDynamics, Environment[OpinionMessagesState]):
 
     Description:
         People hold a value, their attitude on a scale of statements about one topic (`topic`).
-        Every round each person writes a message, reads those of some people to whom it listens,
-        and one of an assistant, and states its attitude. `value_source` determines what moves
-        values. stated: the value is the mean of the stated probabilities and nothing else, so that
-        messages act through the policy that reads them, a language model. rule: people move by the
-        update rule of `peers` on what neighbors state, by the assistant's position, and by
-        themselves (`human`); messages are sent and their text has no effect. Both have the same
-        people, graph and random numbers. Left out: several topics, messages to some neighbors
-        only, choice of neighbors or assistant, changes of the graph, deception about the sender.
-        A policy that reads messages may follow instructions in them (prompt injection): nothing
-        here prevents it.
+        Every round each person writes a message, reads messages of at most `max_messages_read`
+        graph neighbors and one of an assistant, and states its attitude. `value_source` selects the
+        dynamics. stated: the value is the mean of the stated probabilities, so that messages have
+        an effect only through the policy that reads them, for example a language model. rule:
+        values change by the update rule of `peers` on the neighbors' stated attitudes, by the
+        assistant's position, and by individual drift (`human`); the text of messages has no effect.
+        Both have the same people, graph and random numbers. Left out: several topics, messages to
+        some neighbors only, choice of neighbors or assistant, changes of the graph, deception about
+        the sender. There is no protection against prompt injection: a policy that reads messages
+        may follow instructions in them.
 
     Roles:
         person (`num_people`): states its attitude.
-        writer (`num_people`): writes for the person of the same number. A role of its own, since
-            an agent has one action space.
-        assistant (1; with the audience person: `num_people`): replies.
+        writer (`num_people`): writes the messages of the person with the same index. It is a
+            separate role, since an agent has one action space.
+        assistant (1, or `num_people` with `audience: person`): replies.
 
-    Observation (L = `value_limit`, B = `max_bytes`, m = `messages_read`; codes are bytes, and 256
-    after the end of a message):
+    Observation (L = `value_limit`, B = `max_bytes`, m = `max_messages_read`; a message is a vector
+    of byte values, padded with 256):
         person, writer  values         1     [-L, L]   own attitude, value units
         person, writer  initial_value  1     [-L, L]   at the start of the episode
         person, writer  own_message    B     [0, 256]  last message of the own writer
-        person, writer  heard          m B   [0, 256]  last messages read, in random order
+        person, writer  received_messages
+                                       m B   [0, 256]  messages read last, in random order
         person, writer  reply          B     [0, 256]  last message of the assistant; empty without
                                                        `assistant_is_read`
         assistant       own_message    B     [0, 256]  own last message
-        assistant       heard          m B   [0, 256]  messages of a random sample of people; with
-                                                       the audience person of this one alone
+        assistant       received_messages
+                                       m B   [0, 256]  messages of a random sample of people; with
+                                                       `audience: person` of its person alone
 
     Action (K statements of the topic):
-        writer     phase write: `message_space(B)`, read by those who listen to the person and by
-                   the assistant.
+        writer     phase write: `message_space(B)`, read by graph neighbors of the person and by the
+                   assistant.
         assistant  phase reply: `message_space(B)`, read by its audience.
         person     phase state: `stated`, K numbers in [0, 1], the probabilities of the statements
                    (normalized; all 0 counts as uniform).
 
     Reward:
-        assistant: share of the way of its audience to `assistant_aim`, mean of `1 - |value - aim|
-        / (2 L)` after the round, in [0, 1]; 0 without an aim.  person, writer: none.
+        assistant: closeness of its audience to `assistant_aim`, the mean of
+        `1 - |value - aim| / (2 L)` after the round, in [0, 1]; 0 without an aim.
+        person, writer: none.
 
     Dynamics (x value, s mean of the stated probabilities over evenly spaced positions -L ... L):
         value_source stated: x' = s.
-        value_source rule: the deviation from the person's disposition decays and gets noise
+        value_source rule: the deviation from the person's disposition reverts to 0 with noise
         (`trait_state`); the rule of `peers` moves x by all neighbors' s; then x +=
         ai_influence (o - x), unless the assistant's message is empty or not read. o is the position
-        of `assistant_aim`, without an aim the mean of s over the audience. A share of these changes
-        is permanent (`trait_state`). x is clamped to [-L, L].
+        of `assistant_aim`, or without an aim the mean of s over the audience. A share of these
+        changes is permanent (`trait_state`). x is clamped to [-L, L].
 
     Start:
         Dispositions from a population with one value, else normal with `initial_std` around 0;
-        values with deviations as in `trait_state`, clamped; whatever moves them later. No messages.
+        values add deviations as in `trait_state` and are clamped, with both value sources. No
+        messages.
 
     End:
         Never (truncation only).
@@ -144,30 +147,30 @@ class OpinionMessages(PeopleDynamics, Environment[OpinionMessagesState]):
     num_people: int = Field(default=6, ge=2, le=1000, description="number of people")
     topic: Topic = Field(default=Topic(), description="question, and scale of attitudes in words")
     max_bytes: int = Field(default=120, ge=1, le=10_000, description="largest size of a message")
-    messages_read: int = Field(
+    max_messages_read: int = Field(
         default=2,
         ge=0,
         le=100,
-        description="largest number of messages that an agent reads a round",
+        description="largest number of messages of people that an agent reads per round",
     )
     audience: Literal["everybody", "person"] = Field(
         default="everybody",
-        description="to whom the assistant writes a message: one to everybody, or one to each "
-        "person",
+        description="recipients of the assistant's messages. everybody: one message to all people; "
+        "person: a separate message to each",
     )
     assistant_aim: int | None = Field(
         default=None,
         ge=0,
-        description="statement, from 0 on, of which the assistant wants to convince people; null: "
-        "none, it is told to take no side",
+        description="index of the statement, from 0, that the assistant's prompt tells it to argue "
+        "for; null: the prompt tells it to stay neutral",
     )
     assistant_is_read: bool = Field(
         default=True, description="whether people read the assistant's messages"
     )
     value_source: Literal["stated", "rule"] = Field(
         default="rule",
-        description="what a value is. stated: the attitude that a person states; rule: a state "
-        "that moves by `peers`, the assistant's position and `human`",
+        description="dynamics of values. stated: the value is the attitude that the person states; "
+        "rule: it changes by `peers`, the assistant's position and `human`",
     )
     value_limit: float = Field(
         default=2.0, gt=0, description="values of the first and the last statement: -limit, limit"
@@ -183,8 +186,9 @@ class OpinionMessages(PeopleDynamics, Environment[OpinionMessagesState]):
     )
     peers: Peers = Field(
         default=Peers(rule=FriedkinJohnsen(susceptibility=0.15), graph=RING),
-        description="graph of who listens to whom, and update rule of people with value_source "
-        "rule; its anchor is the value before the rule, or the initial one if changes persist",
+        description="directed graph of readers and senders, and update rule of values with "
+        "value_source rule; its anchor is the value before the rule, or the initial one if changes "
+        "persist",
     )
     human: Annotated[Human, component("human")] = Field(
         default="fitted",
@@ -241,11 +245,15 @@ class OpinionMessages(PeopleDynamics, Environment[OpinionMessagesState]):
     def _spaces(self) -> dict[str, Box]:
         value = Part(1, -self.value_limit, self.value_limit)
         message = Part(self.max_bytes, 0.0, float(END_OF_MESSAGE))
-        heard = Part(self.messages_read * self.max_bytes, 0.0, float(END_OF_MESSAGE))
+        received = Part(self.max_messages_read * self.max_bytes, 0.0, float(END_OF_MESSAGE))
         person = Box.of(
-            values=value, initial_value=value, own_message=message, heard=heard, reply=message
+            values=value,
+            initial_value=value,
+            own_message=message,
+            received_messages=received,
+            reply=message,
         )
-        assistant = Box.of(own_message=message, heard=heard)
+        assistant = Box.of(own_message=message, received_messages=received)
         return {"person": person, "writer": person, "assistant": assistant}
 
     @property
@@ -270,12 +278,12 @@ class OpinionMessages(PeopleDynamics, Environment[OpinionMessagesState]):
 
     @functools.cached_property
     def _shared_graph(self) -> InfluenceGraph | None:
-        """The graph of all worlds; None: each has its own."""
+        """Graph that all worlds share; None: each has its own."""
         return self.peers.shared_graph(self.num_people)
 
     @functools.cached_property
     def _shared_listening(self) -> Bool[Tensor, "one reader sender"] | None:
-        """Who listens to whom in all worlds; None: each has its own graph."""
+        """Matrix of readers and senders, shared by all worlds; None: each has its own graph."""
         graph = self._shared_graph
         return None if graph is None else message_routing.listening_matrix(graph)
 
@@ -313,7 +321,7 @@ class OpinionMessages(PeopleDynamics, Environment[OpinionMessagesState]):
 
         messages = empty(self.num_people, self.max_bytes)
         readers = self.num_people + self.num_assistants
-        senders = torch.full((worlds, readers, self.messages_read), -1, device=device)
+        senders = torch.full((worlds, readers, self.max_messages_read), -1, device=device)
         return OpinionMessagesState(
             people=people,
             trait_state=trait_state,
@@ -339,7 +347,7 @@ class OpinionMessages(PeopleDynamics, Environment[OpinionMessagesState]):
         space = self._spaces[role]
         if role == "assistant":
             own = state.replies.to(torch.float32)
-            return space.join(own_message=own, heard=read[:, self.num_people :])
+            return space.join(own_message=own, received_messages=read[:, self.num_people :])
         reply = state.replies.to(torch.float32).expand(-1, self.num_people, -1)
         if not self.assistant_is_read:
             reply = torch.full_like(reply, END_OF_MESSAGE)
@@ -347,7 +355,7 @@ class OpinionMessages(PeopleDynamics, Environment[OpinionMessagesState]):
             values=state.people.values,
             initial_value=state.initial_values,
             own_message=state.messages.to(torch.float32),
-            heard=read[:, : self.num_people],
+            received_messages=read[:, : self.num_people],
             reply=reply,
         )
 
@@ -358,7 +366,7 @@ class OpinionMessages(PeopleDynamics, Environment[OpinionMessagesState]):
         actions: Mapping[str, Tensor],
         streams: RandomStreams,
     ) -> StepResult[OpinionMessagesState]:
-        """`write` and `reply` deliver messages; `state` records attitudes and moves values."""
+        """State and reward after a phase: messages of `write` and `reply`, values of `state`."""
         if phase == "write":
             return StepResult(
                 dataclasses.replace(
@@ -384,7 +392,7 @@ class OpinionMessages(PeopleDynamics, Environment[OpinionMessagesState]):
     def _draw_senders(
         self, state: OpinionMessagesState, streams: RandomStreams
     ) -> Int[Tensor, "world reader message"]:
-        """Senders of the messages that people, then assistants read in this round."""
+        """Senders of the messages of this round, by reader: people, then assistants."""
         people, device = self.num_people, state.messages.device
         uniform = streams.uniform("heard", people + self.num_assistants, people)
         listens = self._shared_listening
@@ -397,7 +405,7 @@ class OpinionMessages(PeopleDynamics, Environment[OpinionMessagesState]):
             to_assistant = torch.eye(people, dtype=torch.bool, device=device)
         to_assistant = to_assistant.expand(len(listens), -1, -1)
         listens = torch.cat([listens.to(device), to_assistant], 1)
-        return message_routing.draw_senders(listens, uniform, self.messages_read)
+        return message_routing.draw_senders(listens, uniform, self.max_messages_read)
 
     def _stated_values(self, state: OpinionMessagesState) -> Float[Tensor, "world agent 1"]:
         """Mean of the stated probabilities, value units."""
@@ -407,7 +415,7 @@ class OpinionMessages(PeopleDynamics, Environment[OpinionMessagesState]):
     def _move_people(
         self, state: OpinionMessagesState, streams: RandomStreams
     ) -> OpinionMessagesState:
-        """A round of people with the value source `rule`."""
+        """State with values updated by the rule (value_source rule)."""
         answers = self._stated_values(state)
         trait_state = self.dynamics.advance_round(state.trait_state, streams.child("person"))
         before = trait_state.values
@@ -419,9 +427,9 @@ class OpinionMessages(PeopleDynamics, Environment[OpinionMessagesState]):
         )
         values = moved.values
         if self.assistant_is_read:
-            says = (state.replies[..., :1] != END_OF_MESSAGE).to(values.dtype)
-            says = says.expand(-1, self.num_people, -1)
-            values = values + self.influence * says * (self._position(answers) - values)
+            has_text = (state.replies[..., :1] != END_OF_MESSAGE).to(values.dtype)
+            has_text = has_text.expand(-1, self.num_people, -1)
+            values = values + self.influence * has_text * (self._position(answers) - values)
         trait_state = self.dynamics.displace(trait_state, values - before)
         trait_state = self.dynamics.clamp(trait_state, -self.value_limit, self.value_limit)
         people = dataclasses.replace(state.people, values=trait_state.values)
@@ -432,7 +440,7 @@ class OpinionMessages(PeopleDynamics, Environment[OpinionMessagesState]):
     def _position(
         self, answers: Float[Tensor, "world agent value"]
     ) -> Float[Tensor, "world agent value"]:
-        """Position of the assistant towards each person: its aim, or the mean of its audience."""
+        """Position of the assistant's message to each person: its aim, or the audience's mean."""
         if self.assistant_aim is not None:
             return torch.zeros_like(answers) + self.option_values[self.assistant_aim]
         if self.audience == "person":
@@ -449,24 +457,26 @@ class OpinionMessages(PeopleDynamics, Environment[OpinionMessagesState]):
     # --- metrics ----------------------------------------------------------------------------------
 
     def metrics(self, state: OpinionMessagesState) -> Mapping[str, Tensor]:
-        """Metrics of each world, value units unless stated; NaN before the first message.
+        """Metrics of each world, in value units unless stated; NaN before the first message.
 
         mean_value: mean attitude `[world, value]`
         attitude: of each person `[world, person]`
-        drift: distance of the mean attitude from its start
-        rms_distance: root mean square distance of people from their mean: disagreement
-        initial_slope: slope of attitudes on initial ones over the people of a world; 1: kept
-        stated_std: standard deviation of a person's stated probabilities, mean over people
+        drift: absolute change of the mean attitude since the start of the episode
+        rms_distance: root mean square distance of attitudes from their mean (disagreement)
+        slope_on_initial: least squares slope of present on initial attitudes over the people of a
+            world; 1 if nothing changed
+        stated_std: standard deviation of the distribution that a person states, mean over people
         message_bytes, reply_bytes: mean size of people's and of the assistant's last messages
-        silent_share: share of people whose last message is empty
-        distinct_share: different last messages of people, divided by the number of people
-        repeated_share: share of people whose last message is the same as the one before
+            (bytes)
+        empty_message_share: share of people whose last message is empty
+        distinct_message_share: number of distinct last messages, divided by the number of people
+        repeated_message_share: share of people who wrote the same message as in the round before
         """
         values, options = state.people.values, self.option_values.to(state.stated.device)
         initial = state.initial_values
         deviation = initial - mean(initial, 1)[:, None]
         slope = total(deviation * values, 1) / total(deviation * deviation, 1)
-        spread = total(state.stated * (options - self._stated_values(state)) ** 2, -1)
+        variance = total(state.stated * (options - self._stated_values(state)) ** 2, -1)
         has_stated = state.rounds_elapsed > 0
         size = (state.messages != END_OF_MESSAGE).to(values.dtype).sum(-1)
         replies = (state.replies != END_OF_MESSAGE).to(values.dtype).sum(-1)
@@ -476,45 +486,45 @@ class OpinionMessages(PeopleDynamics, Environment[OpinionMessagesState]):
         ]
         repeated = (state.messages == state.previous_messages).all(-1)
 
-        def share(of: Tensor) -> Tensor:
-            return torch.where(has_stated, mean(of.to(values.dtype), 1), torch.nan)
+        def mean_over_people(x: Tensor) -> Tensor:
+            return torch.where(has_stated, mean(x.to(values.dtype), 1), torch.nan)
 
         return {
             "mean_value": mean(values, 1),
             "attitude": values[..., 0],
             "drift": norm(mean(values, 1) - mean(initial, 1)),
             "rms_distance": rms_distance(values),
-            "initial_slope": slope[:, 0],
-            "stated_std": torch.where(has_stated, mean(spread.sqrt(), 1), torch.nan),
-            "message_bytes": share(size),
-            "reply_bytes": share(replies),
-            "silent_share": share(size == 0),
-            "distinct_share": share(torch.stack(distinct, 1)),
-            "repeated_share": share(repeated),
+            "slope_on_initial": slope[:, 0],
+            "stated_std": torch.where(has_stated, mean(variance.sqrt(), 1), torch.nan),
+            "message_bytes": mean_over_people(size),
+            "reply_bytes": mean_over_people(replies),
+            "empty_message_share": mean_over_people(size == 0),
+            "distinct_message_share": mean_over_people(torch.stack(distinct, 1)),
+            "repeated_message_share": mean_over_people(repeated),
         }
 
     @property
     def metric_bounds(self) -> Mapping[str, tuple[float, float]]:
-        """Shares lie between 0 and 1, values within the limit."""
-        shares = ("silent_share", "distinct_share", "repeated_share")
+        """Range of each bounded metric: shares in [0, 1], values within `value_limit`."""
+        shares = ("empty_message_share", "distinct_message_share", "repeated_message_share")
         limits = dict.fromkeys(("mean_value", "attitude"), (-self.value_limit, self.value_limit))
         return {**dict.fromkeys(shares, (0.0, 1.0)), **limits}
 
     @property
     def elements_per_world(self) -> int:
-        """See `Environment`; includes who reads whom."""
+        """See `Environment`; includes the matrix of readers and senders."""
         return super().elements_per_world + 4 * self.num_people**2
 
     def latent(self, state: OpinionMessagesState) -> Mapping[str, Tensor]:
-        """Values of people."""
+        """Latent variables: the values of people."""
         return {"values": state.people.values}
 
     def people(self, state: OpinionMessagesState) -> People:
-        """People with their present attitudes."""
+        """People with current attitudes."""
         return state.people
 
     def default_policies(self) -> Mapping[str, Any]:
-        """People state and write their values; the assistant states its aim, or is silent."""
+        """Scripted policies: people write and state their values, the assistant writes its aim."""
         topic = self.topic
         aim = "" if self.assistant_aim is None else topic.positions[self.assistant_aim]
         return {
@@ -526,7 +536,7 @@ class OpinionMessages(PeopleDynamics, Environment[OpinionMessagesState]):
     # --- text -------------------------------------------------------------------------------------
 
     def role_rules(self, role: str) -> str:
-        """The situation, and the assistant's aim."""
+        """System prompt of a role: the situation, and the assistant's aim."""
         if role == "assistant":
             return self.topic.assistant_rules(self.assistant_aim)
         return "You live in a town and talk with your neighbors."
@@ -538,29 +548,29 @@ class OpinionMessages(PeopleDynamics, Environment[OpinionMessagesState]):
         observation: Float[Tensor, " size"],
         action_mask: Bool[Tensor, " option"] | None = None,
     ) -> TurnText:
-        """Question, initial view in words, and messages; the present value is not in it.
+        """Prompt of a turn: question, initial view in words and messages, not the present value.
 
-        A person whose value is what it states carries on by what it wrote and read.
+        With value_source stated a person's memory therefore consists of its messages.
         """
         space = self._spaces[role]
         own = decode_message(space.read(observation, "own_message"))
-        read = space.read(observation, "heard").unflatten(0, (-1, self.max_bytes))
-        heard = [text for text in map(decode_message, read) if text]
+        read = space.read(observation, "received_messages").unflatten(0, (-1, self.max_bytes))
+        received = [text for text in map(decode_message, read) if text]
         if role == "assistant":
-            return self.topic.assistant_turn(own, heard)
+            return self.topic.assistant_turn(own, received)
         initial = space.read(observation, "initial_value")[0]
         limits = (-self.value_limit, self.value_limit)
         view = int(nearest_option(initial, *limits, self.num_options))
         reply = decode_message(space.read(observation, "reply"))
-        situation = self.topic.situation(view, own, heard, reply)
+        situation = self.topic.situation(view, own, received, reply)
         if phase == "write":
             return self.topic.message_turn(situation)
         return self.topic.attitude_turn(situation)
 
     def render(self, state: OpinionMessagesState, world: int = 0) -> str:
-        """Attitude and message of the first people, and the assistant's, as they are read.
+        """Text with attitudes and messages of the first people, and messages of assistants.
 
-        Texts are escaped: an unprintable character has no effect on a terminal.
+        Unprintable characters of messages are escaped.
         """
         rounds = int(state.rounds_elapsed[world])
         lines = [f"{self.topic.question} {self.num_people} people, {rounds} rounds"]

@@ -10,7 +10,12 @@ from pydantic import Field
 from torch import Tensor
 
 from mores.core.environment import Phase, Role
-from mores.core.policy import ActionOutput, Policy, require_observation_parts
+from mores.core.policy import (
+    ActionOutput,
+    Policy,
+    require_message_actions,
+    require_observation_parts,
+)
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import MultiDiscrete
 from mores.core.turn_text import decode_message, encode_message
@@ -32,7 +37,8 @@ class NameAll(Policy):
     )
 
     def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> Role:
-        """The role, whose action space is read by name."""
+        """The role; its actions must be messages."""
+        require_message_actions("name_all", role, phases)
         return role
 
     def act(
@@ -62,6 +68,7 @@ class JoinViews(Policy):
     def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> Role:
         """The role, whose observation is read by name."""
         require_observation_parts("join_views", role, "question", "views")
+        require_message_actions("join_views", role, phases)
         return role
 
     def act(

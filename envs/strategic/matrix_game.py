@@ -359,6 +359,8 @@ class MatrixGame(Environment[MatrixGameState]):
         """Shares of actions and of rounds lie between 0 and 1."""
         names = ("cooperation_rate", "cooperation_rate_by_agent", "last_cooperation_rate",
                  "mutual_cooperation_rate", "unanimity_rate")  # fmt: skip
+        if self.payoffs == PUBLIC_GOODS:
+            names = (*names, "contribution_share")
         return dict.fromkeys(names, (0.0, 1.0))
 
     def analytic_values(self, policies: Mapping[str, Policy], rounds: int) -> Mapping[str, Any]:

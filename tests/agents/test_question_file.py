@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from mores.agents.people.polis_export import read_conversation
 from mores.agents.people.questions.question_file import QuestionFile
 from mores.core.survey_questions import Question
 from tests.refusals import refused
@@ -87,3 +89,66 @@ def test_a_bad_csv_file_is_refused(tmp_path: Path, old: str, new: str, code: str
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with refused("unreadable", "path"):
         _ = QuestionFile(path=str(tmp_path / "none.yaml")).questions
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [
+        ("options: [fewer,", "options: [2026-01-01,", "wrong_type"),
+        ("text: Should", "text: !!binary Should", "wrong_type"),
+        ("options: [fewer, more]", "options: !!set {fewer, more}", "wrong_type"),
+        ("options: [fewer, more]", "<<: {options: [fewer, more]}", "wrong_type"),
+        ("ordered: false", "2026-01-01: false", "wrong_type"),
+        ("ordered: false", "[a]: false", "wrong_type"),
+        ("ordered: false", "ordered: !!bool x", "unreadable"),
+        ("ordered: false", "ordered: false\n  ordered: true", "duplicate"),
+        ("direction: -1", f"direction: {'1' * 5000}", "too_large"),
+        ("scores: [0, 1, 0]", f"scores: [0, 1{'0' * 400}, 0]", "too_large"),
+        ("scores: [0, 1, 0]", "scores: [0, .nan, 0]", "out_of_range"),
+        ("text: Should", 'text: "a\\0b"\n  x: Should', "invalid_value"),
+        ("text: Should", 'text: "a\\ud800b"\n  x: Should', "invalid_value"),
+        ("text: Should", "text: a\0b Should", "unreadable"),
+    ],
+)
+def test_data_that_no_question_has_are_refused(
+    tmp_path: Path, old: str, new: str, code: str
+) -> None:
+    assert old in YAML
+    with refused(code):
+        questions(tmp_path, YAML.replace(old, new))
+
+
+def test_a_control_character_in_a_csv_file_is_refused(tmp_path: Path) -> None:
+    with refused("invalid_value", "path"):
+        questions(tmp_path, CSV.replace("none", "no\0ne"), "questions.csv")
+
+
+def test_questions_and_options_have_a_limit(tmp_path: Path) -> None:
+    lines = [f"q{n},text,{o},I say {o}.,,," for n in range(1001) for o in "ab"]
+    with refused("too_large", "path"):
+        questions(tmp_path, "\n".join([CSV.split("\n")[0], *lines]), "questions.csv")
+    lines = [f"q,text,{o},I say {o}.,,," for o in range(101)]
+    with refused("too_large", "path"):
+        questions(tmp_path, "\n".join([CSV.split("\n")[0], *lines]), "questions.csv")
+
+
+def test_only_regular_files_of_limited_size_are_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with refused("unreadable", "path"):
+        _ = QuestionFile(path=str(tmp_path / "pipe.yaml")).questions
+    with refused("unreadable", "path"):
+        _ = QuestionFile(path=str(tmp_path)).questions
+    with (tmp_path / "huge.yaml").open("wb") as file:
+        file.truncate(2**40)  # sparse
+    with refused("too_large", "path"):
+        _ = QuestionFile(path=str(tmp_path / "huge.yaml")).questions
+    for name in ("a\0b.yaml", "a\ud800.yaml", "a" * 5000):
+        with refused("unreadable", "path"):
+            _ = QuestionFile(path=name).questions
+
+
+def test_a_comment_of_polis_that_is_given_twice_is_refused(tmp_path: Path) -> None:
+    comments = "comment-id,moderated,comment-body\n1,1,one\n2,1,two\n1,1,three\n"
+    (tmp_path / "comments.csv").write_text(comments)
+    with refused("duplicate", "comment-id"):
+        read_conversation(str(tmp_path), 100)

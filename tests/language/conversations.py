@@ -157,7 +157,7 @@ class GivenEngine(Engine):
         self.reply: Callable[[GenerateRequest], str] = lambda request: "1"
         self.logp: Callable[[ScoreRequest, str], float] = lambda request, text: -1.0
         self.calls: list[list[Any]] = []
-        self.scores_texts = True
+        self.scores_texts, self.num_tokens = True, 1
 
     @property
     def scores(self) -> bool:  # type: ignore[override]
@@ -171,7 +171,8 @@ class GivenEngine(Engine):
         self.calls.append(list(requests))
         return [
             Score(
-                tuple(self.logp(r, text) for text in r.continuations), (1,) * len(r.continuations)
+                tuple(self.logp(r, text) for text in r.continuations),
+                (self.num_tokens,) * len(r.continuations),
             )
             for r in requests
         ]

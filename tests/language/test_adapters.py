@@ -227,3 +227,15 @@ def test_revision_changes_with_the_weights() -> None:
     weights = {FLAT_NAME: train_state.flat_parameters}
     Adam(1e-3).step(weights, gradient, train_state.optimizer_state)
     assert adapters.revision != first
+
+
+@pytest.mark.parametrize("changed", [{"alpha": 8.0}, {"target_modules": ("k_proj", "o_proj")}])
+def test_revision_is_that_of_size_and_place_as_well(changed: dict[str, Any]) -> None:
+    """Equal numbers that change the model in another way have another revision."""
+    config = LoRA(layers=1, target_modules=("q_proj", "o_proj"))
+    other = LoRA(**{**config.model_dump(), **changed})
+    values = trained(config, 1)
+    names = other.parameter_shapes(tiny())
+    renamed = dict(zip(names, values.values(), strict=True))
+    revisions = [StackedLoRA(tiny(), *x).revision for x in ((config, values), (other, renamed))]
+    assert revisions[0] != revisions[1]

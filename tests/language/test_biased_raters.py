@@ -21,7 +21,7 @@ SMALL = (
     "figures=[]",
     "arms={untrained: {policies.assistant.objective.learning_rate: 0}, "
     "none: {env.biased_on: none}, cued: {}, same: {env.biased_share: 0}}",
-    "claims=[{statement: Null, kind: exact, arm: same, compare_to: none, stage: test, "
+    "claims=[{statement: Equal, kind: exact, arm: same, compare_to: none, stage: test, "
     "metric: log_odds_held_out, bound: {within: [0, 0]}}]",
 )
 SETS = ("held_out", "held_out_cue", "other_wording")

@@ -118,9 +118,8 @@ def test_conversations_that_cannot_be_continued_are_refused() -> None:
         CHAT.prompt((Message("user", "A"), Message("assistant", "B")))
     with refused("invalid_value", path="conversation"):
         CHAT.prompt((Message("assistant", "B"), Message("user", "A")))
-    strict = chat(chat_template="{{ raise_exception('only one message\\nis allowed') }}")
     with refused("unsupported", path="tokenizer.chat_template"):
-        strict.prompt((Message("user", "A"),))
+        chat(chat_template="{{ raise_exception('only one message\\nis allowed') }}")
     with refused("missing", path="tokenizer.eos_token"):
         chat(eos_token=None)
 
@@ -130,3 +129,40 @@ def test_a_reply_without_end_is_closed(ids: tuple[int, ...]) -> None:
     said = Message("assistant", TOKENIZER.decode([70, 71]), ids)
     prompt = CHAT.prompt((Message("user", "A"), said, Message("user", "B")))
     assert TOKENIZER.decode(prompt).count("<|end|>") == 3
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["'hello'", "m['content']|upper", "m['content'][:3]", "m['content'] * 3", "m['content']|e"],
+)
+def test_a_template_that_changes_messages_is_refused(content: str) -> None:
+    with refused("unsupported", path="tokenizer.chat_template"):
+        chat(chat_template=f"{{% for m in messages %}}{{{{ {content} }}}}{{% endfor %}}")
+
+
+def test_a_template_that_changes_some_messages_is_refused_with_these() -> None:
+    """A message that names a control token, a long one, one of the system, a reply."""
+    upper = chat(
+        chat_template="{% for m in messages %}{{ m['content'] if 'Two words' in m['content'] "
+        "or '@@reply' in m['content'] else (m['content'][:40]|upper) }}{% endfor %}"
+    )
+    for text in ("Hi <|end|>", "A" * 41, "small"):
+        with refused("unsupported", path="tokenizer.chat_template"):
+            upper.prompt((Message("user", text),))
+    upper.prompt((Message("user", " CAPITAL "),))
+    twice = chat(
+        chat_template="{% for m in messages %}{{ m['content'] }}"
+        "{{ m['content'] if m['role'] == 'assistant' }}{% endfor %}"
+    )
+    with refused("unsupported", path="tokenizer.chat_template"):
+        twice.prompt((Message("user", "A"), Message("assistant", "B"), Message("user", "C")))
+
+
+def test_a_template_may_remove_spaces_and_two_messages_may_be_equal() -> None:
+    trimmed = chat(
+        chat_template="{% for m in messages %}{{ '<|user|>' + m['content']|trim }}{% endfor %}"
+    )
+    twice = (Message("user", " <|end|> "), Message("user", " <|end|> "))
+    assert TOKENIZER.decode(trimmed.prompt(twice)) == "<|user|> <|end|> <|user|> <|end|> "
+    said = (Message("user", "A"), Message("assistant", "B"), Message("user", "@@reply@@"))
+    assert TOKENIZER.decode(trimmed.prompt(said)).count("@@reply@@") == 1

@@ -11,14 +11,16 @@ import mores
 from mores.agents.composite.per_agent import PerAgentPolicy
 from mores.agents.language.adapters import LoRA
 from mores.agents.language.language_learner import LanguageLearner
+from mores.agents.language.models.tiny import TinyModel
 from mores.agents.language.readouts.labels import Letters
 from mores.agents.language.readouts.statements import Statements
 from mores.agents.language.readouts.yes_no import YesNo
 from mores.agents.learning.model_stack import ModelInputs
 from mores.agents.scripted.repeated_game import Strategy
-from mores.core.random_streams import Worlds
+from mores.core.random_streams import RandomStreams, Worlds
 from mores.registry.specs import from_spec
 from mores.sim.simulator import Simulator
+from tests.language.conversations import Talk
 from tests.language.word_model import ALL_MODULES, ANTICOORDINATION, WordModel
 from tests.refusals import refused
 
@@ -87,6 +89,31 @@ def test_updates_see_the_distribution_that_acted(readout, memory: int) -> None:
     torch.testing.assert_close(out.logits.exp().sum(-1), torch.ones_like(out.logp))
 
 
+def test_agents_without_a_choice_have_no_log_probability() -> None:
+    """Neither when they act nor in an update: a ratio of both is 1."""
+    own, worlds = learner(model=TinyModel(hidden_size=8, num_layers=1)), Worlds.grid(1, 2)
+    simulator = Simulator(Talk(phase_names=("choose",)), {"person": own}, {}, worlds, 2)
+    simulator.reset(0)
+    simulator.step()
+    decision = simulator.policy_states["person"].learner.persistent_state.rollout.decisions
+    logp = decision["choose"].logp[0]  # in round 0 the first person has one legal fruit
+    assert logp[:, 0].tolist() == [0.0, 0.0] and bool((logp[:, 1] < 0).all())
+
+
+def test_search_has_the_likeliest_option() -> None:
+    """The expected action with search is that of acting with search."""
+    own = learner(temperature=0.7)
+    simulator = played({"player": own}, Worlds.grid(2, 2), 2, 1)
+    phase, state = ANTICOORDINATION.phases[0], state_of(simulator)
+    observation = ANTICOORDINATION.observe(simulator.state, "player", phase.name)
+    queries = observation[:, :, None]
+    expected = own.expected_action(phase, queries, None, state, search=True)[:, :, 0]
+    action = own.act(phase, observation, None, state, RandomStreams.of(0, 4), search=True).action
+    assert torch.equal(expected, torch.nn.functional.one_hot(action, 2).to(expected))
+    drawn = own.expected_action(phase, queries, None, state)[:, :, 0]
+    assert torch.equal(drawn.argmax(-1), action) and bool((drawn.max(-1).values < 1).all())
+
+
 def test_replicates_are_separate_trainings() -> None:
     """A replicate alone has the same adapters, to rounding; others have different ones."""
     policies = against_tit_for_tat(learner())
@@ -133,7 +160,6 @@ def base_probabilities(own: LanguageLearner, observation: torch.Tensor) -> torch
     """Probabilities of the options under the base model, at the first observation."""
     from mores.agents.language.language_policy import LanguagePolicy
     from mores.core.environment import with_text
-    from mores.core.random_streams import RandomStreams
 
     policy = LanguagePolicy(model=own.model)
     role, streams = with_text(ANTICOORDINATION, ANTICOORDINATION.roles[0]), RandomStreams.of(0, 4)

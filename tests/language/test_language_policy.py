@@ -150,6 +150,21 @@ def test_near_ties_are_counted():
     assert policy.metrics(simulator.policy_states["person"])["near_ties"].tolist() == [4, 4]
 
 
+@pytest.mark.parametrize(
+    ("gap", "tokens", "tied"),
+    [(1.5e-4, 1, False), (1.5e-4, 4, True), (7e-4, 64, True), (9e-4, 64, False)],
+)
+def test_near_ties_of_sums(gap: float, tokens: int, tied: bool):
+    """The tolerance of a sum grows with the root of the number of its tokens."""
+    policy, engine = given(temperature=0)
+    engine.logp = lambda request, text: {"A": 0.0, "B": gap}.get(text, -1.0)
+    engine.num_tokens = tokens
+    simulator = started(policy, Talk(phase_names=("rate",)))
+    simulator.step()
+    found = policy.metrics(simulator.policy_states["person"])["near_ties"].tolist()
+    assert found == [2 * tied, 2 * tied]
+
+
 def test_measured_answers_are_read_and_not_drawn():
     """Statements against the baseline without the persona; the expected point of a scale."""
     persona = {"kind": "text", "content": "You are sour."}
@@ -193,9 +208,10 @@ def test_expected_actions_are_the_probabilities_of_choices():
             assert expected[~mask].eq(0).all()
         asked = output.extra["log_probabilities"]
         has_choice = torch.ones(2, 2, dtype=torch.bool) if mask is None else mask.sum(-1) > 1
-        torch.testing.assert_close(
-            expected[has_choice], (asked / 2).softmax(-1).float()[has_choice]
-        )
+        torch.testing.assert_close(expected, (asked / 2).softmax(-1).float())
+        # an agent with a single legal action is not asked, and takes it with log-probability 0
+        single = asked.gather(-1, output.action[..., None])[..., 0][~has_choice]
+        assert single.tolist() == [0.0] * int((~has_choice).sum())
     with refused("unsupported", path="policies"):
         policy.expected_action(environment.phases[-1], obs[:, :, None], None, state)
     with_memory = LanguagePolicy(**MEMORY)

@@ -55,6 +55,7 @@ def test_a_read_assistant_changes_what_people_state(society):
     assert len(set(start.values())) == 1
 
 
+@pytest.mark.full
 def test_shop_scenario(tmp_path):
     cells, _ = run("llm_tin_men", tmp_path, "replicates=2")
     pd.testing.assert_series_equal(cells["both"], cells["again"], check_exact=True)

@@ -155,14 +155,20 @@ def test_message_metrics():
         state, messages=new.expand(3, -1, -1), previous_messages=old.expand(3, -1, -1)
     )
     metrics = {name: x[0].tolist() for name, x in env.metrics(state).items()}
-    names = ("message_bytes", "silent_share", "distinct_share", "repeated_share", "reply_bytes")
+    names = (
+        "message_bytes",
+        "empty_message_share",
+        "distinct_message_share",
+        "repeated_message_share",
+        "reply_bytes",
+    )
     expected = pytest.approx([2, 1 / 3, 2 / 3, 1 / 3, 0])
     assert [metrics[name] for name in names] == expected
 
 
 def test_graphs_of_each_world():
     graph = Homophily(degree=2, num_candidates=4)
-    env = make(num_people=6, peers=Peers(rule=DeGroot(), graph=graph), messages_read=3)
+    env = make(num_people=6, peers=Peers(rule=DeGroot(), graph=graph), max_messages_read=3)
     state = run(env, 1).state
     alone = Simulator(env, env.default_policies(), worlds=[2], rounds=9)
     alone.reset(seed=5)
@@ -176,7 +182,7 @@ def test_graphs_of_each_world():
 
 
 def test_turns_show_what_is_observed_and_nothing_else():
-    env = make(num_people=3, value_source="stated", messages_read=1, assistant_aim=4)
+    env = make(num_people=3, value_source="stated", max_messages_read=1, assistant_aim=4)
     simulator = run(env, 1)
     state = dataclasses.replace(
         simulator.state,

@@ -36,7 +36,7 @@ def played(environment: ReplyRatings, rounds: int, worlds: int = 1, seed: int = 
 def test_the_table_of_the_package():
     """40 prompts of training, 4 with a cue; the held-out items are others, and the same thrice."""
     table = read_reply_table(None)
-    sizes = {name: len(table.rows(name)) for name in dict.fromkeys(table.sets)}
+    sizes = {name: len(table.rows(name)) for name in dict.fromkeys(table.splits)}
     assert sizes == {"train": 40, "held_out": 16, "held_out_cue": 16, "other_wording": 16}
     assert table.cued_share == 0.1
     items = {name: [table.items[row] for row in table.rows(name)] for name in sizes}
@@ -181,7 +181,7 @@ def write(path: Path, rows: list[list[str]]) -> str:
 
 
 def test_a_table_of_ones_own(tmp_path):
-    """Two kinds of replies, one set of held-out prompts; the digest is filled in."""
+    """Two kinds of replies, one split of held-out prompts; the digest is filled in."""
     held_out = ["new_things", *ROW[1:]]
     path = write(tmp_path / "own.csv", [HEADER, ROW, held_out])
     utilities = {"honest": 1.0, "flattering": 0.0}
@@ -214,7 +214,7 @@ def test_a_table_of_ones_own(tmp_path):
         ([HEADER, [*ROW[:-1], " "]], "missing"),
         ([HEADER, [*ROW[:-1], "x" * 5000]], "too_large"),
         ([HEADER, ["train", "maybe", *ROW[2:]]], "invalid_value"),
-        ([HEADER, ["my set", *ROW[1:]]], "invalid_value"),
+        ([HEADER, ["my split", *ROW[1:]]], "invalid_value"),
         ([HEADER, ["held_out", *ROW[1:]]], "missing"),
     ],
 )

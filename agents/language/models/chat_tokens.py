@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from mores.agents.language.language_model import Conversation, Message
@@ -24,6 +24,8 @@ from mores.core.errors import UserError, printable
 
 # Words in whose place the template puts a message.
 _SYSTEM, _USER, _REPLY = "@@system@@", "@@user@@", "@@reply@@"
+# A message that every template must leave as it is.
+_PROBE = "@@Two words, 'Yes' & <No>:\n  1. \u00c4\u00e9 \u4e2d {{ }} @@"
 Turns = tuple[tuple[str, str], ...]  # role and text of consecutive messages
 
 
@@ -35,7 +37,7 @@ class ChatTokens:
         end_tokens: further tokens that end a reply.
 
     Raises:
-        UserError: the tokenizer has no end token.
+        UserError: the tokenizer has no end token, or its chat template changes messages.
     """
 
     def __init__(self, tokenizer: Any, end_tokens: Collection[int] = ()) -> None:
@@ -46,6 +48,8 @@ class ChatTokens:
         self._control_ids = special | self._ends
         self._cached_opening = functools.lru_cache(2**12)(self._opening)
         self._cached_turns = functools.lru_cache(2**12)(self._turns)
+        if self.prompts.has_chat_template:
+            self._check_unchanged(self._render([{"role": "user", "content": _PROBE}]), [_PROBE])
 
     def prompt(self, conversation: Conversation) -> tuple[int, ...]:
         """Tokens of a conversation up to the start of the reply.
@@ -125,15 +129,36 @@ class ChatTokens:
         marks = self.prompts.marks([text for _, text in turns])
         messages = [{"role": role, "content": marks.get(t, t)} for role, t in (*before, *turns)]
         rendered = self._render(messages)
+        self._check_unchanged(rendered, [marks.get(text, text) for _, text in turns], marks)
         if before:
-            _, found, rendered = rendered.partition(before[-1][1])
-            if not found:
+            reply = before[-1][1]
+            count = 1 + sum(message["content"].count(reply) for message in messages[len(before) :])
+            if rendered.count(reply) != count:
                 raise UserError(
-                    "this chat template leaves out messages of the assistant",
+                    "this chat template changes, repeats or leaves out messages of the assistant",
                     code="unsupported",
                     path="tokenizer.chat_template",
                 )
+            rendered = rendered.partition(reply)[2]
         return tuple(self.prompts.encode_marked(rendered, marks))
+
+    def _check_unchanged(
+        self, rendered: str, texts: Sequence[str], marks: Mapping[str, str] | None = None
+    ) -> None:
+        """Refuse a template that changes a message, leaves it out, or repeats it.
+
+        Templates may remove spaces around a message. Only marks occur nowhere else.
+        """
+        counted = {_PROBE, *(marks or {}).values()}
+        for text in texts:
+            count = rendered.count(text) if text in counted else texts.count(text)
+            if text.strip() not in rendered or count != texts.count(text):
+                raise UserError(
+                    "this chat template changes, repeats or leaves out messages: each must occur "
+                    "once, as it is",
+                    code="unsupported",
+                    path="tokenizer.chat_template",
+                )
 
     def _render(self, messages: Sequence[dict[str, str]]) -> str:
         try:

@@ -12,9 +12,9 @@ from pydantic import Field, model_validator
 
 from mores.agents.language.language_model import LanguageModel
 from mores.agents.language.models.local_engine import LocalEngine
+from mores.agents.language.models.local_loading import load_model, merge_adapter
 from mores.agents.language.models.model_files import file_digests, model_folder
-from mores.agents.language.optional_imports import import_optional
-from mores.core.errors import ParameterError, UserError, unreadable
+from mores.core.errors import ParameterError, UserError
 
 MEGABYTE = 2**20
 
@@ -90,20 +90,8 @@ class LocalModel(LanguageModel):
         Raises:
             UserError: a library or file is missing, or the files cannot be loaded safely.
         """
-        transformers = import_optional("transformers")
-        transformers.utils.logging.disable_progress_bar()
         folder = model_folder(self.path, self.revision)
-        try:
-            tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-            model = transformers.AutoModelForCausalLM.from_pretrained(
-                folder,
-                dtype=getattr(torch, self.dtype),
-                use_safetensors=True,
-                trust_remote_code=False,
-            )
-        except Exception as error:  # of several libraries, about broken or unknown files
-            raise unreadable(self.path, error) from None
-        return model, tokenizer
+        return load_model(folder, self.path, getattr(torch, self.dtype))
 
     def engine(self) -> LocalEngine:
         """See `LanguageModel`."""
@@ -117,7 +105,7 @@ class LocalModel(LanguageModel):
         """
         model, tokenizer = self.load()
         if self.adapter:
-            model = self._with_adapter(model)
+            model = merge_adapter(model, self.adapter)
         try:
             model = model.to(self.device)
         except (RuntimeError, AssertionError, NotImplementedError) as error:
@@ -137,20 +125,6 @@ class LocalModel(LanguageModel):
             self.kept_megabytes * MEGABYTE,
             self.batch_megabytes * MEGABYTE,
         )
-
-    def _with_adapter(self, model: Any) -> Any:
-        folder = Path(self.adapter).expanduser()
-        if not (folder / "adapter_model.safetensors").is_file():
-            raise UserError(
-                f"cannot load the adapter {self.adapter}: no adapter_model.safetensors there",
-                code="unreadable",
-                path="adapter",
-            )
-        peft = import_optional("peft")
-        try:
-            return peft.PeftModel.from_pretrained(model, folder).merge_and_unload()
-        except Exception as error:
-            raise unreadable(self.adapter, error) from None
 
     def identity(self) -> Mapping[str, str]:
         """See `LanguageModel`: digests of the files, and what else determines the numbers."""

@@ -78,7 +78,8 @@ def generate_batch(
         columns: slots of a prompt.
         block: visible slots of replies grow by this number.
         gumbel: numbers of the requests.
-        near_tie: differences below it are counted.
+        near_tie: differences of logits that rounding may cause; tokens that are decided by less,
+            over their temperature, are counted.
 
     Returns:
         The number of computed tokens.
@@ -144,7 +145,8 @@ def _draw(
     """Draw the next token of each reply; whether each has ended."""
     temperatures = torch.tensor([each.temperature for each in replies], device=logits.device)
     drawn = (temperatures > 0).nonzero()[:, 0].tolist()
-    scaled = logits / torch.where(temperatures > 0, temperatures, 1.0)[:, None]
+    divisors = torch.where(temperatures > 0, temperatures, 1.0)
+    scaled = logits / divisors[:, None]
     perturbed = scaled
     if drawn:
         assert gumbel is not None
@@ -156,7 +158,7 @@ def _draw(
     best, tokens = perturbed.max(-1)
     second = perturbed.scatter(-1, tokens[:, None], float("-inf")).amax(-1)
     logps = scaled.gather(-1, tokens[:, None])[:, 0] - scaled.logsumexp(-1)
-    close = best - second < near_tie
+    close = best - second < near_tie / divisors
     return [
         each.add(token, logp, tie, chat)
         for each, token, logp, tie in zip(

@@ -5,11 +5,14 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+from mores import registry
 from mores.agents.language.optional_imports import import_optional
-from mores.core.errors import UserError, printable
+from mores.core.errors import UserError, did_you_mean, nearest_name, printable, unreadable
 
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 NEEDED = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")  # of a repository on the hub
@@ -18,6 +21,13 @@ TOKENIZER_FILES = (
     *("vocab.json", "vocab.txt", "merges.txt", "*.model"),
 )
 CONFIG_FILES = ("config.json", "generation_config.json")
+ADAPTER_CONFIG = "adapter_config.json"
+# Largest numbers of a configuration, at any depth, by name.
+LARGEST: Mapping[str, int] = {
+    **dict.fromkeys(("num_hidden_layers", "num_layers", "n_layer", "n_layers"), 1000),
+    **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts"), 2**14),
+    **dict.fromkeys(("hidden_size", "intermediate_size", "vocab_size", "n_embd"), 2**24),
+}
 
 
 def model_folder(path: str, revision: str = "") -> Path:
@@ -31,11 +41,19 @@ def model_folder(path: str, revision: str = "") -> Path:
         revision: commit, branch or tag on the hub; empty: the newest.
 
     Raises:
-        UserError: there is no such folder or model, or it has no safetensors.
+        UserError: there is no such folder or model, it has no safetensors, it is an adapter, or a
+            file is no regular file.
     """
     folder = Path(path).expanduser()
     if not folder.is_dir():
         folder = _hub_folder(path, revision)
+    if os.path.lexists(folder / ADAPTER_CONFIG):  # transformers would load the model named in it
+        raise UserError(
+            f"cannot load {printable(path, 100)} as a model: it has an {ADAPTER_CONFIG}; give the "
+            "folder of the base model as path, and that of the adapter as adapter",
+            code="invalid_value",
+            path="path",
+        )
     if not any(folder.glob("*.safetensors")):
         pickled = [file.name for pattern in PICKLED for file in folder.glob(pattern)]
         reason = (
@@ -44,21 +62,107 @@ def model_folder(path: str, revision: str = "") -> Path:
             if pickled
             else "it has no *.safetensors"
         )
-        raise UserError(f"cannot load {path}: {reason}", code="unreadable", path="path")
+        raise UserError(
+            f"cannot load {printable(path, 100)}: {reason}", code="unreadable", path="path"
+        )
+    check_regular(folder)
     return folder
+
+
+def check_regular(folder: Path) -> None:
+    """Refuse files of a folder that are folders, devices, pipes or links to nothing.
+
+    Raises:
+        UserError: there is such a file.
+    """
+    for file in _files(folder, NEEDED):
+        if not file.is_file():
+            raise unreadable(printable(file, 200), "it is not a regular file")
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON file that holds a mapping.
+
+    Raises:
+        UserError: it cannot be read, or holds something else.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise unreadable(printable(file, 200), error) from None
+    if not isinstance(content, dict):
+        raise unreadable(printable(file, 200), "it holds no mapping")
+    return content
+
+
+def check_config(folder: Path) -> None:
+    """Refuse a configuration that names other weights or a kernel of the hub, or is too large.
+
+    Raises:
+        UserError: it does, or there is no readable config.json.
+    """
+    for name, value in _entries(read_json(folder / "config.json")):
+        shown = printable(value, 60)
+        if name == "transformers_weights" and value is not None:
+            raise _refused_config(f"transformers_weights: {shown} names another file", name)
+        if name.endswith("_implementation") and "/" in str(value):
+            raise _refused_config(f"{printable(name)}: {shown} is code of the hub", printable(name))
+        if name in LARGEST and isinstance(value, int | float) and value > LARGEST[name]:
+            raise _refused_config(
+                f"{name}: {shown} is more than {LARGEST[name]}", name, code="too_large"
+            )
+
+
+def check_shards(folder: Path) -> None:
+    """Refuse an index of weights that names files outside the folder, or no safetensors.
+
+    Raises:
+        UserError: it does, or is unreadable.
+    """
+    for index in folder.glob("*.index.json"):
+        names = read_json(index).get("weight_map")
+        for name in names.values() if isinstance(names, dict) else [names]:
+            if Path(str(name)).name != name or not str(name).endswith(".safetensors"):
+                reason = f"weight_map: {printable(name, 60)} is no safetensors file of the folder"
+                raise unreadable(printable(index, 200), reason)
+
+
+def _entries(value: Any) -> Iterator[tuple[str, Any]]:
+    """Names and values of a configuration, at any depth."""
+    left = [value]
+    while left:
+        match left.pop():
+            case dict() as mapping:
+                yield from mapping.items()
+                left.extend(mapping.values())
+            case list() as values:
+                left.extend(values)
+            case _:
+                pass
+
+
+def _refused_config(message: str, path: str, code: str = "unsupported") -> UserError:
+    return UserError(f"config.json: {message}", code=code, path=path)
 
 
 def _hub_folder(path: str, revision: str) -> Path:
     hub = import_optional("huggingface_hub")
+    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
     try:
         found = hub.snapshot_download(
-            path, revision=revision or None, allow_patterns=list(NEEDED), ignore_patterns=["*/*"]
+            path,
+            revision=revision or None,
+            allow_patterns=list(NEEDED),
+            ignore_patterns=["*/*"],
+            local_files_only=offline,
         )
     except Exception as error:  # whatever the hub raises: no network, no access, no such name
         reason = printable(str(error).strip().partition("\n")[0], 200)
+        kinds = registry.REGISTRIES["language_model"]
+        hint = nearest_name(path, kinds) if "/" in path else did_you_mean(path, kinds)
         raise UserError(
             f"cannot load {printable(path, 100)}: no folder of that name, and the hub does not "
-            f"give it ({reason})",
+            f"give it ({reason}){hint}",
             code="unreadable",
             path="path",
         ) from None
@@ -90,11 +194,14 @@ def _template_digest(folder: Path) -> str:
     """Digest of the chat template, a file of its own or a part of the tokenizer's configuration."""
     own = folder / "chat_template.jinja"
     if own.is_file():
-        return text_digest(own.read_text(encoding="utf-8"))
+        try:
+            return text_digest(own.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise unreadable(printable(own, 200), error) from None
     config = folder / "tokenizer_config.json"
     if not config.is_file():
         return ""
-    template = json.loads(config.read_text(encoding="utf-8")).get("chat_template")
+    template = read_json(config).get("chat_template")
     return "" if template is None else text_digest(json.dumps(template, sort_keys=True))
 
 
@@ -112,8 +219,13 @@ def _digest(files: Iterable[Path]) -> str:
 
 def file_digest(file: Path) -> str:
     """sha256 of a file, computed once in the process while size and time of change stay equal."""
-    status = file.stat()
-    return _file_digest(str(file.resolve()), status.st_mtime_ns, status.st_size)
+    if not file.is_file():
+        raise unreadable(printable(file, 200), "it is not a regular file")
+    try:
+        status = file.stat()
+        return _file_digest(str(file.resolve()), status.st_mtime_ns, status.st_size)
+    except OSError as error:
+        raise unreadable(printable(file, 200), error) from None
 
 
 @functools.lru_cache(maxsize=1024)

@@ -10,6 +10,10 @@ from typing import Any
 _VERSION = re.compile(r"@[\w.-]+|[-@]\d{4}-?\d{2}-?\d{2}")
 
 
+MOST_COUNTED = 10_000_000  # tokens of one call; a larger count is not believed
+MOST_TOKEN = 2**31 - 1  # largest number of a token
+
+
 class UnusableAnswer(Exception):
     """An answer that lacks something, or has something of another type."""
 
@@ -52,16 +56,21 @@ def check_model(data: Any, asked: str) -> None:
         raise OtherModel(asked, given)
 
 
-def token_counts(data: Any) -> dict[str, int]:
-    """Tokens of prompt and reply, and prompt tokens that the server had cached; 0 if not stated."""
+def token_counts(data: Any, least_reply: int = 0) -> dict[str, int | None]:
+    """Tokens of prompt and reply, and prompt tokens that the server had cached.
+
+    A count of prompt or reply that is absent or implausible is `None`: no whole number, negative,
+    above `MOST_COUNTED`, a prompt without tokens, a reply of less than `least_reply`.
+    """
     usage = data.get("usage")
     usage = usage if isinstance(usage, dict) else {}
     details = usage.get("prompt_tokens_details")
     details = details if isinstance(details, dict) else {}
+    prompt = _count(usage.get("prompt_tokens"), 1, MOST_COUNTED)
     return {
-        "prompt_tokens": _count(usage.get("prompt_tokens")),
-        "reply_tokens": _count(usage.get("completion_tokens")),
-        "cached_tokens": _count(details.get("cached_tokens")),
+        "prompt_tokens": prompt,
+        "reply_tokens": _count(usage.get("completion_tokens"), least_reply, MOST_COUNTED),
+        "cached_tokens": _count(details.get("cached_tokens"), 0, prompt or 0) or 0,
     }
 
 
@@ -77,7 +86,8 @@ def chat_reply(data: Any, asked: str) -> dict[str, Any]:
     if not isinstance(text, str | None):
         raise UnusableAnswer("choices.0.message.content is no text")
     complete = read(choice, "finish_reason") == "stop"
-    return {"text": clean_text(text or ""), "complete": complete, **token_counts(data)}
+    counts = token_counts(data, least_reply=1 if text else 0)
+    return {"text": clean_text(text or ""), "complete": complete, **counts}
 
 
 def next_token_logps(data: Any, asked: str) -> dict[str, Any]:
@@ -104,8 +114,10 @@ def echoed_logps(data: Any, asked: str, first: int, last: int) -> dict[str, Any]
 def token_list(data: Any) -> dict[str, Any]:
     """Tokens of a text."""
     tokens = read(data, "tokens")
-    if not isinstance(tokens, list) or not all(type(token) is int for token in tokens):
-        raise UnusableAnswer("tokens is no list of whole numbers")
+    if not isinstance(tokens, list) or not all(
+        type(token) is int and 0 <= token <= MOST_TOKEN for token in tokens
+    ):
+        raise UnusableAnswer("tokens is no list of tokens")
     return {"tokens": tokens}
 
 
@@ -115,16 +127,20 @@ def model_names(data: Any) -> dict[str, Any]:
     names = [read(each, "id") for each in listed] if isinstance(listed, list) else [None]
     if not all(isinstance(name, str) for name in names):
         raise UnusableAnswer("data is no list of models")
-    return {"names": names}
+    return {"names": [clean_text(name) for name in names]}
 
 
 def log_probability(value: Any) -> float:
     """A log-probability; -inf becomes -9999, as in vLLM, since JSON has no infinity."""
-    if not isinstance(value, int | float) or isinstance(value, bool) or math.isnan(value):
+    try:
+        number = float(value) if type(value) in (int, float) else math.nan
+    except OverflowError:
+        number = math.nan
+    if math.isnan(number):
         raise UnusableAnswer("a log-probability is no number")
-    if value > 1e-3:
+    if number > 1e-3:
         raise UnusableAnswer("a log-probability is positive")
-    return max(float(value), -9999.0)
+    return max(number, -9999.0)
 
 
 def clean_text(text: str) -> str:
@@ -132,5 +148,5 @@ def clean_text(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _count(value: Any) -> int:
-    return value if type(value) is int and value >= 0 else 0
+def _count(value: Any, least: int, most: int) -> int | None:
+    return value if type(value) is int and least <= value <= most else None

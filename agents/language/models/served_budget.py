@@ -3,7 +3,8 @@
 A call is paid in advance: before it is sent, the most that it can use is added to what was spent;
 when the answer arrives, this is corrected by the server's own count. A call that could pass a limit
 is therefore never sent. A call that failed without an answer, and one that was in flight when its
-process was killed, keeps the advance, since the server may have computed it.
+process was killed, keeps the advance, since the server may have computed it. So does an answer that
+states no plausible count: the advance is then its number of tokens in costs and metrics as well.
 """
 
 from __future__ import annotations

@@ -252,8 +252,10 @@ class Caller:
                     code="other_model",
                     path="model",
                 ) from None
-            prompt = answer.get("prompt_tokens") or 0
-            used = self.prices.amount(1, prompt, answer.get("reply_tokens") or 0)
+            for name in ("prompt_tokens", "reply_tokens"):
+                if answer.get(name) is None:  # not stated, or not plausible
+                    answer[name] = getattr(call, name)
+            used = self.prices.amount(1, answer["prompt_tokens"], answer["reply_tokens"])
             return answer
         except ServerFailure as failure:
             used = advance if failure.computed else Amount(requests=1)

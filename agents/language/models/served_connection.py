@@ -2,7 +2,8 @@
 
 Calls are made from ordinary code, in scripts, worker processes and notebooks, whose own event loop
 is not touched. Keys are read from the environment when a call is sent, go into its header, and are
-removed from whatever the server answers; they are in no object that can be printed or stored.
+removed from whatever the server answers, whole or in part; they are in no object that can be
+printed or stored. An answer has at most 16 MiB, after decompression.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ import email.utils
 import functools
 import json
 import os
+import re
 import threading
 import time
+import zlib
 from collections.abc import Coroutine, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -24,6 +27,9 @@ from mores.core.errors import UserError, printable
 
 T = TypeVar("T")
 KEY_PLACEHOLDER = "[key]"
+KEY_RUN = 8  # characters in a row of a key that are removed from answers
+MAX_BYTES = 2**24  # of an answer
+_NO_KEY_CHARACTER = re.compile(r"[^!-~]+")
 RETRIED = frozenset({408, 409, 425, 429})  # and all from 500 on
 CONNECT_SECONDS = 10.0
 
@@ -91,9 +97,20 @@ class ApiKey:
         return {"Authorization": f"Bearer {key}"} if key else {}
 
     def remove_from(self, text: str) -> str:
-        """A text without the key, should it contain it."""
+        """A text without the key and without runs of 8 of its characters.
+
+        Characters that no key can have, such as blanks and NUL, do not interrupt a run.
+        """
         key = os.environ.get(self.variable, "").strip() if self.variable else ""
-        return text.replace(key, KEY_PLACEHOLDER) if key else text
+        if not key:
+            return text
+        length = min(len(key), KEY_RUN)
+        compact = _NO_KEY_CHARACTER.sub("", text)
+        if len(compact) < length:
+            return text
+        runs = {key[start : start + length] for start in range(len(key) - length + 1)}
+        found = [run for run in runs if run in compact]
+        return _without_runs(text, compact, found) if found else text
 
     def remove_from_data(self, data: Any) -> Any:
         """JSON data without the key, should a text in it contain it."""
@@ -108,6 +125,53 @@ class ApiKey:
                 }
             case _:
                 return data
+
+
+def _without_runs(text: str, compact: str, runs: list[str]) -> str:
+    """A text with runs replaced; `compact` is the text without characters that no key can have."""
+    is_secret = bytearray(len(compact))
+    for run in runs:
+        start = compact.find(run)
+        while start >= 0:
+            is_secret[start : start + len(run)] = b"\1" * len(run)
+            start = compact.find(run, start + 1)
+    parts, index, inside, between = [], 0, False, ""
+    for character in text:
+        if not "!" <= character <= "~":
+            between += character  # dropped inside a run
+            continue
+        if is_secret[index]:
+            parts.append("" if inside else f"{between}{KEY_PLACEHOLDER}")
+        else:
+            parts.append(f"{between}{character}")
+        inside, between = bool(is_secret[index]), ""
+        index += 1
+    return "".join(parts) + between
+
+
+class _BadBody(Exception):
+    """A body that is too large or cannot be decompressed."""
+
+
+async def _read_body(response: Any) -> str:
+    """Text of a response that is read as a stream.
+
+    Raises:
+        _BadBody: it has more than `MAX_BYTES`, or another encoding than gzip and deflate.
+    """
+    encoding = response.headers.get("content-encoding", "").strip().lower()
+    if encoding not in ("", "identity", "gzip", "deflate"):
+        raise _BadBody("an answer in an unknown encoding")
+    inflate = zlib.decompressobj(47) if encoding in ("gzip", "deflate") else None
+    body = bytearray()
+    async for chunk in response.aiter_raw():
+        try:
+            body += inflate.decompress(chunk, MAX_BYTES + 1 - len(body)) if inflate else chunk
+        except zlib.error:
+            raise _BadBody("an answer that cannot be decompressed") from None
+        if len(body) > MAX_BYTES:
+            raise _BadBody(f"an answer of more than {MAX_BYTES:,} bytes")
+    return body.decode("utf-8", "replace")
 
 
 class Connection:
@@ -162,39 +226,41 @@ class Connection:
             ServerFailure: the call failed.
         """
         content = None if method == "GET" else json.dumps(body).encode()
-        headers = {"Content-Type": "application/json", **key.header()}
-        httpx, failure, response = self._httpx, None, None
+        headers = {"Content-Type": "application/json", "Accept-Encoding": "gzip", **key.header()}
+        httpx, failure, response, text = self._httpx, None, None, ""
         try:
             with self._client() as client:
-                async with asyncio.timeout(seconds):
-                    response = await client.request(
-                        method, address, content=content, headers=headers
-                    )
+                async with (
+                    asyncio.timeout(seconds),
+                    client.stream(method, address, content=content, headers=headers) as response,
+                ):
+                    text = await _read_body(response)
+        except _BadBody as error:
+            failure = ServerFailure(str(error), computed=True)
         except TimeoutError:
             reason = f"no answer within {seconds:g} seconds"
             failure = ServerFailure(reason, computed=True, timed_out=True)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            text = printable(key.remove_from(str(error)), 120) or type(error).__name__
-            failure = ServerFailure(f"cannot connect ({text})")
+            shown = printable(key.remove_from(str(error)), 120) or type(error).__name__
+            failure = ServerFailure(f"cannot connect ({shown})")
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-            text = printable(key.remove_from(str(error)), 120)
+            shown = printable(key.remove_from(str(error)), 120)
             name = type(error).__name__
-            failure = ServerFailure(f"the connection broke ({name}: {text})", computed=True)
+            failure = ServerFailure(f"the connection broke ({name}: {shown})", computed=True)
         if failure is not None or response is None:
             raise failure or ServerFailure("no answer")  # no context that holds the request
         if response.status_code != 200:
-            raise _status_failure(response, key)
+            raise _status_failure(response, text, key)
         try:
-            return key.remove_from_data(json.loads(response.text))
+            return key.remove_from_data(json.loads(text))
         except (ValueError, RecursionError):
-            shown = printable(key.remove_from(response.text), 40)
+            shown = printable(key.remove_from(text), 40)
         raise ServerFailure(f"an answer that is not JSON: {shown!r}", computed=True)
 
 
-def _status_failure(response: Any, key: ApiKey) -> ServerFailure:
+def _status_failure(response: Any, text: str, key: ApiKey) -> ServerFailure:
     """The failure that an HTTP status other than 200 means."""
-    status = response.status_code
-    text, kind = response.text, ""
+    status, kind = response.status_code, ""
     try:
         data = json.loads(text)
         error = data.get("error", data)

@@ -23,7 +23,7 @@ from mores.agents.language.models.served_budget import Amount, estimate_tokens, 
 from mores.agents.language.models.served_calls import Answer, Call, Caller
 from mores.agents.language.models.served_scoring import Scorer, Scoring, find_scorer
 from mores.agents.language.models.served_tokens import LocalTokenizer, messages_json
-from mores.core.errors import UserError
+from mores.core.errors import UserError, printable
 
 MAX_STOPS = 4  # that providers accept; replies are cut here in any case
 
@@ -86,7 +86,8 @@ class ServedEngine(Engine):
             if len(names) != 1:
                 listed = ", ".join(sorted(names)[:8]) or "none"
                 raise UserError(
-                    f"the server {self.caller.url} has {len(names)} models ({listed:.300}): name "
+                    f"the server {self.caller.url} has {len(names)} models "
+                    f"({printable(listed, 300)}): name "
                     "one as `model`, or after # in its address",
                     code="missing",
                     path="model",

@@ -1,22 +1,21 @@
-"""Log-probabilities of given replies, from a server: whole texts, or single tokens.
+"""Scorers: log-probabilities of given replies, computed by a server.
 
 | method | needs | scores |
 |---|---|---|
-| prompt | `/v1/completions` with `echo` and `logprobs` on lists of tokens; tokens from the folder of the tokenizer or the server's `/tokenize` (vLLM; SGLang with a tokenizer) | any text, exactly |
+| prompt | `/v1/completions` with `echo` and `logprobs` on lists of tokens; tokens from a local tokenizer or the server's `/tokenize` (vLLM; SGLang with a tokenizer) | any text, exactly |
 | next_token | `/v1/chat/completions` with `logprobs` and `top_logprobs` (some paid APIs) | labels of one token |
 
 A server that ignores such a parameter answers without an error (`transformers serve`, llama.cpp with
-`echo`): each method is tried once, before the first score, and its answer is checked.
+`echo`): a test request checks each method once, before the first score.
 
 **Bound of `next_token`.** The probability of a label is the sum over listed tokens that equal it
-apart from blanks. A label outside the list has at most the probability of the last listed token, and
-at most what the list leaves over: it gets the smaller of the two, an upper bound. With 20 tokens that
-is usually below .001. If no label is listed, the bounds say nothing, and the call is refused.
+apart from whitespace. A label outside the list has at most the probability of the last listed token,
+and at most 1 minus the sum of the list: its score is the smaller of the two, an upper bound. With 20
+tokens it is usually below .001. If no label is listed, all scores would be bounds: this is an error.
 
-This holds for labels of one token. With the folder of the tokenizer labels are counted. Without it, a
-label that is listed is one token; one that is not may be several, the first of which is listed (`1` of
-`10`). The probability of listed beginnings is then added to its bound, and the call is refused if it is
-.01 or more.
+The bound holds for labels of one token. A local tokenizer checks the number of tokens. Without it, a
+label outside the list may have several tokens, of which the first is listed (`1` of `10`). The total
+probability of listed prefixes of the label is then added to its bound; .01 or more is an error.
 """  # noqa: E501
 
 from __future__ import annotations
@@ -46,32 +45,32 @@ from mores.core.errors import UserError, printable
 
 Scoring = Literal["auto", "prompt", "next_token"]
 PROBE = "Yes or no?"
-MOST_OF_BEGINNINGS = 0.01  # probability of tokens that begin a label which is not listed
+MAX_PREFIX_PROBABILITY = 0.01  # of listed tokens that are prefixes of an unlisted label
 
 
 class Scorer(ABC):
-    """A way to score replies."""
+    """Interface of a scoring method."""
 
     def __init__(self, caller: Caller, model: str) -> None:
         self.caller, self.model = caller, model
 
     @abstractmethod
     def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
-        """Scores of the continuations of each request."""
+        """Log-probabilities of the continuations of each request."""
 
     def call(self, calls: Sequence[Call]) -> list[Answer]:
-        """The answers to calls of which none is optional."""
+        """Answers to calls, none of which is optional."""
         return [answer for answer in self.caller(calls) if answer is not None]
 
-    def counted(self, answers: Sequence[Answer]) -> TokenCount:
-        """Tokens and price of the answers to one request."""
+    def token_count(self, answers: Sequence[Answer]) -> TokenCount:
+        """Number of tokens and price of the answers to one request."""
         count = self.caller.prices.count
         names = "prompt_tokens", "cached_tokens", "reply_tokens"
         return sum((count(*(each[n] for n in names)) for each in answers), TokenCount())
 
 
 class PromptScorer(Scorer):
-    """Whole texts, as part of a prompt whose log-probabilities the server returns."""
+    """Scorer of whole texts: sends them as a prompt, whose log-probabilities the server returns."""
 
     def __init__(self, caller: Caller, model: str, source: TokenSource) -> None:
         super().__init__(caller, model)
@@ -94,7 +93,7 @@ class PromptScorer(Scorer):
 
     @staticmethod
     def parameters(model: str) -> dict[str, Any]:
-        """Parameters of the request: a token is generated since servers require one."""
+        """Parameters of the request. It generates one token, since servers require at least one."""
         return {"model": model, "max_tokens": 1, "temperature": 0, "echo": True, "logprobs": 1}
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
@@ -107,10 +106,10 @@ class PromptScorer(Scorer):
         ]
         answers, scores = iter(self.call(calls)), []
         for continuations in tokens:
-            own = list(itertools.islice(answers, len(continuations)))
-            logps = tuple(math.fsum(answer["logps"]) for answer in own)
+            received = list(itertools.islice(answers, len(continuations)))
+            logps = tuple(math.fsum(answer["logps"]) for answer in received)
             lengths = tuple(len(each.reply) for each in continuations)
-            scores.append(Score(logps, lengths, self.counted(own)))
+            scores.append(Score(logps, lengths, self.token_count(received)))
         return scores
 
     def _call(self, request: ScoreRequest, tokens: ScoredTokens) -> Call:
@@ -124,7 +123,7 @@ class PromptScorer(Scorer):
 
 
 class NextTokenScorer(Scorer):
-    """Labels of one token, among the likeliest next tokens."""
+    """Scorer of one-token labels by the most probable next tokens (`top_logprobs`)."""
 
     def __init__(
         self,
@@ -139,7 +138,7 @@ class NextTokenScorer(Scorer):
         self._parameters = {**parameters, "logprobs": True, "top_logprobs": top, "temperature": 1}
 
     def is_available(self) -> bool:
-        """Whether the server lists likely tokens."""
+        """Whether the server returns `top_logprobs`."""
         messages = [{"role": "user", "content": PROBE}]
 
         def parse(data: Any) -> Answer:
@@ -193,28 +192,31 @@ class NextTokenScorer(Scorer):
     def _score(self, request: ScoreRequest, answer: Answer) -> Score:
         tokens = [(token, logp) for token, logp in answer["tokens"]]
         for label in request.continuations:
-            if self._tokenizer is None and _beginnings(label, tokens) >= MOST_OF_BEGINNINGS:
+            if (
+                self._tokenizer is None
+                and _prefix_probability(label, tokens) >= MAX_PREFIX_PROBABILITY
+            ):
                 raise self._no_label(label)
         logps = label_logps(request.continuations, tokens)
         if logps is None:
             listed = ", ".join(repr(printable(token, 12)) for token, _ in answer["tokens"][:5])
             raise UserError(
                 f"none of the labels {', '.join(request.continuations)} is a likely next token of "
-                f"{self.model} (likely are {listed}): use the readout free_text",
+                f"{printable(self.model, 200)} (likely are {listed}): use the readout free_text",
                 code="unsupported",
                 path="readout",
             )
-        return Score(logps, (1,) * len(logps), self.counted([answer]))
+        return Score(logps, (1,) * len(logps), self.token_count([answer]))
 
 
 def label_logps(
     labels: Sequence[str], tokens: Sequence[tuple[str, float]]
 ) -> tuple[float, ...] | None:
-    """Log-probability of each label, or its upper bound; `None` if none is listed.
+    """Log-probability of each label, or its upper bound; `None` if no label is listed.
 
     Args:
-        labels: of one token each.
-        tokens: likeliest tokens with their log-probabilities.
+        labels: labels of one token each.
+        tokens: most probable next tokens with their log-probabilities.
     """
     found = [[logp for token, logp in tokens if token.strip() == label.strip()] for label in labels]
     if not any(found):
@@ -222,13 +224,13 @@ def label_logps(
     rest = 1 - math.fsum(math.exp(logp) for _, logp in tokens)
     bound = min(min(logp for _, logp in tokens), math.log(rest) if rest > 1e-9 else -20.0)
     return tuple(
-        _log_sum(logps) if logps else math.log(math.exp(bound) + _beginnings(label, tokens))
+        _log_sum(logps) if logps else math.log(math.exp(bound) + _prefix_probability(label, tokens))
         for label, logps in zip(labels, found, strict=True)
     )
 
 
-def _beginnings(label: str, tokens: Sequence[tuple[str, float]]) -> float:
-    """Probability of listed tokens that begin a label; 0 if the label itself is listed."""
+def _prefix_probability(label: str, tokens: Sequence[tuple[str, float]]) -> float:
+    """Total probability of listed prefixes of a label; 0 if the label itself is listed."""
     texts = [(token.strip(), logp) for token, logp in tokens]
     if any(text == label.strip() for text, _ in texts):
         return 0.0
@@ -248,7 +250,7 @@ def find_scorer(
     parameters: dict[str, Any],
     top: int,
 ) -> Scorer | None:
-    """The best method that the server has; `None`: it has none, or not the one asked for."""
+    """Best scoring method that the server supports; `None`: none, or not the requested one."""
     if scoring in ("auto", "prompt") and PromptScorer.is_available(caller, model):
         source: TokenSource | None = tokenizer
         if source is None:

@@ -1,7 +1,7 @@
-"""Tokens of conversations and replies of a served model: by its tokenizer here, or by its server.
+"""Tokenization of conversations and replies of a served model: local, or by the server.
 
-vLLM's endpoint `/tokenize` applies the chat template to messages; SGLang's takes plain text only,
-and other servers have none: they need the tokenizer's folder.
+vLLM's endpoint `/tokenize` applies the chat template to messages. SGLang's endpoint takes plain
+text only, and other servers have none: these need a local tokenizer.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from mores.core.errors import UserError
 
 
 class ScoredTokens(NamedTuple):
-    """Tokens of a conversation, and those of a reply to it that are scored."""
+    """Tokens of a conversation (`prompt`) and of one scored reply to it (`reply`)."""
 
     prompt: list[int]
     reply: list[int]
 
 
 class TokenSource(ABC):
-    """Where tokens come from."""
+    """Interface of a tokenizer for scoring: local, or an endpoint of the server."""
 
     @abstractmethod
     def tokens(self, requests: Sequence[ScoreRequest]) -> list[list[ScoredTokens]]:
-        """Tokens of each continuation of each request."""
+        """Tokens by request, then by continuation."""
 
 
 class LocalTokenizer(TokenSource):
-    """The model's tokenizer on this machine.
+    """Tokenizer of the library transformers, loaded on this machine.
 
     Args:
-        path: its folder, or its name on the hub.
+        path: folder of the tokenizer, or its name on the Hugging Face hub.
     """
 
     def __init__(self, path: str) -> None:
@@ -67,19 +67,19 @@ class LocalTokenizer(TokenSource):
 
 
 class ServerTokenizer(TokenSource):
-    """The endpoint `/tokenize` of the server.
+    """Tokenization by the server's endpoint `/tokenize`.
 
     Args:
-        caller: makes the calls.
-        model: name of the model.
+        caller: sends the requests.
+        model: name of the model on the server.
     """
 
     def __init__(self, caller: Caller, model: str) -> None:
         self._caller, self._model = caller, model
-        self._known: dict[tuple[Any, ...], list[int]] = {}
+        self._cache: dict[tuple[Any, ...], list[int]] = {}
 
     def is_available(self) -> bool:
-        """Whether the server has it, for conversations."""
+        """Whether the server has the endpoint and accepts conversations."""
 
         def parse(data: Any) -> dict[str, Any]:
             try:
@@ -96,14 +96,14 @@ class ServerTokenizer(TokenSource):
         """See `TokenSource`."""
         bodies: dict[tuple[Any, ...], dict[str, Any]] = {}
         for request in requests:
-            bodies[request.conversation, True] = self._of_messages(request.conversation, True)
+            bodies[request.conversation, True] = self._messages_body(request.conversation, True)
             for text in request.continuations:
                 bodies[(text,)] = {"prompt": text, "add_special_tokens": False}
                 if request.with_end:
                     whole = (*messages_json(request.conversation), _assistant(text))
                     body = {"messages": list(whole), "add_generation_prompt": False}
                     bodies[request.conversation, text] = body
-        missing = [key for key in bodies if key not in self._known]
+        missing = [key for key in bodies if key not in self._cache]
         calls = [
             Call(
                 "/tokenize",
@@ -115,14 +115,14 @@ class ServerTokenizer(TokenSource):
         ]
         for key, answer in zip(missing, self._caller(calls), strict=True):
             assert answer is not None
-            self._known[key] = answer["tokens"]
+            self._cache[key] = answer["tokens"]
         return [[self._scored(request, x) for x in request.continuations] for request in requests]
 
     def _scored(self, request: ScoreRequest, text: str) -> ScoredTokens:
-        prompt, reply = self._known[request.conversation, True], self._known[(text,)]
+        prompt, reply = self._cache[request.conversation, True], self._cache[(text,)]
         if request.with_end:
             start = len(prompt) + len(reply)
-            whole = self._known[request.conversation, text]
+            whole = self._cache[request.conversation, text]
             if whole[:start] != prompt + reply or len(whole) == start:
                 raise UserError(
                     "the server's chat template changes a prompt after its answer: give the folder "
@@ -133,12 +133,12 @@ class ServerTokenizer(TokenSource):
             reply = [*reply, whole[start]]
         return ScoredTokens(prompt, reply)
 
-    def _of_messages(self, conversation: Conversation, prompt: bool) -> dict[str, Any]:
+    def _messages_body(self, conversation: Conversation, prompt: bool) -> dict[str, Any]:
         return {"messages": messages_json(conversation), "add_generation_prompt": prompt}
 
 
 def messages_json(conversation: Conversation) -> list[dict[str, str]]:
-    """The messages as servers take them."""
+    """Messages in the JSON format of chat completions."""
     return [{"role": message.role, "content": message.text} for message in conversation]
 
 

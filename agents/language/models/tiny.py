@@ -29,8 +29,11 @@ class TinyModel(LocalModel):
     num_layers: int = Field(default=2, ge=1, le=100, description="number of layers")
 
     def load(self) -> tuple[Any, Any]:
-        """Model and tokenizer."""
-        return tiny_model(self.hidden_size, self.num_layers, self.weights_seed)
+        """Model, in its precision, and tokenizer."""
+        import torch
+
+        model, tokenizer = tiny_model(self.hidden_size, self.num_layers, self.weights_seed)
+        return model.to(getattr(torch, self.dtype)), tokenizer
 
     def identity(self) -> Mapping[str, str]:
         """See `LanguageModel`."""

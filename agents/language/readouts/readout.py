@@ -31,7 +31,9 @@ class Asked:
 
     Attributes:
         conversation: messages before the turn: the rules with the persona, and the memory.
-        baseline: the same messages without the persona.
+        baseline: the same messages without the persona. Remembered replies are among them, and were
+            given under the persona: with memory, the baseline removes the effect of the persona on
+            this turn's reply, and not that on earlier ones.
         turn: the turn.
         legal: indices of the legal options.
         adapter: index of the adapter of the agent's model; -1: the base model.
@@ -102,6 +104,10 @@ class Readout(Config, ABC):
         """Normalized log-probability of every option, from the scores of `requests`."""
         raise NotImplementedError
 
+    def num_summed(self, scores: Sequence[Score]) -> int:
+        """Number of tokens whose log-probabilities are summed for an option, of the longest one."""
+        return max(length for score in scores for length in score.num_tokens)
+
     def log_probabilities(
         self, engine: Engine, asked: Sequence[Asked]
     ) -> list[Float[Tensor, " option"]]:
@@ -161,6 +167,10 @@ class ScoredReadout(Readout):
             turn = dataclasses.replace(turn, situation=turn.baseline_situation)
         without = dataclasses.replace(asked, conversation=asked.baseline, turn=turn)
         return [*own, *self.own_requests(without)]
+
+    def num_summed(self, scores: Sequence[Score]) -> int:
+        """See `Readout`; a baseline has as many again."""
+        return (1 + self.baseline) * super().num_summed(scores)
 
     def read(self, asked: Asked, scores: Sequence[Score]) -> Float[Tensor, " option"]:
         """See the class docstring."""

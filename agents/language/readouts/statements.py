@@ -11,6 +11,9 @@ not listed, so that there is no order.
 With neither a persona nor such a situation c equals b, and all options are equally likely: what the
 model itself thinks is the zero from which personas are measured. `baseline: false` gives the plain
 likelihood, which is that of the wording first of all.
+
+With memory, both c and b hold the agent's earlier replies, which it gave under the persona: what
+the persona did to those is in the baseline as well, and is not measured.
 """
 
 from __future__ import annotations

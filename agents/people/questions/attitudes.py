@@ -1,4 +1,4 @@
-"""Twelve attitude items of US politics, in wording of our own; no answers of real people.
+"""Thirteen attitude items of US politics, in wording of our own; no answers of real people.
 
 Both options of an item are positions, not agreement and disagreement: a tendency to say yes is no
 attitude. The first is the position further left. Scores and signs follow from that alone; no data
@@ -156,11 +156,21 @@ ITEMS = (
             "The law ought to let a firm pay workers as little as they accept.",
         ),
     ),
+    Item(
+        "unions",
+        "Are labor unions good or bad for the economy?",
+        ("good", "bad"),
+        ("Labor unions are good for the economy.", "Labor unions are bad for the economy."),
+        (
+            "The country is better off where workers organize.",
+            "The country is worse off where workers organize.",
+        ),
+    ),
 )
 
 
 class Attitudes(QuestionSet):
-    """Twelve attitude items of our own wording, two positions each."""
+    """Thirteen attitude items of our own wording, two positions each."""
 
     tags: ClassVar[Mapping[str, object]] = {"country": "United States"}
 

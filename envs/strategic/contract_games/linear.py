@@ -31,23 +31,23 @@ from mores.envs.strategic.contract_games.linear_parameters import LinearParamete
 
 @dataclasses.dataclass(frozen=True)
 class LinearState:
-    """State of a round."""
+    """State of the game in a round."""
 
     risk_aversion: Float[Tensor, "world agent"]
     effort_cost: Float[Tensor, "world agent"]
     noise_variance: Float[Tensor, "world agent"]
-    outside_option: Float[Tensor, "world agent"]  # private, new in every round
-    slopes: Float[Tensor, "world principal agent task"]
+    outside_option: Float[Tensor, "world agent"]  # private, redrawn in every round
+    slopes: Float[Tensor, "world principal agent task"]  # offered piece rates
     salary: Float[Tensor, "world principal agent"]
-    accepted: Float[Tensor, "world agent"]  # 1: accepted
+    accepted: Float[Tensor, "world agent"]  # 1: accepted all offers, 0: refused
     effort: Float[Tensor, "world agent task"]  # private
     output: Float[Tensor, "world agent task"]
     profit: Float[Tensor, "world principal"]
-    income: Float[Tensor, "world agent"]  # wage less cost, or the outside option
+    income: Float[Tensor, "world agent"]  # wage less effort cost, or the outside option
 
     @property
     def types(self) -> AgentTypes:
-        """Types of the agents."""
+        """Types (risk aversion, effort cost, noise variance) of the agents."""
         return AgentTypes(self.risk_aversion, self.effort_cost, self.noise_variance)
 
 
@@ -55,10 +55,11 @@ class Linear(LinearParameters, ContractGame[LinearState]):
     """Linear contracts for several tasks, between several principals and agents.
 
     Description:
-        Each round every principal offers every agent a salary and a piece rate for each measured
-        task. An agent accepts all offers or none, and chooses hidden efforts; noisy outputs decide
-        wages. Rounds are independent contracts. Left out: acceptance of some of the offers, pay by
-        relative performance, adverse selection in types, and reputation.
+        Each round every principal offers every agent a salary and a piece rate (`slopes`) for each
+        measured task. An agent accepts all offers or none, and chooses efforts that principals do
+        not observe; wages depend on noisy outputs. Rounds are independent contracts. Left out:
+        acceptance of some of the offers, pay by relative performance, adverse selection in types,
+        and reputation.
 
     Roles:
         principal (number of rows of `benefits`), agent (`num_agents`).
@@ -67,7 +68,7 @@ class Linear(LinearParameters, ContractGame[LinearState]):
         principal  risk_aversion   num_agents  [0, inf)  of each agent, 1 / unit of income
         principal  effort_cost     num_agents  (0, inf)  scale of each agent's cost matrix
         principal  noise_variance  num_agents  [0, inf)  scale of each agent's noise covariance
-        principal  benefits        K           any       own value of a unit of each output
+        principal  benefits        K           any       own benefit per unit of each output
         agent      risk_aversion, effort_cost, noise_variance: own, 1 each
         agent      slopes          K           any       sum of the offered piece rates
         agent      salary          1           any       sum of the offered salaries
@@ -76,16 +77,18 @@ class Linear(LinearParameters, ContractGame[LinearState]):
     Action:
         principal, phase offer: `slopes`, agent by agent for the measured tasks, in
         [-max_slope, max_slope]; `salary` for each agent, in [-max_salary, max_salary].
-        agent, phase work: `acceptance` in [-1, 1], above 0: accept all offers, else refuse all;
-        `effort` in each task, in [-max_effort, max_effort], without effect after a refusal.
+        agent, phase work: `acceptance` in [-1, 1]; above 0: accept all offers, else refuse all;
+        `effort` in each task, in [-max_effort, max_effort]; ignored after a refusal.
 
     Reward:
-        principal: sum over agents who accepted of (B_i - b_i)' output - salary.
-        agent: income y is wage less effort cost, or the outside option. `utility`: exponential,
-        (1 - exp(-r y)) / r, whose certainty equivalent is that of the closed form; income below
-        `income_floor` is replaced by it. `mean_variance`: y less the risk premium r T' s S T / 2,
-        so that the mean of the sampled rewards is the certainty equivalent.
-        `reward_source: random`: standard normal numbers for all.
+        principal: sum over accepting agents of (B - b)' output - salary, with own benefits B and
+        piece rates b.
+        agent, by `agent_reward`; income y is wage less effort cost, or the outside option.
+        `utility`: exponential, (1 - exp(-r y)) / r, with y clipped from below at `income_floor`;
+        its certainty equivalent is that of the closed form. `mean_variance`: y less the risk
+        premium r T' s S T / 2 with the piece rates T summed over principals, so that the expected
+        reward is the certainty equivalent.
+        `reward_source: random`: standard normal rewards for both roles.
 
     Dynamics:
         Output is effort + normal noise with covariance `noise_variance` * `noise`. Effort cost is
@@ -113,7 +116,7 @@ class Linear(LinearParameters, ContractGame[LinearState]):
     }
 
     def values(self, device: torch.device) -> LinearValues:
-        """Values of offers and of agents' decisions."""
+        """Evaluator of offers and of agents' decisions, without sampling."""
         space = self.roles[1].observation_space
         benefits = self.benefit_rows.to(device)
         return LinearValues(self.batch.to(device), benefits, self.outside_option, space)
@@ -146,7 +149,7 @@ class Linear(LinearParameters, ContractGame[LinearState]):
     # --- dynamics --------------------------------------------------------------------------------
 
     def reset(self, streams: RandomStreams, people: People | None = None) -> LinearState:
-        """Initial state: types of the agents, no contract."""
+        """Initial state: types of the agents, and contracts of zeros."""
         refuse_people("contracts", people)
         source = streams
         if self.types_fixed:
@@ -188,15 +191,15 @@ class Linear(LinearParameters, ContractGame[LinearState]):
     def split_offer(self, action: Float[Tensor, "*lead size"]) -> tuple[Tensor, Tensor]:
         """Slopes `[..., agent, task]`, 0 for tasks that are not measured, and salaries."""
         agents, tasks = self.num_agents, [k for k, yes in enumerate(self.is_measured) if yes]
-        given = action[..., : agents * len(tasks)].unflatten(-1, (agents, len(tasks)))
-        slopes = action.new_zeros(*given.shape[:-1], self.num_tasks)
-        slopes[..., tasks] = given
+        measured = action[..., : agents * len(tasks)].unflatten(-1, (agents, len(tasks)))
+        slopes = action.new_zeros(*measured.shape[:-1], self.num_tasks)
+        slopes[..., tasks] = measured
         return slopes, action[..., agents * len(tasks) :]
 
     def step(
         self, state: LinearState, phase: str, actions: Mapping[str, Tensor], streams: RandomStreams
     ) -> StepResult[LinearState]:
-        """`offer` sets the contract; `work` decides acceptance, output and wages."""
+        """State and reward after a phase: contract of `offer`, output and wages of `work`."""
         if phase == "offer":
             slopes, salary = self.split_offer(actions["principal"].to(torch.float32))
             low, high = self.outside_option
@@ -215,7 +218,7 @@ class Linear(LinearParameters, ContractGame[LinearState]):
     def _work(
         self, state: LinearState, chosen: Tensor, streams: RandomStreams
     ) -> StepResult[LinearState]:
-        """Output and rewards of the agents who accepted."""
+        """State and rewards after phase `work`; efforts and outputs of refusing agents are 0."""
         batch, types = self.batch.to(chosen.device), state.types
         accepts = chosen[..., :1] > 0
         accepted = accepts[..., 0].to(chosen.dtype)
@@ -224,10 +227,10 @@ class Linear(LinearParameters, ContractGame[LinearState]):
         noise = types.noise_variance.sqrt()[..., None] * apply(batch.noise_root, noise)
         output = torch.where(accepts, effort + noise, 0.0)
         slopes, salary = total(state.slopes, 1), total(state.salary, 1)
-        work = salary + dot(slopes, output) - batch.effort_loss(effort, types)
-        income = torch.where(accepts[..., 0], work, state.outside_option)
-        kept = self.benefit_rows.to(chosen.device)[:, None] - state.slopes
-        profit = accepted[:, None] * (dot(kept, output[:, None]) - state.salary)
+        net_wage = salary + dot(slopes, output) - batch.effort_loss(effort, types)
+        income = torch.where(accepts[..., 0], net_wage, state.outside_option)
+        net_benefit = self.benefit_rows.to(chosen.device)[:, None] - state.slopes
+        profit = accepted[:, None] * (dot(net_benefit, output[:, None]) - state.salary)
         profit = total(profit, -1)
         premium = accepted * batch.risk_premium(slopes, types)
         next_state = dataclasses.replace(
@@ -251,7 +254,7 @@ class Linear(LinearParameters, ContractGame[LinearState]):
     def solution(
         self, role: str, phase: str, observation: Float[Tensor, "world agent query size"]
     ) -> Tensor:
-        """Equilibrium offers; acceptance and effort that maximize the certainty equivalent."""
+        """Equilibrium offers; acceptance and effort with the largest certainty equivalent."""
         batch = self.batch.to(observation.device)
         space = next(each.observation_space for each in self.roles if each.name == role)
         if role == "principal":
@@ -267,22 +270,33 @@ class Linear(LinearParameters, ContractGame[LinearState]):
         return torch.cat([2.0 * accept[..., None] - 1.0, effort], -1)
 
     def _offers(self, observation: Tensor, space: Box, batch: LinearBatch) -> Tensor:
-        """Slopes and salary of each principal, for each agent; profits of principals are equal."""
+        """Equilibrium offer of each principal to each agent; all principals have equal profits."""
         names = ("risk_aversion", "effort_cost", "noise_variance")
         types = AgentTypes(*(space.read(observation, name) for name in names))
         benefits = space.read(observation, "benefits")[..., None, :]  # ... agent, task
-        count, everyone = self.num_principals, total(self.benefit_rows, 0).to(observation.device)
+        count, benefit_sum = self.num_principals, total(self.benefit_rows, 0).to(observation.device)
         slope_sum, salary_sum, _ = self.values(observation.device).equilibrium(types)
-        slopes = batch.principal_slopes(benefits, everyone, count, types.risk_cost)
-        # Profits are equal: their sum is benefits less wages.
+        slopes = batch.principal_slopes(benefits, benefit_sum, count, types.risk_cost)
+        # Each has an equal share of the joint profit: benefits less wages.
         effort = batch.best_effort(slope_sum, types)
-        profit = (dot(everyone - slope_sum, effort) - salary_sum) / count
+        profit = (dot(benefit_sum - slope_sum, effort) - salary_sum) / count
         salary = dot(benefits - slopes, effort) - profit
         measured = [k for k, yes in enumerate(self.is_measured) if yes]
         return torch.cat([slopes[..., measured].flatten(-2), salary], -1)
 
     def metrics(self, state: LinearState) -> Mapping[str, Tensor]:
-        """Means over agents of contract, effort and certainty equivalent; profits as drawn."""
+        """Metrics of each world, in units of income unless stated; means over agents.
+
+        slope_sum: piece rates, summed over principals `[world, task]`
+        salary: salary, summed over principals
+        accepted_share: share of agents who accepted
+        effort: effort, 0 after a refusal, units of effort `[world, task]`
+        offered_utility: certainty equivalent of the offers at the optimal effort
+        profit: realized profit of each principal, summed over agents `[world, principal]`
+        principal_payoff: sum of the profits, divided by the number of agents
+        agent_payoff: realized income (wage less effort cost, or the outside option)
+        risk_cost: risk aversion * effort cost * noise variance of the agents' types (k = r c s)
+        """
         slopes, salary = total(state.slopes, 1), total(state.salary, 1)
         batch = self.batch.to(slopes.device)
         utility = batch.best_certainty_equivalent(slopes, salary, state.types)
@@ -300,11 +314,11 @@ class Linear(LinearParameters, ContractGame[LinearState]):
 
     @property
     def metric_bounds(self) -> Mapping[str, tuple[float, float]]:
-        """Shares lie between 0 and 1."""
+        """Range of each bounded metric."""
         return {"accepted_share": (0.0, 1.0), "participation": (0.0, 1.0)}
 
     def latent(self, state: LinearState) -> Mapping[str, Tensor]:
-        """Outside options and efforts."""
+        """Latent variables: outside options and efforts."""
         return {"outside_option": state.outside_option, "effort": state.effort}
 
     @property
@@ -313,7 +327,7 @@ class Linear(LinearParameters, ContractGame[LinearState]):
         return POLICY_METRICS
 
     def policy_queries(self, state: LinearState) -> Mapping[str, PolicyQuery]:
-        """Offers on the present types; agents' answers to equilibrium, other and last contracts."""
+        """Offers to the present types; responses to equilibrium, other and last contracts."""
         observation = self.observe(state, "principal", "offer")
         values = self.values(state.risk_aversion.device)
         return values.queries(observation, state.slopes, state.salary, state.types)
@@ -321,17 +335,19 @@ class Linear(LinearParameters, ContractGame[LinearState]):
     def policy_metrics(
         self, state: LinearState, answers: Mapping[str, Tensor]
     ) -> Mapping[str, Tensor]:
-        """Surplus, slopes and violations of the constraints, without noise."""
+        """Metrics of policies from their answers to `policy_queries`, without sampling noise."""
         offered = self.split_offer(answers["offer"][:, :, 0])
-        played = (state.slopes, state.salary)
-        return self.values(state.slopes.device).metrics(offered, played, answers, state.types)
+        last_contract = (state.slopes, state.salary)
+        return self.values(state.slopes.device).metrics(
+            offered, last_contract, answers, state.types
+        )
 
     def analytic_values(self, policies: Mapping[str, Any], rounds: int) -> Mapping[str, float]:
         """See `LinearParameters.equilibrium_values`."""
         return self.equilibrium_values()
 
     def role_rules(self, role: str) -> str:
-        """Contract, output, cost of effort and reward."""
+        """System prompt of a role: contract, output, cost of effort and reward."""
         if role == "principal":
             return texts.principal_rules(self.num_principals, self.num_agents, self.num_tasks)
         return texts.agent_rules(
@@ -345,25 +361,25 @@ class Linear(LinearParameters, ContractGame[LinearState]):
     def describe(
         self, role: str, phase: str, observation: Tensor, action_mask: Tensor | None = None
     ) -> TurnText:
-        """Types and benefits, or the offers and the own type."""
+        """Prompt of a turn: types and benefits (principal), or offers and own type (agent)."""
         spaces = {each.name: each.observation_space for each in self.roles}
-        seen = read_parts(spaces[role], observation)
+        parts = read_parts(spaces[role], observation)
         if role == "principal":
             limits = (self.max_slope, self.max_salary)
-            return texts.principal_turn(seen, self.is_measured, limits)
-        return texts.agent_turn(seen, self.max_effort)
+            return texts.principal_turn(parts, self.is_measured, limits)
+        return texts.agent_turn(parts, self.max_effort)
 
     def render(self, state: LinearState, world: int = 0) -> str:
-        """Contract, decision and result of each agent."""
+        """Text with contract, decision and result of each agent."""
         lines = []
         for agent in range(self.num_agents):
             slopes = total(state.slopes, 1)[world, agent].tolist()
             salary = total(state.salary, 1)[world, agent].item()
-            done = "accepts" if state.accepted[world, agent] > 0 else "has not accepted"
+            decision = "accepts" if state.accepted[world, agent] > 0 else "has not accepted"
             text = ", ".join(f"{x:.2f}" for x in slopes)
             lines.append(
                 f"agent {agent} is offered a salary of {salary:.2f} and piece rates of {text}, and "
-                f"{done}"
+                f"{decision}"
             )
             if state.accepted[world, agent] > 0:
                 effort = ", ".join(f"{x:.2f}" for x in state.effort[world, agent].tolist())

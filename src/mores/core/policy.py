@@ -15,6 +15,7 @@ from mores.core.config import Config
 from mores.core.environment import Phase, Role
 from mores.core.errors import UserError
 from mores.core.random_streams import RandomStreams
+from mores.core.turn_text import is_message_space
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,6 +208,21 @@ def require_observation_parts(policy_name: str, role: Role, *parts: str) -> None
                 code="unsupported",
                 path=f"policies.{role.name}",
             )
+
+
+def require_message_actions(policy_name: str, role: Role, phases: tuple[Phase, ...]) -> None:
+    """Check that the actions of a role are messages.
+
+    Raises:
+        UserError: they are not.
+    """
+    spaces = [p.action_spaces[role.name] for p in phases if role.name in p.action_spaces]
+    if not all(map(is_message_space, spaces)):
+        raise UserError(
+            f"{policy_name} writes messages; the actions of {role.name} are none",
+            code="unsupported",
+            path=f"policies.{role.name}",
+        )
 
 
 def draws_from_global_state(policy: Policy) -> bool:

@@ -50,7 +50,7 @@ def describe_type(annotation: Any, quote: str = "`") -> str:
     if origin in (dict, Mapping):
         return f"mapping of names to {describe_type(inner[1], quote)}"
     if annotation is Any:
-        return "anything"
+        return "any value"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         is_spec = annotation.model_config.get("extra") == "allow"
         name = "kind" if is_spec else _words(annotation.__name__)

@@ -1,4 +1,4 @@
-"""Which people of a run are stored, and in which rounds."""
+"""Options of trajectories: worlds and rounds whose people are stored."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ NUM_INTERVALS = 50  # between the rounds of a trajectory, unless they are given
 
 
 class TrajectoryOptions(StrictModel):
-    """People's values, groups and traits, stored over rounds: the last episode of the last stage.
+    """People's values, groups and traits, stored over rounds of the last stage's last episode.
 
-    They are those of the first worlds of an arm; samples of uncertain parameters store none. A
+    The first worlds of every arm are stored, and none of the points of uncertain parameters. A
     world whose episode has ended keeps its last state.
     """
 
@@ -23,13 +23,13 @@ class TrajectoryOptions(StrictModel):
     rounds: list[Annotated[int, Field(ge=0)]] | None = Field(
         default=None,
         min_length=1,
-        description="numbers of completed rounds after which they are stored, and no others; 0: "
-        "the start; default: 51, evenly spaced, or all rounds of a shorter episode",
+        description="numbers of completed rounds after which people are stored; 0: the start; "
+        "default: 51 rounds, evenly spaced, or all rounds of a shorter episode",
     )
     every: int | None = Field(
         default=None,
         ge=1,
-        description="in place of rounds: the start, every so many rounds, and the last",
+        description="interval in rounds, in place of `rounds`; the start and end are also stored",
     )
 
     @model_validator(mode="after")

@@ -1,9 +1,10 @@
-"""Estimate, before a run, of the requests to language models and of their tokens.
+"""Estimate, before a run, of the number of requests to language models and of their tokens.
 
-A few rounds of one world of every cell are simulated with the check versions of the policies
-(`Policy.check_version`), whose tiny model has a token for each byte. The last simulated round
-stands for all later ones. Real tokenizers have about four bytes of English text in a token; replies
-are counted at their largest length.
+The first `MAX_ROUNDS` rounds of one world of every cell are simulated with the check versions of
+the policies (`Policy.check_version`), whose tiny model has one token per byte. Every later round is
+assumed to use as much as the last simulated one. Bytes are converted to tokens at 4 bytes per
+token, roughly the value of common tokenizers for English text. Replies count with their maximum
+length.
 """
 
 from __future__ import annotations
@@ -15,19 +16,20 @@ from mores.experiments.scenario.cell import BuiltCell
 from mores.experiments.scenario.specification import Scenario
 from mores.sim.simulator import Simulator
 
-REQUESTS, PROMPT_TOKENS, REPLY_TOKENS = "requests", "prompt_tokens", "reply_tokens"
+REQUESTS = "requests"
+COUNTED = (REQUESTS, "prompt_tokens", "reply_tokens")
 BYTES_PER_TOKEN = 4
-MAX_ROUNDS = 4  # simulated
+MAX_ROUNDS = 4  # largest number of simulated rounds
 
 
 @dataclasses.dataclass(frozen=True)
 class RequestEstimate:
-    """Requests of a run and their tokens; without language models 0.
+    """Number of requests of a run and of their tokens; 0 without language models.
 
     Attributes:
         requests: number of requests.
-        prompt_tokens: tokens of conversations.
-        reply_tokens: largest number of generated tokens.
+        prompt_tokens: estimated number of tokens of prompts.
+        reply_tokens: upper bound of the number of generated tokens.
     """
 
     requests: float = 0.0
@@ -42,9 +44,10 @@ class RequestEstimate:
 
 
 def estimate_requests(scenario: Scenario, cells: Iterable[BuiltCell]) -> RequestEstimate:
-    """The requests of all cells of a run."""
-    counts = dict.fromkeys((REQUESTS, PROMPT_TOKENS, REPLY_TOKENS), 0.0)
-    known: dict[tuple[int, ...], dict[str, float]] = {}  # of a world and episode, by objects
+    """Estimate for all cells of a run."""
+    counts: dict[str, float] = dict.fromkeys(COUNTED, 0.0)
+    # Counts of one world and episode, by the identity of environment and policies.
+    episode_counts: dict[tuple[int, ...], dict[str, float]] = {}
     for built in cells:
         replicates = built.cell.own_replicates(scenario, range(scenario.replicates))
         worlds = len(replicates) * scenario.worlds
@@ -52,19 +55,16 @@ def estimate_requests(scenario: Scenario, cells: Iterable[BuiltCell]) -> Request
             if stage.stage.loop == "fit_offline":
                 continue
             key = (stage.rounds, id(stage.environment), *map(id, stage.policies.values()))
-            if key not in known:
-                known[key] = _counts_of_episode(scenario, built, index)
-            for name, count in known[key].items():
+            if key not in episode_counts:
+                episode_counts[key] = _counts_of_episode(scenario, built, index)
+            for name, count in episode_counts[key].items():
                 counts[name] += count * worlds * stage.stage.episodes
-    return RequestEstimate(
-        counts[REQUESTS],
-        counts[PROMPT_TOKENS] / BYTES_PER_TOKEN,
-        counts[REPLY_TOKENS],
-    )
+    requests, prompt_bytes, reply_tokens = (counts[name] for name in COUNTED)
+    return RequestEstimate(requests, prompt_bytes / BYTES_PER_TOKEN, reply_tokens)
 
 
 def _counts_of_episode(scenario: Scenario, built: BuiltCell, stage_index: int) -> dict[str, float]:
-    """Requests and tokens of the check versions in one world's episode."""
+    """Requests and tokens (bytes) of one episode of one world, with the check versions."""
     stage = built.stages[stage_index]
     policies = stage.policies_to_check()
     counted = {role: policy for role, policy in policies.items() if REQUESTS in policy.metric_names}
@@ -80,7 +80,7 @@ def _counts_of_episode(scenario: Scenario, built: BuiltCell, stage_index: int) -
         roles_to_train=(),
     )
     simulator.reset(scenario.seed)
-    totals: list[dict[str, float]] = [dict.fromkeys((REQUESTS, PROMPT_TOKENS, REPLY_TOKENS), 0.0)]
+    totals: list[dict[str, float]] = [dict.fromkeys(COUNTED, 0.0)]
     for _ in range(min(stage.rounds, MAX_ROUNDS)):
         if simulator.all_finished:
             break
@@ -90,5 +90,5 @@ def _counts_of_episode(scenario: Scenario, built: BuiltCell, stage_index: int) -
     simulated = len(totals) - 1
     if not simulated:
         return {}
-    missing = 0 if simulator.all_finished else stage.rounds - simulated
-    return {name: last + missing * (last - totals[-2][name]) for name, last in totals[-1].items()}
+    remaining = 0 if simulator.all_finished else stage.rounds - simulated
+    return {name: last + remaining * (last - totals[-2][name]) for name, last in totals[-1].items()}

@@ -93,43 +93,46 @@ ClaimKind = Literal[
 
 
 class StatedBelief(StrictModel):
-    """Arms in which people are told what to believe: the control of a persona claim."""
+    """Arms whose prompts state a belief: the positive control of a persona claim."""
 
-    verbatim: str = Field(description="arm with the belief in the words of the answer")
-    paraphrased: str = Field(description="arm with the belief in other words")
+    verbatim: str = Field(
+        description="arm whose prompt states the belief in the words of the answer"
+    )
+    paraphrased: str = Field(description="arm whose prompt states the belief in other words")
 
 
 class Claim(StrictModel):
-    """A finding that a run supports or not.
+    """A statement about a metric, which a run supports or not.
 
     A claim of kind `learned` states that training on a signal causes the finding. It names an
     `ablation`: an arm that trains in the same way on a signal without information (rewards of
-    random completions, labels by a fair coin, one bit in place of words). A policy that does not
-    train is a weaker one: it also lacks what training does without information. The claim holds if
-    its interval lies in the bound and the finding vanishes in the ablation. The finding vanishes if
-    the same statistic of the ablation, less the same `compare_to` or `analytic`, fails the bound.
-    It also vanishes if that is undecided and the interval of the difference between the two arms,
-    paired by replicate, excludes 0. The claim fails if both arms show the finding, and is undecided
-    if the arms cannot be distinguished. The difference is required because a wide interval does not
-    show absence: without it, a finding independent of training would pass as learned in about a
-    quarter of experiments, if each of two independent arms shows it in half of them. n is the
-    number of independent trainings, one per replicate: worlds of a replicate share its learners,
-    and more worlds or episodes do not add trainings.
+    random completions, random binary labels, one bit in place of words). An untrained policy is a
+    weaker ablation, since it also removes the effects of training that do not depend on the signal.
+    The claim holds if its interval lies in the bound and the finding vanishes in the ablation. The
+    finding vanishes if the same statistic of the ablation, less the same `compare_to` or
+    `analytic`, fails the bound. It also vanishes if that is undecided and the interval of the
+    difference between the two arms, paired by replicate, excludes 0. The claim fails if both arms
+    show the finding, and is undecided if the arms cannot be distinguished. The difference is
+    required because a wide interval does not show absence: without it, a finding independent of
+    training would pass as learned in about a quarter of experiments, if each of two independent
+    arms shows it in half of them. n is the number of independent trainings, one per replicate:
+    worlds of a replicate share its learners, and more worlds or episodes do not add trainings.
 
     A learned claim fails if no policy of its arm made an update.
 
-    A claim of kind `persona` states that personas move the answers of a language model. It is about
-    a metric of an environment such as `survey`, that asks every question in both orders of the
-    options and in two wordings or more, and names the arms of a control, `stated_belief`. It is
-    undecided, whatever its interval, if one of these is missing, or if the interval of the metric
-    `belief_effect` does not lie above 0 in both arms of the control: a readout that does not follow
-    a stated belief measures no attitude. Beside the verdict stand the shares of variance with the
-    persona and with the order. The scenario lists the metrics `num_orders`, `num_templates`,
-    `persona_total_share`, `order_total_share` and `belief_effect` (the last three with `_nats` if
-    the claim's metric has it).
+    A claim of kind `persona` states that personas move the answers of a language model. Its metric
+    belongs to an environment such as `survey`, which asks every question in both orders of the
+    options and in two wordings or more. It names the two arms of a positive control,
+    `stated_belief`. The claim is undecided, whatever its interval, if an order, a wording or the
+    control is missing, or if the interval of the metric `belief_effect` does not lie above 0 in
+    both arms of the control: a readout that does not follow a stated belief measures no attitude.
+    The verdict line also reports the shares of variance with the persona and with the order. The
+    scenario lists the metrics `num_orders`, `num_templates`, `persona_total_share`,
+    `order_total_share` and `belief_effect` (the last three with `_nats` if the claim's metric has
+    it).
 
-    Trainings that stopped early, because of numbers that are not finite, are included: to exclude
-    them would select among results. The claim's line states how many of the n stopped.
+    Trainings that stopped early, because of values that are not finite, are included: their
+    exclusion would select among results. The verdict line states how many of the n stopped.
     """
 
     statement: str = Field(min_length=1, description="the finding in one sentence")
@@ -149,8 +152,8 @@ class Claim(StrictModel):
     )
     references: tuple[str, str] | None = Field(
         default=None,
-        description="two arms: the first is subtracted from the arm (and from the ablation), the "
-        "second from compare_to, for a claim on the difference of two changes",
+        description="two arms, for a difference in differences: the first is subtracted from arm "
+        "(and from the ablation), the second from compare_to",
     )
     ablation: str | None = Field(
         default=None,
@@ -158,12 +161,15 @@ class Claim(StrictModel):
     )
     stated_belief: StatedBelief | None = Field(
         default=None,
-        description="persona claims only: the arms in which people are told what to believe",
+        description="persona claims only: the arms of the positive control",
     )
     analytic: str | None = Field(
-        default=None, description="analytic value of the environment, which is subtracted"
+        default=None,
+        description="name of an analytic value of the environment, which is subtracted",
     )
-    relative: bool = Field(default=False, description="divide by the subtracted value")
+    relative: bool = Field(
+        default=False, description="divide the difference by the subtracted value"
+    )
     statistic: Literal["mean", "median", "rms", "sd"] = Field(
         default="mean", description="statistic over replicates; rms: root mean square"
     )
@@ -191,13 +197,13 @@ class Claim(StrictModel):
     )
     slope_in: str | None = Field(
         default=None,
-        description="path of the sweep: the claim is about the least squares slope of the metric "
-        "in this parameter, per replicate",
+        description="dotted path in sweep: the claim is about the least squares slope of the "
+        "metric on this parameter, per replicate",
     )
     monotone_in: str | None = Field(
         default=None,
-        description="path of the sweep: the claim is about the change from each value of this "
-        "parameter to the next, and must hold for all",
+        description="dotted path in sweep: the claim is about the change between consecutive "
+        "values of this parameter, and must hold for all",
     )
     source: str | None = Field(default=None, description="source of the finding: arXiv id, section")
 
@@ -266,10 +272,12 @@ class Scenario(StrictModel):
     """An experiment: environment, population, policies, stages, arms, metrics and claims."""
 
     name: str = Field(
-        pattern=SCENARIO_NAME_PATTERN, max_length=60, description="name, also of the run folder"
+        pattern=SCENARIO_NAME_PATTERN,
+        max_length=60,
+        description="name of the scenario and of the run folder",
     )
     about: str = Field(min_length=1, description="summary in one or two sentences")
-    source: str | None = Field(default=None, description="paper: arXiv id")
+    source: str | None = Field(default=None, description="source paper: arXiv id")
     construct_: Literal["belief", "attitude", "ideology", "value"] | None = Field(
         default=None, alias="construct", description="construct that the values represent"
     )
@@ -277,26 +285,34 @@ class Scenario(StrictModel):
         description="environment and its parameters"
     )
     population: Annotated[ComponentSpec, kind_completion("population")] | None = Field(
-        default=None, description="population; default: the environment's own people"
+        default=None,
+        description="population, which gives the people; default: that of the environment",
     )
     policies: dict[str, Annotated[ComponentSpec, kind_completion("policy")]] = Field(
-        default_factory=dict, description="policy by role; default: the environment's"
+        default_factory=dict,
+        description="policy by role; default: the default policies of the environment",
     )
     rounds: int = Field(ge=1, le=1_000_000, description="rounds per episode")
     replicates: int = Field(
-        default=1, ge=1, le=1_000_000, description="independent repetitions: n of every interval"
+        default=1,
+        ge=1,
+        le=1_000_000,
+        description="number of independent repetitions: n of every interval",
     )
     worlds: int = Field(
-        default=1, ge=1, le=1_000_000, description="parallel copies in a replicate, same learners"
+        default=1,
+        ge=1,
+        le=1_000_000,
+        description="parallel copies of the environment in a replicate, with the same learners",
     )
     seed: int = Field(default=0, ge=0, lt=2**63, description="seed of all random numbers")
     arms: dict[ShortName, OverrideMap] = Field(
         default_factory=dict,
-        description="conditions with shared random numbers: by name, overrides as dotted paths",
+        description="conditions with common random numbers: overrides as dotted paths, by name",
     )
     control: str | None = Field(default=None, description="arm that the others are compared with")
     sweep: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
-        default_factory=dict, description="values by dotted path: every combination is run"
+        default_factory=dict, description="values by dotted path: full factorial design (grid)"
     )
     metrics: MetricList = Field(
         min_length=1,
@@ -304,7 +320,9 @@ class Scenario(StrictModel):
         description="metrics to record: names, or {kind, parameters} with `name` as its name",
     )
     record_every: int = Field(
-        default=1, ge=1, description="rounds between records; rounds of claims are recorded too"
+        default=1,
+        ge=1,
+        description="interval of records, in rounds; rounds of claims are recorded too",
     )
     trajectory: TrajectoryOptions = Field(
         default=TrajectoryOptions(),
@@ -325,7 +343,8 @@ class Scenario(StrictModel):
     figures: list[Annotated[ComponentSpec, kind_completion("figure")]] = Field(
         default_factory=list,
         max_length=MAX_FIGURES,
-        description="figures that open the report, in order: see `mores list`; not with a sweep",
+        description="figures at the start of the report, in order (see `mores list`); not with "
+        "a sweep",
     )
 
     @model_validator(mode="after")

@@ -128,7 +128,9 @@ class Uncertainty(StrictModel):
     """
 
     parameters: dict[str, Range] = Field(min_length=1, description="range [low, high] by path")
-    draws: int = Field(default=39, ge=39, le=10_000, description="number of sampled points")
+    draws: int = Field(
+        default=39, ge=39, le=10_000, description="number of points sampled from the ranges"
+    )
     replicates: int = Field(default=4, ge=1, le=10_000, description="replicates at each point")
     sensitivity: Sensitivity | None = Field(
         default=None, description="sensitivity analysis of the parameters"
@@ -136,16 +138,16 @@ class Uncertainty(StrictModel):
 
 
 class Target(StrictModel):
-    """An empirical figure that a metric of the last stage should match."""
+    """An empirical value that a metric of the last stage should match."""
 
-    statement: str = Field(min_length=1, description="the figure in words")
+    statement: str = Field(min_length=1, description="the target in words")
     metric: str = Field(description="metric that should match it")
-    value: float = Field(ge=-1e30, le=1e30, description="value of the figure")
+    value: float = Field(ge=-1e30, le=1e30, description="empirical value")
     standard_error: float | None = Field(
         default=None,
         gt=0,
         le=1e30,
-        description="standard error of the figure; default: the standard deviation over "
+        description="standard error of the empirical value; default: the standard deviation over "
         "replicates, correct if a replicate is a study of the same size",
     )
     arm: str | None = Field(default=None, description="arm; default: the control")
@@ -154,7 +156,7 @@ class Target(StrictModel):
         default=None, ge=0, description="completed rounds; default: the end of the episode"
     )
     held_out: bool = Field(default=False, description="predicted instead of fitted")
-    source: str | None = Field(default=None, description="source of the figure")
+    source: str | None = Field(default=None, description="source of the empirical value")
 
 
 class Calibration(StrictModel):
@@ -164,7 +166,7 @@ class Calibration(StrictModel):
         description="search range [low, high] by dotted path"
     )
     targets: Annotated[list[Target], Field(min_length=1)] = Field(
-        description="figures to fit, or to predict (held out)"
+        description="empirical values to fit, or to predict (held out)"
     )
 
     @model_validator(mode="after")
