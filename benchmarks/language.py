@@ -3,8 +3,9 @@
     python -m benchmarks.language --out benchmarks/results/language.json
     python -m benchmarks.language --only tiny gumbel
 
-tiny      64 agents in one call against one by one, with a random Llama (256 wide, 4 layers):
-          see `benchmarks/language_parts/batching.py`.
+tiny      64 agents in one call against one by one, with a random Llama: 256 wide, 4 layers, 32,000
+          tokens (Llama's vocabulary): see `benchmarks/language_parts/batching.py`.
+bytes     The same with 261 tokens, as the model `tiny` has: its output layer costs nothing.
 smollm2   The same with SmolLM2-135M, if it is installed; fewer agents one by one.
 gumbel    Milliseconds of the Gumbel numbers of a token, over a vocabulary of 49,152.
 null      Two equal arms in different batches: see `benchmarks/language_parts/null_arm.py`.
@@ -31,10 +32,9 @@ from benchmarks.learning_parts import machine
 from mores.agents.language.coupling import token_gumbel
 from mores.agents.language.models.local_engine import LocalEngine
 from mores.agents.language.models.smollm2 import SmolLM2, model_folder
-from mores.agents.language.models.tiny import TinyModel
 from mores.core.random_streams import RandomStreams, Worlds
 
-PARTS = ("tiny", "smollm2", "gumbel", "null", "served")
+PARTS = ("tiny", "bytes", "smollm2", "gumbel", "null", "served")
 BARS = {"together": (6, 9), "choice": (15, 25)}  # smallest and wanted ratio to one by one
 
 
@@ -64,8 +64,8 @@ def main() -> None:
 
 
 def _measure(part: str, args: argparse.Namespace) -> Any:
-    if part == "tiny":
-        engine = TinyModel(hidden_size=256, num_layers=4).make_engine()
+    if part in ("tiny", "bytes"):
+        engine = batching.random_llama(32_000 if part == "tiny" else 261)
         return batching.measure(engine, repeats=args.repeats)
     if part == "gumbel":
         return _gumbel(args.repeats)

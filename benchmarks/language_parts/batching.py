@@ -22,6 +22,7 @@ from mores.agents.language.language_model import (
     ScoreRequest,
 )
 from mores.agents.language.models.local_engine import LocalEngine
+from mores.agents.language.models.tiny import tiny_model
 
 RULES = (
     "You take part in a survey about everyday life. Read the question, think of who you are, and "
@@ -29,12 +30,22 @@ RULES = (
 )
 
 
+def random_llama(vocabulary: int) -> LocalEngine:
+    """Engine of a random Llama with this number of tokens, of which texts use the first 261."""
+    from transformers import LlamaForCausalLM
+
+    small, tokenizer = tiny_model(256, 4, 0)
+    small.config.vocab_size = vocabulary
+    torch.manual_seed(0)
+    return LocalEngine(LlamaForCausalLM(small.config).eval(), tokenizer)
+
+
 def conversations(
     engine: LocalEngine, agents: int, prompt_tokens: int, shared_tokens: int
 ) -> list[tuple[Message, ...]]:
     """Conversations with prompts of that length, and that many common tokens at the start."""
     rules = RULES * 12
-    own = [f"Person {n:03d}: " for n in range(agents)]
+    own = [f"{n:03d}"[::-1] + " is your number. " for n in range(agents)]
 
     def build(cut: int, person: str, question: str) -> tuple[Message, ...]:
         return Message("system", rules[:cut] + person), Message("user", question)
@@ -142,6 +153,7 @@ def measure(
     ]
     ties = sum(reply.near_ties for reply in results["together"][:alone])
     return {
+        "vocabulary": engine.vocabulary_size,
         "agents": agents,
         "prompt_tokens": [min(map(len, prompts)), max(map(len, prompts))],
         "shared_tokens": common_length(prompts),

@@ -74,18 +74,19 @@ class KeyValues:
         """Write blocks to the first slots of these rows."""
         if not blocks:
             return
+        length = blocks[0][0].shape[1] * len(blocks)
         if not self.tensors:
-            self.tensors = [
-                part.new_zeros(self.rows, part.shape[0], self.slots, part.shape[2])
-                for part in blocks[0]
-            ]
+            all_rows = len(set(rows)) == self.rows  # then these slots need no zeros
+            for part in blocks[0]:
+                shape = (self.rows, part.shape[0], self.slots, part.shape[2])
+                self.tensors.append(part.new_empty(shape))
+                self.tensors[-1][:, :, length if all_rows else 0 :].zero_()
         index: Tensor | slice = torch.tensor(rows, device=self.device)
         if list(rows) == list(range(rows[0], rows[0] + len(rows))):
             index = slice(rows[0], rows[0] + len(rows))  # faster
         for place, tensor in enumerate(self.tensors):
             whole = torch.cat([block[place] for block in blocks], 1)  # head token size
             tensor[index, :, : whole.shape[1]] = whole
-        length = blocks[0][0].shape[1] * len(blocks)
         self.filled[index, :length] = True
         self.positions[index, :length] = torch.arange(length, device=self.device)
 
@@ -96,8 +97,9 @@ class KeyValues:
         taken.filled[:, :kept] = self.filled[rows, :kept]
         taken.positions[:, :kept] = self.positions[rows, :kept]
         for tensor in self.tensors:
-            new = tensor.new_zeros(len(rows), tensor.shape[1], slots, tensor.shape[3])
+            new = tensor.new_empty(len(rows), tensor.shape[1], slots, tensor.shape[3])
             new[:, :, :kept] = tensor[rows, :, :kept]
+            new[:, :, kept:].zero_()
             taken.tensors.append(new)
         return taken
 

@@ -146,7 +146,9 @@ def _draw(
     temperatures = torch.tensor([each.temperature for each in replies], device=logits.device)
     drawn = (temperatures > 0).nonzero()[:, 0].tolist()
     divisors = torch.where(temperatures > 0, temperatures, 1.0)
-    scaled = logits / divisors[:, None]
+    scaled = logits
+    if any(each.temperature not in (0, 1) for each in replies):
+        scaled = logits / divisors[:, None]
     perturbed = scaled
     if drawn:
         assert gumbel is not None
@@ -157,7 +159,7 @@ def _draw(
             perturbed = scaled.index_add(0, torch.tensor(drawn, device=logits.device), noise)
     best, tokens = perturbed.max(-1)
     second = perturbed.scatter(-1, tokens[:, None], float("-inf")).amax(-1)
-    logps = scaled.gather(-1, tokens[:, None])[:, 0] - scaled.logsumexp(-1)
+    logps = scaled.log_softmax(-1).gather(-1, tokens[:, None])[:, 0]
     close = best - second < near_tie / divisors
     return [
         each.add(token, logp, tie, chat)
