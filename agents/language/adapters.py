@@ -6,9 +6,10 @@ For a linear layer with weight W, and adapter p of rank r (Hu et al. 2021, arXiv
 
 The adapters of all agents, roles and replicates are stacked, `[adapter, r, in]` and
 `[adapter, out, r]` by layer, and the rows of a batch choose theirs: one forward pass serves all of
-them, in training as well. (PEFT 0.21 mixes adapters in inference only.) Every row is a matrix
-product of its own, so that the result of a row does not depend on the adapters of other rows, and
-the gradient of an adapter comes from its own rows alone.
+them, in training as well. (PEFT 0.21 mixes adapters in inference only.) The result of a row does
+not depend on the adapters of other rows, and the gradient of an adapter comes from its own rows
+alone. Without gradients, a token has the same bits in passes of any number of rows and columns, as
+in the base model (`models.row_independence`): engines compute equal prompts in different passes.
 
 B begins at 0, so that every adapter begins as the base model; A is uniform in +-1/sqrt(in), as in
 PEFT, from random streams: replicate 37 alone has the same adapter as among others. There is no
@@ -23,13 +24,16 @@ import functools
 import hashlib
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from pydantic import Field, field_validator
 from torch import Tensor, nn
+from torch.nn import functional
 
+from mores.agents.language.models.row_independence import least_independent_rows
 from mores.core.config import Config
 from mores.core.errors import UserError, did_you_mean
 from mores.core.random_streams import RandomStreams
@@ -201,23 +205,42 @@ class StackedLoRA:
                 code="out_of_range",
                 path="adapter",
             )
-        is_base = rows == BASE_MODEL
         handles = []
         try:
-            if not bool(is_base.all()):
-                mask = is_base[:, None, None] if bool(is_base.any()) else None
-                index = rows.clamp(min=0)  # of a tensor on the model's device
-                for name, module in self.modules.items():
-                    device = module.weight.device
-                    down = self.parameters[f"{name}.lora_A"].to(device)[index].mT  # row in rank
-                    up = self.parameters[f"{name}.lora_B"].to(device)[index].mT * self.config.scale
-                    # A partial, not a closure: tests check annotations when one is defined.
-                    hook = functools.partial(_add_change, down, up, mask)
-                    handles.append(module.register_forward_hook(hook))
+            if bool((rows != BASE_MODEL).any()):
+                make_hook = self._joint_hooks if torch.is_grad_enabled() else self._separate_hooks
+                for name, hook in make_hook(rows):
+                    handles.append(self.modules[name].register_forward_hook(hook))
             yield
         finally:
             for handle in handles:
                 handle.remove()
+
+    # Hooks are partials, not closures: tests check annotations whenever a function is defined.
+
+    def _joint_hooks(self, rows: Int[Tensor, " row"]) -> Iterator[tuple[str, Any]]:
+        """Hooks that compute all rows in one batch of products, with gradients."""
+        is_base = rows == BASE_MODEL
+        mask = is_base[:, None, None] if bool(is_base.any()) else None
+        index = rows.clamp(min=0)
+        for name, module in self.modules.items():
+            device = module.weight.device
+            down = self.parameters[f"{name}.lora_A"].to(device)[index].mT  # row in rank
+            up = self.parameters[f"{name}.lora_B"].to(device)[index].mT * self.config.scale
+            yield name, functools.partial(_add_joint_changes, down, up, mask)
+
+    def _separate_hooks(self, rows: Int[Tensor, " row"]) -> Iterator[tuple[str, Any]]:
+        """Hooks whose products give a position the same bits in a pass of any shape."""
+        indices = [index for index in rows.unique().tolist() if index != BASE_MODEL]
+        places = [(rows == index).nonzero()[:, 0] for index in indices]
+        for name, module in self.modules.items():
+            device = module.weight.device
+            down = self.parameters[f"{name}.lora_A"][indices].to(device)  # adapter rank in
+            up = self.parameters[f"{name}.lora_B"][indices].to(device) * self.config.scale
+            if self.config.rank == 1:  # a product with a vector is computed in another way
+                down, up = functional.pad(down, (0, 0, 0, 1)), functional.pad(up, (0, 1))
+            least = _least_rows(*down.shape[1:], up.shape[1])
+            yield name, functools.partial(_add_separate_changes, down, up, places, least)
 
     def merged(self, adapter: int) -> dict[str, Float[Tensor, "out in"]]:
         """Weights of the layers with one adapter merged into them, by name."""
@@ -232,7 +255,15 @@ class StackedLoRA:
         }
 
 
-def _add_change(
+@functools.cache
+def _least_rows(rank: int, in_features: int, out_features: int) -> int:
+    """Number of rows from which products of these sizes do not depend on it."""
+    with torch.random.fork_rng(devices=[]):  # layers draw their weights from torch's generator
+        layers = (nn.Linear(in_features, rank, False), nn.Linear(rank, out_features, False))
+    return least_independent_rows(nn.ModuleList(layers))
+
+
+def _add_joint_changes(
     down: Float[Tensor, "row in rank"],
     up: Float[Tensor, "row rank out"],
     is_base: Tensor | None,
@@ -244,3 +275,25 @@ def _add_change(
     change = torch.bmm(torch.bmm(inputs[0].to(down.dtype), down), up)
     changed = output + change.to(output.dtype)
     return changed if is_base is None else torch.where(is_base, output, changed)
+
+
+def _add_separate_changes(
+    down: Float[Tensor, "adapter rank in"],
+    up: Float[Tensor, "adapter out rank"],
+    places: Sequence[Int[Tensor, " place"]],
+    least_rows: int,
+    module: nn.Module,
+    inputs: tuple[Tensor, ...],
+    output: Tensor,
+) -> Tensor:
+    """The same, adapter by adapter: `places` are the rows of each."""
+    changed = output.clone()
+    for a, b, place in zip(down, up, places, strict=True):
+        x = inputs[0][place].to(a.dtype)  # row position in
+        flat = x.flatten(0, 1)
+        count = len(flat)
+        if count < least_rows:
+            flat = functional.pad(flat, (0, 0, 0, least_rows - count))
+        change = functional.linear(functional.linear(flat, a), b)[:count]
+        changed[place] += change.unflatten(0, x.shape[:2]).to(output.dtype)
+    return changed

@@ -38,9 +38,10 @@ from mores.agents.language.language_policy import LanguagePolicy
 from mores.agents.language.language_settings import MAX_ATTEMPTS, LanguageState
 from mores.agents.language.language_turn import EngineSteps, LanguageTurn, Row
 from mores.agents.language.memory import RememberedReply
-from mores.core.environment import Phase
+from mores.core.environment import Phase, Role
 from mores.core.errors import ParameterError, UserError
 from mores.core.random_streams import RandomStreams
+from mores.core.turn_text import is_message_space
 
 
 class SearchTurn(LanguageTurn):
@@ -64,20 +65,10 @@ class SearchTurn(LanguageTurn):
         return (*asked.conversation, Message("user", self.settings.generation_text(asked)))
 
     def score(self, row: Row, text: str) -> float:
-        """Score of a message.
-
-        Raises:
-            UserError: the environment gives none.
-        """
+        """Score of a message; the environment gives one (`LanguageSearch.initial_state`)."""
         observation = self._observation[row].cpu()
         value = self.state.text.message_score(self.phase.name, observation, text)
-        if value is None:
-            raise UserError(
-                f"{self.state.role.name}: a search needs a score of messages in "
-                f"{self.phase.name!r}: the environment has no message_score",
-                code="unsupported",
-                path=f"policies.{self.state.role.name}",
-            )
+        assert value is not None
         return float(value)
 
     def generate_call(
@@ -233,7 +224,34 @@ class LookaheadTurn(SearchTurn):
         return self.engine.reply_message(tokens).text if tokens else ""
 
 
-class LanguageBestOfN(LanguagePolicy):
+class LanguageSearch(LanguagePolicy):
+    """A language model that searches for messages with a high score."""
+
+    def initial_state(
+        self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams
+    ) -> LanguageState:
+        """See `LanguagePolicy`.
+
+        Raises:
+            UserError: the environment gives no score of the messages of the role.
+        """
+        state = super().initial_state(role, phases, streams)
+        empty = torch.zeros(role.observation_space.size)
+        for phase in phases:
+            space = phase.action_spaces.get(role.name)
+            if space is None or not is_message_space(space):
+                continue
+            if state.text.message_score(phase.name, empty, "") is None:
+                raise UserError(
+                    f"{role.name}: a search needs a score of messages in {phase.name!r}: the "
+                    "environment has no message_score",
+                    code="unsupported",
+                    path=f"policies.{role.name}",
+                )
+        return state
+
+
+class LanguageBestOfN(LanguageSearch):
     """A language model that draws several messages and sends the one with the highest score."""
 
     tags: ClassVar[Mapping[str, object]] = {"language": True, "stochastic": True, "searches": True}
@@ -263,7 +281,7 @@ class LanguageBestOfN(LanguagePolicy):
         return turn.steps()
 
 
-class LanguageLookahead(LanguagePolicy):
+class LanguageLookahead(LanguageSearch):
     """A language model that builds a message token by token, with greedy look-ahead.
 
     It draws nothing: `temperature` has no effect on messages.

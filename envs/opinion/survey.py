@@ -61,7 +61,7 @@ class Survey(Environment[SurveyState]):
         person  values       num_values  any      own values
         person  group        1           [0, G)   own group
         person  question     1           [0, Q)   the question asked
-        person  num_options  1           [2, K]   its options
+        person  num_options  1           [0, K]   its options
         person  direction    1           -1 or 1  sign of contrasts between groups
         person  reversed     1           0 or 1   whether its options are listed in reverse
         person  template     1           [0, T)   the wording
@@ -238,12 +238,12 @@ class Survey(Environment[SurveyState]):
         options = float(self.max_options)
         space = Box.of(
             values=self.num_values,
-            group=Part(1, 0.0, float(max(self.num_groups - 1, 0))),
-            question=Part(1, 0.0, float(len(self.items) - 1)),
-            num_options=Part(1, 2.0, options),
+            group=Part(1, 0.0, float(max(self.num_groups - 1, 1))),
+            question=Part(1, 0.0, float(max(len(self.items) - 1, 1))),
+            num_options=Part(1, 0.0, options),
             direction=Part(1, -1.0, 1.0),
             reversed=Part(1, 0.0, 1.0),
-            template=Part(1, 0.0, float(self.num_templates - 1)),
+            template=Part(1, 0.0, float(max(self.num_templates - 1, 1))),
             stated=Part(1, NO_BELIEF, options - 1.0),
         )
         return (Role("person", self.num_people, space),)

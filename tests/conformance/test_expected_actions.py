@@ -60,7 +60,11 @@ def test_expected_actions_are_means_of_drawn_ones(kind):
                     simulator.step()
             for phase in environment.phases:
                 if role.name in phase.action_spaces:
-                    check_expected_action(simulator, role.name, phase)
+                    try:
+                        check_expected_action(simulator, role.name, phase)
+                    except UserError:  # what a language model generates has no expected action
+                        if not policy_kind.startswith("language"):
+                            raise
 
 
 def check_expected_action(simulator: Simulator, role: str, phase: Phase) -> None:

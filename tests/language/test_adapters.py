@@ -67,6 +67,29 @@ def test_rows_have_their_own_adapters() -> None:
     assert torch.equal(logits(adapters, tokens, [2, 1, 1, 1, 1])[0], found[0])
 
 
+@pytest.mark.parametrize("rank", [1, 4, 16])
+def test_bits_do_not_depend_on_the_shape_of_a_pass(rank: int) -> None:
+    """The change of a token is the same among other rows and other numbers of columns."""
+    config = LoRA(rank=rank, target_modules=("q_proj",), layers=1)
+    adapters = StackedLoRA(tiny(), config, trained(config, 3))
+    (module,) = adapters.modules.values()
+    x = torch.randn(6, 130, 32, generator=torch.Generator().manual_seed(2))
+    index = torch.tensor([2, 0, -1, 1, 0, 2])
+
+    def outputs(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad(), adapters.active(index):
+            hooks = list(module._forward_hooks.values())
+            zero = torch.zeros(*x.shape[:2], module.out_features)
+            return hooks[0](module, (x,), zero) if hooks else zero
+
+    whole = outputs(x, index)
+    assert bool((whole[2] == 0).all())
+    for rows, columns in ((slice(0, 6), 1), (slice(1, 4), 7), (slice(4, 6), 16), (slice(0, 1), 64)):
+        for start in (0, 3, 60):
+            part = outputs(x[rows, start : start + columns], index[rows])
+            assert torch.equal(part, whole[rows, start : start + columns])
+
+
 def test_adapters_begin_as_the_base_model_in_every_batch() -> None:
     """B is 0; A of replicate 3 is the same alone and among others."""
     config, model = LoRA(target_modules=TARGETS, layers=1), tiny()

@@ -106,9 +106,8 @@ def test_a_search_needs_a_score_and_a_temperature() -> None:
     environment = registry.make("environment", "perspectives", {"questions": ("Why?",)})
     policy = registry.make("policy", "language_best_of_n", {"max_new_tokens": 2})
     simulator = Simulator(environment, {"writer": policy}, rounds=1)
-    simulator.reset(0)
     with refused("unsupported", path="policies.writer"):
-        simulator.step()
+        simulator.reset(0)
 
 
 @pytest.mark.parametrize("kind", ["language_best_of_n", "language_lookahead"])

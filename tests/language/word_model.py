@@ -15,7 +15,7 @@ from mores.agents.language.models.tiny import TinyModel
 from mores.envs.strategic.matrix_game import MatrixGame
 
 # The best reply to tit for tat is to change the action in every round: the payoff is then 1.
-ANTICOORDINATION = MatrixGame(payoffs=[[0.0, 1.0], [1.0, 0.0]])
+ANTICOORDINATION = MatrixGame.model_validate({"payoffs": [[0.0, 1.0], [1.0, 0.0]]})
 ALL_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -58,7 +58,7 @@ def word_llama(seed: int, hidden_size: int, num_layers: int) -> tuple[Any, Any]:
 
     from tests.learners.tiny_language_model import tiny_tokenizer
 
-    tokenizer = tiny_tokenizer(game_words())
+    tokenizer: Any = tiny_tokenizer(game_words())
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=hidden_size,

@@ -134,8 +134,7 @@ def check_prefixes(fields: dict[str, list[Any]], seen: SeenTokens) -> int:
 
 def trl_share(seed: int, steps: int, folder: Path, batch_size: int = 64) -> float:
     """Share of the best return in the last four updates of a training by TRL."""
-    import trl
-
+    trl: Any = pytest.importorskip("trl")
     model, tokenizer = word_llama(100 + seed, 32, 2)
     rollouts = TRLRollouts(
         ANTICOORDINATION,

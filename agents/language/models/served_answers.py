@@ -124,8 +124,9 @@ def token_list(data: Any) -> dict[str, Any]:
 def model_names(data: Any) -> dict[str, Any]:
     """Names of the models that a server has."""
     listed = read(data, "data")
-    names = [read(each, "id") for each in listed] if isinstance(listed, list) else [None]
-    if not all(isinstance(name, str) for name in names):
+    found = [read(each, "id") for each in listed] if isinstance(listed, list) else [None]
+    names = [name for name in found if isinstance(name, str)]
+    if len(names) < len(found):
         raise UnusableAnswer("data is no list of models")
     return {"names": [clean_text(name) for name in names]}
 

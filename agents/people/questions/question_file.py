@@ -90,6 +90,7 @@ class _PlainLoader(yaml.SafeLoader):
         if self.check_event(yaml.events.AliasEvent):
             raise yaml.YAMLError("aliases are not allowed")
         node = super().compose_node(parent, index)
+        assert node is not None
         if not _PLAIN.fullmatch(node.tag):
             kind = printable(node.tag.removeprefix("tag:yaml.org,2002:"), 40)
             message = f"is of the type {kind}: only texts, numbers, true, false, lists and mappings"
@@ -158,10 +159,11 @@ def _read_text(path: str, shown: str) -> str:
         if not stat.S_ISREG(found.st_mode):
             message = f"{shown}: is not a regular file"
             raise UserError(message, code="unreadable", path="path")
+        data = b""
         if found.st_size <= MAX_BYTES:
             with file.open("rb") as opened:
                 data = opened.read(MAX_BYTES + 1)
-        if found.st_size > MAX_BYTES or len(data) > MAX_BYTES:
+        if max(found.st_size, len(data)) > MAX_BYTES:
             message = f"{shown}: has more than {MAX_BYTES:,} bytes"
             raise UserError(message, code="too_large", path="path")
         return data.decode("utf-8-sig")
