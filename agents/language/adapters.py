@@ -280,7 +280,7 @@ def _add_joint_changes(
 def _add_separate_changes(
     down: Float[Tensor, "adapter rank in"],
     up: Float[Tensor, "adapter out rank"],
-    places: Sequence[Int[Tensor, " place"]],
+    places: Sequence[Int[Tensor, " _place"]],
     least_rows: int,
     module: nn.Module,
     inputs: tuple[Tensor, ...],
