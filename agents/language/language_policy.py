@@ -73,6 +73,7 @@ class LanguagePolicy(LanguageSettings):
     """
 
     skips_finished: ClassVar[bool] = True
+    turn_class: ClassVar[type[LanguageTurn]] = LanguageTurn
 
     def initial_state(
         self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams
@@ -123,8 +124,8 @@ class LanguagePolicy(LanguageSettings):
         finished: Bool[Tensor, " world"] | None = None,
     ) -> ActSteps:
         """See `StepwisePolicy`."""
-        turn = LanguageTurn(self, phase, observation, action_mask, state, streams, finished)
-        return turn.steps()
+        arguments = phase, observation, action_mask, state, streams, finished
+        return self.turn_class(self, *arguments).steps()
 
     def expected_action(
         self,

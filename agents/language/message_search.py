@@ -21,12 +21,11 @@ from collections.abc import Generator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor
 
 from mores.agents.language.coupling import token_gumbel
-from mores.agents.language.engine_calls import ActSteps, EngineCall, GenerateCall
+from mores.agents.language.engine_calls import EngineCall, GenerateCall
 from mores.agents.language.language_model import (
     Conversation,
     GenerateRequest,
@@ -157,16 +156,7 @@ class LookaheadTurn(SearchTurn):
     ) -> dict[Row, list[TokenCandidate]]:
         """The likeliest next tokens of each agent."""
         assert isinstance(self.settings, LanguageLookahead)
-        requests = [
-            GenerateRequest(
-                conversations[row],
-                1,
-                0.0,
-                adapter=self.asked[row].adapter,
-                reply_start=built[row],
-            )
-            for row in rows
-        ]
+        requests = [self._greedy(row, conversations[row], 1, built[row]) for row in rows]
         found = self.engine.next_tokens(requests, self.settings.num_candidates)
         return dict(zip(rows, found, strict=True))
 
@@ -189,15 +179,9 @@ class LookaheadTurn(SearchTurn):
         going = [(row, n) for row, n in starts if not candidates[row][n].is_end]
         if self.settings.depth == 0 or not going:
             return texts
+        depth = self.settings.depth
         requests = [
-            GenerateRequest(
-                conversations[row],
-                self.settings.depth,
-                0.0,
-                adapter=self.asked[row].adapter,
-                reply_start=starts[row, n],
-            )
-            for row, n in going
+            self._greedy(row, conversations[row], depth, starts[row, n]) for row, n in going
         ]
         replies: list[Reply] = yield self.generate_call(requests, going)
         for (row, n), reply in zip(going, replies, strict=True):
@@ -219,6 +203,13 @@ class LookaheadTurn(SearchTurn):
             each.logp + weight * self.score(row, texts[row, n]) for n, each in enumerate(candidates)
         ]
         return candidates[values.index(max(values))]
+
+    def _greedy(
+        self, row: Row, conversation: Conversation, max_tokens: int, start: tuple[int, ...]
+    ) -> GenerateRequest:
+        """Request for greedy tokens after the start of a message."""
+        adapter = self.asked[row].adapter
+        return GenerateRequest(conversation, max_tokens, 0.0, adapter=adapter, reply_start=start)
 
     def _text(self, tokens: Sequence[int]) -> str:
         return self.engine.reply_message(tokens).text if tokens else ""
@@ -255,6 +246,7 @@ class LanguageBestOfN(LanguageSearch):
     """A language model that draws several messages and sends the one with the highest score."""
 
     tags: ClassVar[Mapping[str, object]] = {"language": True, "stochastic": True, "searches": True}
+    turn_class: ClassVar[type[LanguageTurn]] = BestOfNTurn
 
     num_candidates: int = Field(
         default=4, ge=1, le=MAX_ATTEMPTS, description="messages that are drawn"
@@ -267,19 +259,6 @@ class LanguageBestOfN(LanguageSearch):
             message = "temperature: 0 draws equal messages; num_candidates must be 1"
             raise ParameterError("temperature", message=message, code="conflict")
 
-    def act_steps(
-        self,
-        phase: Phase,
-        observation: Float[Tensor, "world agent size"],
-        action_mask: Bool[Tensor, "world agent option"] | None,
-        state: LanguageState,
-        streams: RandomStreams,
-        finished: Bool[Tensor, " world"] | None = None,
-    ) -> ActSteps:
-        """See `StepwisePolicy`."""
-        turn = BestOfNTurn(self, phase, observation, action_mask, state, streams, finished)
-        return turn.steps()
-
 
 class LanguageLookahead(LanguageSearch):
     """A language model that builds a message token by token, with greedy look-ahead.
@@ -288,6 +267,7 @@ class LanguageLookahead(LanguageSearch):
     """
 
     tags: ClassVar[Mapping[str, object]] = {"language": True, "searches": True}
+    turn_class: ClassVar[type[LanguageTurn]] = LookaheadTurn
 
     num_candidates: int = Field(
         default=3, ge=1, le=1024, description="likeliest tokens that are compared (k)"
@@ -296,16 +276,3 @@ class LanguageLookahead(LanguageSearch):
     weight: float = Field(
         default=4.0, ge=0, description="weight of the score against the log-probability, in nats"
     )
-
-    def act_steps(
-        self,
-        phase: Phase,
-        observation: Float[Tensor, "world agent size"],
-        action_mask: Bool[Tensor, "world agent option"] | None,
-        state: LanguageState,
-        streams: RandomStreams,
-        finished: Bool[Tensor, " world"] | None = None,
-    ) -> ActSteps:
-        """See `StepwisePolicy`."""
-        turn = LookaheadTurn(self, phase, observation, action_mask, state, streams, finished)
-        return turn.steps()
