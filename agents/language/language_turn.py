@@ -37,8 +37,8 @@ from mores.core.environment import Phase
 from mores.core.errors import UserError, printable
 from mores.core.policy import ActionOutput
 from mores.core.random_streams import RandomStreams
-from mores.core.spaces import Box, Discrete, MultiDiscrete, Space
-from mores.core.turn_text import TurnText, encode_message, format_number
+from mores.core.spaces import Box, Discrete, Space
+from mores.core.turn_text import TurnText, format_number
 
 FALLBACK = "unparsable"  # scope of the streams of actions in place of unparsable replies
 SUMMARY = MAX_ATTEMPTS  # number of the call of a summary, after those of replies
@@ -343,12 +343,7 @@ class LanguageTurn:
         Raises:
             UserError: it states none, and `on_unparsable` is error.
         """
-        action: Tensor | None
-        if self.asked[row].turn.form == "message":
-            assert isinstance(self.space, MultiDiscrete)
-            action = encode_message(reply.text, self.space.size)
-        else:
-            action = self.state.text.parse_reply(self.phase.name, reply.text, self._mask(row))
+        action = self.state.text.parse_reply(self.phase.name, reply.text, self._mask(row))
         if action is not None:
             self.actions[row] = action
             return True

@@ -30,8 +30,8 @@ from mores.core.arguments import check_integer
 from mores.core.environment import Phase, Role
 from mores.core.errors import UserError, did_you_mean
 from mores.core.random_streams import RandomStreams
-from mores.core.spaces import Box, Discrete, MultiDiscrete, Space
-from mores.core.turn_text import NUMBER_PATTERN, encode_message, unparsed_action
+from mores.core.spaces import Box, Discrete, Space
+from mores.core.turn_text import NUMBER_PATTERN, unparsed_action
 from mores.experiments.scenario.cell import BuiltCell
 from mores.experiments.scenario.expansion import build_cells
 from mores.experiments.scenario.loading import LoadedScenario, load_scenario
@@ -255,9 +255,6 @@ class _Episode:
 
     def _action(self, question: _Question, reply: str) -> Tensor | None:
         space, turn = self._space, question.asked.turn
-        if turn.form == "message":
-            assert isinstance(space, MultiDiscrete)
-            return encode_message(reply, space.size)
         if turn.form == "probabilities":
             assert isinstance(space, Box)
             return _certain(reply, len(turn.options), space.size)
