@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from typing import ClassVar
@@ -97,13 +96,6 @@ class ScaleAnswer(Policy):
         return option_probabilities(value, part.low, part.high, space.size)
 
 
-@dataclasses.dataclass(frozen=True)
-class WriterState:
-    """The role, whose action space and observation are read by name."""
-
-    role: Role
-
-
 class FixedMessage(Policy):
     """Agent that always sends the same message; an empty one: it is silent."""
 
@@ -111,24 +103,22 @@ class FixedMessage(Policy):
 
     text: str = Field(default="", description="the message; default: empty, nothing is said")
 
-    def initial_state(
-        self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams
-    ) -> WriterState:
+    def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> Role:
         """The role; its actions must be messages."""
         require_message_actions("fixed_message", role, phases)
-        return WriterState(role)
+        return role
 
     def act(
         self,
         phase: Phase,
         observation: Tensor,
         action_mask: Tensor | None,
-        state: WriterState,
+        state: Role,
         streams: RandomStreams,
         search: bool = False,
     ) -> ActionOutput:
         """Send the message."""
-        space = phase.action_spaces[state.role.name]
+        space = phase.action_spaces[state.name]
         assert isinstance(space, MultiDiscrete)
         message = encode_message(self.text, space.size).to(observation.device)
         return ActionOutput(message.expand(*observation.shape[:2], -1), state)
@@ -145,28 +135,26 @@ class StatementWriter(Policy):
         description="statement of each attitude, from the lowest value to the highest",
     )
 
-    def initial_state(
-        self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams
-    ) -> WriterState:
+    def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> Role:
         """The role; its actions must be messages."""
         require_observation_parts("statement_writer", role, "values")
         require_message_actions("statement_writer", role, phases)
-        return WriterState(role)
+        return role
 
     def act(
         self,
         phase: Phase,
         observation: Tensor,
         action_mask: Tensor | None,
-        state: WriterState,
+        state: Role,
         streams: RandomStreams,
         search: bool = False,
     ) -> ActionOutput:
         """Write the statement."""
-        role, space = state.role, phase.action_spaces[state.role.name]
+        space = phase.action_spaces[state.name]
         assert isinstance(space, MultiDiscrete)
-        part = role.observation_space.parts["values"]
-        value = role.observation_space.read(observation, "values")[..., 0]
+        part = state.observation_space.parts["values"]
+        value = state.observation_space.read(observation, "values")[..., 0]
         option = nearest_option(value, part.low, part.high, len(self.statements))
         encoded = [encode_message(text, space.size) for text in self.statements]
         return ActionOutput(torch.stack(encoded).to(observation.device)[option], state)

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from mores.core.config import Config
-from mores.core.errors import ParameterError, printable
+from mores.core.errors import ParameterError
+from mores.core.plain_text import quoted
 from mores.core.turn_text import TurnText
 
 
@@ -113,11 +114,3 @@ class Topic(Config):
         if aim is None:
             return f"{rules} Help them to think about it. Take no side."
         return f"{rules} Convince them of this: {self.positions[aim]}"
-
-
-def quoted(text: str) -> str:
-    """A message as it stands in prompts and on screens: one line between quotation marks.
-
-    `<|`, with which most chat templates begin their control tokens, is written `< |`.
-    """
-    return f'"{printable(text, max(80, 10 * len(text))).replace("<|", "< |")}"'

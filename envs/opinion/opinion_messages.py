@@ -25,6 +25,7 @@ from mores.core.errors import ParameterError, UserError
 from mores.core.human import Human
 from mores.core.people import People
 from mores.core.people_statistics import rms_distance
+from mores.core.plain_text import quoted
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Part
 from mores.core.turn_text import END_OF_MESSAGE, TurnText, decode_message, message_space
@@ -36,7 +37,7 @@ from mores.envs.graphs.influence_graph import InfluenceGraph
 from mores.envs.graphs.networkx_generator import NetworkxGenerator
 from mores.envs.opinion import message_routing
 from mores.envs.opinion.message_policies import nearest_option
-from mores.envs.opinion.message_topic import Topic, quoted
+from mores.envs.opinion.message_topic import Topic
 from mores.registry.component import component
 
 MAX_RENDERED = 8  # people whose messages are shown

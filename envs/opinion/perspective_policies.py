@@ -1,4 +1,4 @@
-"""Scripted writers of `perspectives`: names without content, and the delegates' own texts."""
+"""A scripted writer of `perspectives`: the delegates' own texts."""
 
 from __future__ import annotations
 
@@ -20,42 +20,6 @@ from mores.core.random_streams import RandomStreams
 from mores.core.spaces import MultiDiscrete
 from mores.core.turn_text import decode_message, encode_message
 from mores.envs.opinion.perspective_lexicon import CULTURES
-
-
-class NameAll(Policy):
-    """Writer that names every culture and says nothing: the largest entropy, nothing taught.
-
-    A control: the entropy of perspectives can be had without any content.
-    """
-
-    tags: ClassVar[Mapping[str, object]] = {"stochastic": False}
-
-    names: tuple[str, ...] = Field(
-        default=tuple(culture.name for culture in CULTURES),
-        min_length=1,
-        description="what it names, in one sentence",
-    )
-
-    def initial_state(self, role: Role, phases: tuple[Phase, ...], streams: RandomStreams) -> Role:
-        """The role; its actions must be messages."""
-        require_message_actions("name_all", role, phases)
-        return role
-
-    def act(
-        self,
-        phase: Phase,
-        observation: Tensor,
-        action_mask: Tensor | None,
-        state: Role,
-        streams: RandomStreams,
-        search: bool = False,
-    ) -> ActionOutput:
-        """The names."""
-        space = phase.action_spaces[state.name]
-        assert isinstance(space, MultiDiscrete)
-        text = f"There are the traditions {', '.join(self.names)}."
-        message = encode_message(text, space.size).to(observation.device)
-        return ActionOutput(message.expand(*observation.shape[:2], -1), state)
 
 
 class JoinViews(Policy):

@@ -18,6 +18,7 @@ from mores.core.deterministic_sum import mean, total
 from mores.core.environment import Environment, Phase, Role, StepResult
 from mores.core.errors import ParameterError, printable
 from mores.core.people import People
+from mores.core.plain_text import listed, quoted
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Part
 from mores.core.turn_text import (
@@ -122,7 +123,7 @@ class Perspectives(Environment[PerspectivesState]):
     def model_post_init(self, context: Any) -> None:
         """Check the shares, and that an answer has room for all delegates' texts."""
         room = len(self.cultures) * (self.max_bytes + 1)
-        if self.instruction == "delegates" and self.answer_bytes < room:
+        if self._has_delegates and self.answer_bytes < room:
             message = f"must be at least {room}: the texts of all delegates, one on each line"
             raise ParameterError("answer_bytes", message=message, code="out_of_range")
         shares = self.culture_shares
@@ -136,6 +137,10 @@ class Perspectives(Environment[PerspectivesState]):
             raise ParameterError("culture_shares", message=message, code="out_of_range")
 
     @property
+    def _has_delegates(self) -> bool:
+        return self.instruction == "delegates"
+
+    @property
     def _shares(self) -> Float[Tensor, " culture"]:
         count = len(self.cultures)
         return torch.tensor(self.culture_shares or (1.0 / count,) * count)
@@ -147,7 +152,7 @@ class Perspectives(Environment[PerspectivesState]):
         question = Part(num_questions, 0.0, 1.0)
         views = Part(num_cultures * self.max_bytes, 0.0, float(END_OF_MESSAGE))
         writer = Role("writer", 1, Box.of(question=question, views=views))
-        if self.instruction != "delegates":
+        if not self._has_delegates:
             return (writer,)
         space = Box.of(question=question, culture=Part(num_cultures, 0.0, 1.0))
         return Role("delegate", num_cultures, space), writer
@@ -156,7 +161,7 @@ class Perspectives(Environment[PerspectivesState]):
     def phases(self) -> tuple[Phase, ...]:
         """`answer`, with delegates `speak` before it."""
         answer = Phase("answer", {"writer": message_space(self.answer_bytes)})
-        if self.instruction != "delegates":
+        if not self._has_delegates:
             return (answer,)
         return Phase("speak", {"delegate": message_space(self.max_bytes)}), answer
 
@@ -241,17 +246,16 @@ class Perspectives(Environment[PerspectivesState]):
         return dict.fromkeys(names, (0.0, 1.0))
 
     def default_policies(self) -> Mapping[str, Any]:
-        """A writer that names all cultures, and delegates that state their introduction."""
-        writer = {"writer": {"kind": "name_all"}}
-        silent = {"delegate": {"kind": "fixed_message"}}
-        return writer | (silent if self.instruction == "delegates" else {})
+        """A writer that names all cultures and says nothing else, and silent delegates."""
+        names = {"kind": "fixed_message", "text": f"There are the traditions {self._names}."}
+        silent = {"kind": "fixed_message"}
+        return {"writer": names, "delegate": silent} if self._has_delegates else {"writer": names}
 
     # --- text -------------------------------------------------------------------------------------
 
     @property
     def _names(self) -> str:
-        names = [culture.name for culture in self.cultures]
-        return f"{', '.join(names[:-1])} and {names[-1]}"
+        return listed([culture.name for culture in self.cultures])
 
     def role_rules(self, role: str) -> str:
         """See `Environment`."""
@@ -290,11 +294,6 @@ class Perspectives(Environment[PerspectivesState]):
         question = printable(self.questions[int(state.answered[world])], 200)
         answer = printable(decode_message(state.answer[world]), 700)
         return f"{question}\n{answer}\nreferences: {found or 'none'}"
-
-
-def quoted(text: str) -> str:
-    """A text of an agent on one line, between quotation marks, with control characters escaped."""
-    return f'"{printable(text, 10_000)}"'
 
 
 if __name__ == "__main__":

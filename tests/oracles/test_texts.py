@@ -73,7 +73,7 @@ def test_sentences_that_name_a_culture() -> None:
 
 def test_a_list_of_names_has_every_perspective_and_no_content() -> None:
     environment = registry.make("environment", "perspectives", {})
-    simulator = Simulator(environment, {"writer": "name_all"}, rounds=3)
+    simulator = Simulator(environment, environment.default_policies(), rounds=3)
     simulator.reset(0)
     simulator.step()
     metrics = environment.metrics(simulator.state)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor
 
+from mores.core.errors import printable
 from mores.core.spaces import Box
 
 
@@ -46,6 +47,14 @@ def plural(count: int, noun: str, nouns: str = "") -> str:
 def paragraph(*sentences: str) -> str:
     """Sentences in one line; empty ones are left out."""
     return " ".join(sentence for sentence in sentences if sentence)
+
+
+def quoted(text: str) -> str:
+    """A message as it stands in prompts and on screens: one line between quotation marks.
+
+    `<|`, with which most chat templates begin their control tokens, is written `< |`.
+    """
+    return f'"{printable(text, max(80, 10 * len(text))).replace("<|", "< |")}"'
 
 
 def lines(*texts: str) -> str:

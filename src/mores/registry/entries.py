@@ -79,7 +79,6 @@ POLICIES: dict[str, str] = {
     "truthful": "mores.envs.opinion.scripted_policies:Truthful",
     "mean_echo": "mores.envs.opinion.scripted_policies:MeanEcho",
     "word_list": "mores.envs.feedback.text_requests:WordList",
-    "name_all": "mores.envs.opinion.perspective_policies:NameAll",
     "join_views": "mores.envs.opinion.perspective_policies:JoinViews",
     "random_token": "mores.envs.feedback.random_token_policy:RandomTokenPolicy",
     "distinct_replies": "mores.envs.feedback.reply_policies:DistinctReplies",
