@@ -38,7 +38,7 @@ from mores.core.errors import UserError, printable
 from mores.core.policy import ActionOutput
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Discrete, Space
-from mores.core.turn_text import TurnText, format_number
+from mores.core.turn_text import TurnText, format_number, parse_probabilities
 
 FALLBACK = "unparsable"  # scope of the streams of actions in place of unparsable replies
 SUMMARY = MAX_ATTEMPTS  # number of the call of a summary, after those of replies
@@ -343,7 +343,11 @@ class LanguageTurn:
         Raises:
             UserError: it states none, and `on_unparsable` is error.
         """
-        action = self.state.text.parse_reply(self.phase.name, reply.text, self._mask(row))
+        turn, text = self.asked[row].turn, reply.text
+        if turn.form == "probabilities" and isinstance(self.space, Box):
+            action = parse_probabilities(self.space, text, len(turn.options))
+        else:
+            action = self.state.text.parse_reply(self.phase.name, text, self._mask(row))
         if action is not None:
             self.actions[row] = action
             return True

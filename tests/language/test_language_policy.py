@@ -11,6 +11,7 @@ import torch
 
 import mores
 from mores.agents.composite.per_agent import PerAgentPolicy
+from mores.agents.language.language_model import GenerateRequest
 from mores.agents.language.language_policy import METRICS, LanguagePolicy
 from mores.agents.language.models.tiny import TinyModel
 from mores.agents.language.personas.persona import TextPersona
@@ -18,6 +19,7 @@ from mores.clients.text_rendering import render_text
 from mores.core import pytree
 from mores.core.errors import UserError
 from mores.core.random_streams import RandomStreams
+from mores.envs.opinion.survey import Survey
 from mores.registry import make_policy
 from mores.sim.simulator import Simulator
 from tests.conformance.environments import ALL_KINDS, make
@@ -334,6 +336,25 @@ def test_models_that_cannot_score_generate_their_choices():
     simulator = started(policy, Talk(phase_names=("rate",)))
     simulator.step()
     assert simulator.state.rating.eq(0).all()
+
+
+def test_generated_probabilities_are_those_of_the_turns_options():
+    """A question of a survey may have fewer options than its space has room for."""
+    survey = Survey.model_validate({"questions": ["anes96"], "num_people": 2, "num_templates": 1})
+    policy, engine = given(readout="free_text", on_unparsable="error")
+
+    def first_for_certain(request: GenerateRequest) -> str:
+        lines = request.conversation[-1].text.splitlines()
+        return " ".join(["1", *"0" * (sum(line[1:3] == ". " for line in lines) - 1)])
+
+    engine.reply = first_for_certain
+    simulator = started(policy, survey, rounds=survey.num_cells)
+    while not simulator.all_finished:
+        simulator.step()
+    numbers = [len(question.options) for question in survey.items]
+    assert len(set(numbers)) > 1
+    answers = simulator.state.answers[0, 0].argmax(-1).unflatten(0, (-1, 2))
+    assert answers.tolist() == [[0, number - 1] for number in numbers]  # listed, reversed
 
 
 # --- memory ---------------------------------------------------------------------------------------

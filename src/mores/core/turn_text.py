@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mores.core.spaces import Box, Discrete, MultiDiscrete, Space
+from mores.core.spaces import Box, Discrete, MultiDiscrete, Part, Space
 
 ReplyForm = Literal["choice", "probabilities", "numbers", "message"]
 NUMBER_PATTERN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -35,8 +35,8 @@ class TurnText:
         situation: what the agent observes, in words and numbers.
         question: what it is asked to decide.
         form: what the action is. choice: one of the options, a `Discrete` action; probabilities:
-            the probability of each option, a `Box` action with one number per option, for answers
-            that are measured and act on nothing; numbers: one number for each of a `Box` or
+            the probability of each option, a `Box` action with at least one number per option, for
+            answers that are measured and act on nothing; numbers: one number for each of a `Box` or
             `MultiDiscrete` action; message: free text, in a `message_space`.
         options: text of each option, in the order of the action's options.
         statements: for attitudes, a sentence in the first person that a person who selects the
@@ -153,7 +153,8 @@ def reply_form(turn: TurnText) -> str:
     if turn.form == "choice":
         return "Answer with the number of an option, and nothing else."
     if turn.form == "probabilities":
-        return "Answer with the probability of each option, in order, and nothing else."
+        order = "in the order of their numbers"
+        return f"Answer with the probability of each option, {order}, and nothing else."
     return "Answer with numbers, and nothing else." if turn.form == "numbers" else ""
 
 
@@ -218,6 +219,15 @@ def parse_numbers(
         chosen.append(int(option))
         offset += size
     return torch.tensor(chosen[0] if isinstance(space, Discrete) else chosen)
+
+
+def parse_probabilities(space: Box, reply: str, num_options: int) -> Tensor | None:
+    """Action of a reply that states the probability of each option of a turn.
+
+    Further options of the space, of turns with more options, have probability 0.
+    """
+    found = parse_numbers(Box.of(probabilities=Part(num_options, 0.0, 1.0)), reply)
+    return None if found is None else torch.nn.functional.pad(found, (0, space.size - num_options))
 
 
 def unparsed_action(space: Space) -> Tensor:
