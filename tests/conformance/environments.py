@@ -337,6 +337,8 @@ STOCHASTIC: dict[str, dict[str, Any]] = {
     "dr_mdp": {"susceptibility": 0.5},
     "matrix_game": {"tremble_probability": 0.3},
     "opinion_messages": {"max_bytes": 12},
+    "perspectives": {"max_bytes": 12, "answer_bytes": 80},
+    "text_requests": {"max_bytes": 12},
 }
 
 

@@ -7,6 +7,7 @@ import pytest
 from mores.core.errors import UserError
 from mores.registry import REGISTRIES, make_policy
 from mores.sim.first_rounds import check_first_rounds
+from tests.cases import FULL
 from tests.conformance.environments import ALL_KINDS, make
 from tests.learners.small_environments import unchecked
 
@@ -16,6 +17,8 @@ PARAMETERS = {
     "per_agent": {"policies": [{"kind": "random"}]},
 }
 RECIPES = ["ppo", "sft", "expert_iteration"]  # all recipes act by the same method
+# Language models act by one function in every environment, and are slow.
+LANGUAGE_KINDS = ALL_KINDS if FULL else ["matrix_game", "opinion_messages"]
 FAULTS = {"unseeded", "world_leak", "modified_input", "not_finite", "out_of_range", "failed"}
 
 
@@ -32,6 +35,8 @@ def test_registered_policies(kind):
     environment, checked = make(kind), 0
     for role in environment.roles:
         for policy_kind in [*sorted(REGISTRIES["policy"].package_kinds), *RECIPES]:
+            if policy_kind.startswith("language") and kind not in LANGUAGE_KINDS:
+                continue
             policy = make_policy(policy_kind, **PARAMETERS.get(policy_kind, {}))
             if policy_kind == "per_agent" and role.num_agents > 1:
                 policy = policy.model_copy(update={"agents_per_policy": (role.num_agents,)})
