@@ -7,7 +7,7 @@ import functools
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
@@ -20,8 +20,10 @@ from mores.experiments.claims.several_claims import (
     smallest_alpha,
 )
 from mores.experiments.claims.verdicts import evaluate_claim
+from tests.cases import scaled
 
 
+@settings(max_examples=scaled(100))
 @given(st.lists(st.floats(0.0, 1.0), min_size=1, max_size=12))
 def test_holms_adjustment(alphas: list[float]) -> None:
     expected = multipletests(alphas, method="holm")[1]

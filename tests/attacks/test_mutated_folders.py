@@ -166,7 +166,7 @@ assert codes.keys() == {0, 1}, codes
 
 def test_bits_of_a_footer(run: Path) -> None:
     """pyarrow ends the process for some of them, when it describes a column."""
-    arguments = [str(run / CELL / "metrics.parquet"), "3000" if FULL else "400"]
+    arguments = [str(run / CELL / "metrics.parquet"), "3000" if FULL else "100"]
     command = [sys.executable, "-c", BITS, *arguments]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr

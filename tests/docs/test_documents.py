@@ -44,7 +44,7 @@ def _run(command: list[str] | str, folder: Path) -> None:
     assert done.returncode == 0, shown
 
 
-@pytest.mark.cut(20)  # the README
+@pytest.mark.cut(100)  # the README
 @pytest.mark.parametrize("document", _documents(), ids=lambda path: path.stem)
 def test_document(document, tmp_path):
     scripts = 0

@@ -43,7 +43,8 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.cut(2)
+@pytest.mark.parametrize("jobs", ["2", "1"])
 def test_cells_are_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: str) -> None:
     monkeypatch.chdir(tmp_path)
     Path("logged.yaml").write_text(SCENARIO)

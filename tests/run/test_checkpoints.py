@@ -132,6 +132,7 @@ def _killed_after(count: int) -> Iterator[list[tuple[int, int, int]]]:
         yield cursors
 
 
+@pytest.mark.cut(2)
 @pytest.mark.parametrize(("chunk", "step"), [(2**23, 1), (8, 6)])
 def test_every_checkpoint_leads_to_the_same_bytes(tmp_path, monkeypatch, chunk, step):
     """Killed when a checkpoint is written, with one chunk of worlds or with three."""

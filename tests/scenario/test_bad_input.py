@@ -188,6 +188,7 @@ def test_equal_problems_of_arms_are_reported_once(good: str, refusal: Refusal) -
     assert located(refusal(text)) == [("s.yaml:3:23", "env.hurry", "unknown_name")]
 
 
+@pytest.mark.cut(2)
 @pytest.mark.parametrize(
     ("data", "location"),
     [
