@@ -166,3 +166,10 @@ def test_a_template_may_remove_spaces_and_two_messages_may_be_equal() -> None:
     assert TOKENIZER.decode(trimmed.prompt(twice)) == "<|user|> <|end|> <|user|> <|end|> "
     said = (Message("user", "A"), Message("assistant", "B"), Message("user", "@@reply@@"))
     assert TOKENIZER.decode(trimmed.prompt(said)).count("@@reply@@") == 1
+
+
+def test_a_template_that_adds_too_much_is_refused() -> None:
+    """The sandbox of transformers limits a range, and not what loops write."""
+    loops = "{% for i in range(1100) %}{% for j in range(1000) %}x{% endfor %}{% endfor %}"
+    with refused("too_large", path="tokenizer.chat_template"):
+        chat(chat_template=f"{loops}{{{{ messages[0]['content'] }}}}")

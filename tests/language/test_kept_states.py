@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 
 from mores.agents.language.adapters import LoRA, StackedLoRA
 from mores.agents.language.closed_replies import closed_reply_logps
@@ -94,12 +95,90 @@ def test_memory_is_bounded():
         assert kept.num_bytes <= max(kept.max_bytes, bytes_per_node * (len(prompt) + len(reply)))
 
 
+SIZES: dict[str, Any] = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 512,
+    "initializer_range": 0.2,
+    "pad_token_id": 0,
+    "bos_token_id": None,
+    "eos_token_id": 1,
+}
+EQUAL = {
+    "Llama": {},
+    "Qwen3": {},
+    "Granite": {"attention_multiplier": 0.5, "residual_multiplier": 0.5},  # within layers
+    "Cohere": {"logit_scale": 1.0},
+    "Gemma": {},
+    "Mistral": {"sliding_window": 512},  # longer than any sequence
+}
+OTHER = {
+    "Granite": {"embedding_multiplier": 6.0},
+    "Granite, logits": {"logits_scaling": 3.0},
+    "Cohere": {"logit_scale": 0.0625},
+    "Gemma2": {"final_logit_softcapping": 5.0, "sliding_window": 512},
+    "Gemma3Text": {"sliding_window": 4},
+    "Mistral": {"sliding_window": 4},
+    "Mistral, longer window": {"sliding_window": 200},
+}
+
+
+def random_model(name: str, parameters: dict[str, Any]) -> Any:
+    config_class = getattr(transformers, f"{name.partition(',')[0]}Config")
+    torch.manual_seed(0)
+    config = config_class(**{**SIZES, **parameters})
+    return transformers.AutoModelForCausalLM.from_config(config).eval()
+
+
+@pytest.mark.parametrize("name", EQUAL)
+def test_models_whose_pass_is_that_of_llama_are_accepted(name):
+    model = random_model(name, EQUAL[name])
+    kept = KeptStates(model, 2)
+    assert kept.num_nodes == 0
+    index = torch.zeros(5, dtype=torch.int64)
+    with torch.no_grad():
+        own = kept.closed_reply_logps(None, PROMPTS, REPLIES, index)
+        expected = closed_reply_logps(model, None, PROMPTS, REPLIES, index)
+    torch.testing.assert_close(own, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_models_whose_pass_does_more_are_refused(name):
+    model = random_model(name, OTHER[name])
+    with refused("unsupported", "keep_states"):
+        KeptStates(model, 2)
+
+
+def test_the_order_of_replies_changes_no_bit():
+    """Of sequences in several passes; other companions in a call do change the last bits."""
+    model = tiny_model(64, 4, 3)[0]
+    adapters = adapters_of(model, 2)
+    generator = torch.Generator().manual_seed(0)
+    texts = torch.randint(5, 250, (24, 12), generator=generator).tolist()
+    prompts, replies = [text[: 6 + i % 4] for i, text in enumerate(texts)], [t[10:] for t in texts]
+    index = torch.arange(24) % 3 - 1
+    results = []
+    for order in (torch.arange(24), torch.randperm(24, generator=generator)):
+        kept, own = KeptStates(model, 2, max_nodes=40), torch.empty(24)
+        with torch.no_grad():
+            own[order] = kept.closed_reply_logps(
+                adapters, [prompts[i] for i in order], [replies[i] for i in order], index[order]
+            )
+        results.append(own)
+    assert torch.equal(*results)
+
+
 def test_refusals():
     model = model_of(2)
     one = torch.tensor([0])
     with refused("out_of_range", "layers"):
         KeptStates(model, 3)
-    with refused("unsupported", "model"):
+    with refused("unsupported", "keep_states"):
         KeptStates(torch.nn.Linear(2, 2), 1)
     kept = KeptStates(model, 1, max_nodes=8)
     with refused("conflict", "layers"):

@@ -12,6 +12,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before any Hugging Face library reads it
 import pytest
 import torch
 
+from mores.agents.language.language_model import Message, ScoreRequest
 from mores.agents.language.models.local import LocalModel
 from mores.agents.language.models.tiny import tiny_model
 from tests.refusals import refused
@@ -103,6 +104,32 @@ def test_a_configuration_names_no_other_file_or_code(
 ) -> None:
     edit(folder / "config.json", **{name: value})
     with refused(code, path=name):
+        LocalModel(path=str(folder)).make_engine()
+
+
+@pytest.mark.parametrize(
+    ("value", "code"),
+    [(10**6, "out_of_range"), ([1, -1], "out_of_range"), (1.5, "wrong_type"), ("ab", "wrong_type"),
+     ([[1]], "wrong_type"), (True, "wrong_type")],
+)  # fmt: skip
+def test_end_tokens_are_tokens_of_the_model(folder: Path, value: Any, code: str) -> None:
+    edit(folder / "generation_config.json", eos_token_id=value)
+    with refused(code, path="eos_token_id"):
+        LocalModel(path=str(folder)).make_engine()
+
+
+def test_a_tokenizer_has_no_more_tokens_than_the_model(folder: Path) -> None:
+    """Where one is used: some tokenizers have more, for images, and texts never name them."""
+    tokenizer = tiny_model(8, 1, 0)[1]
+    tokenizer.add_tokens(["hello"])
+    tokenizer.save_pretrained(folder)
+    engine = LocalModel(path=str(folder)).make_engine()
+    for question, reply in (("hello", "A"), ("A", "hello")):
+        with refused("incompatible", path="tokenizer"):
+            engine.score([ScoreRequest((Message("user", question),), (reply,))])
+    tokenizer.add_special_tokens({"eos_token": "<|new|>"})
+    tokenizer.save_pretrained(folder)
+    with refused("incompatible", path="tokenizer"):
         LocalModel(path=str(folder)).make_engine()
 
 

@@ -26,6 +26,8 @@ from mores.core.errors import UserError, printable
 _SYSTEM, _USER, _REPLY = "@@system@@", "@@user@@", "@@reply@@"
 # A message that every template must leave as it is.
 _PROBE = "@@Two words, 'Yes' & <No>:\n  1. \u00c4\u00e9 \u4e2d {{ }} @@"
+# Characters that a template may add to its messages. Real ones add some thousands.
+MAX_ADDED = 2**20
 Turns = tuple[tuple[str, str], ...]  # role and text of consecutive messages
 
 
@@ -35,15 +37,23 @@ class ChatTokens:
     Args:
         tokenizer: of the model, with an end token.
         end_tokens: further tokens that end a reply.
+        vocabulary_size: number of tokens of the model; `None`: unknown.
 
     Raises:
-        UserError: the tokenizer has no end token, or its chat template changes messages.
+        UserError: the tokenizer has no end token, or one that the model does not know; its chat
+            template changes messages, or adds more than `MAX_ADDED` characters.
     """
 
-    def __init__(self, tokenizer: Any, end_tokens: Collection[int] = ()) -> None:
-        self.tokenizer = tokenizer
+    def __init__(
+        self,
+        tokenizer: Any,
+        end_tokens: Collection[int] = (),
+        vocabulary_size: int | None = None,
+    ) -> None:
+        self.tokenizer, self.vocabulary_size = tokenizer, vocabulary_size
         self.prompts = PromptTokenizer(tokenizer, tuple(end_tokens))
         self._ends = frozenset((*end_tokens, tokenizer.eos_token_id))
+        self._check_known((tokenizer.eos_token_id,))
         special = frozenset(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
         self._control_ids = special | self._ends
         self._cached_opening = functools.lru_cache(2**12)(self._opening)
@@ -55,7 +65,8 @@ class ChatTokens:
         """Tokens of a conversation up to the start of the reply.
 
         Raises:
-            UserError: the last message is not the user's, or the template refuses the messages.
+            UserError: the last message is not the user's, the template refuses the messages, or the
+                model does not know a token.
         """
         if not conversation or conversation[-1].role != "user":
             raise UserError(
@@ -75,12 +86,19 @@ class ChatTokens:
         for start, end in itertools.pairwise(ends):
             tokens += self._reply_tokens(conversation[start])
             tokens += self._cached_turns(_turns(conversation[start + 1 : end]))
+        self._check_known(tokens)
         return tuple(tokens)
 
     def reply(self, text: str, with_end: bool) -> tuple[int, ...]:
-        """Tokens of a reply with this text."""
+        """Tokens of a reply with this text.
+
+        Raises:
+            UserError: the model does not know a token.
+        """
         end = (self.prompts.reply_end,) if with_end else ()
-        return (*self.prompts.encode_text(text), *end)
+        tokens = (*self.prompts.encode_text(text), *end)
+        self._check_known(tokens)
+        return tokens
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of a reply, without the token that ends it."""
@@ -89,6 +107,18 @@ class ChatTokens:
     def is_end(self, token: int) -> bool:
         """Whether a token ends a reply."""
         return token in self._ends
+
+    def _check_known(self, tokens: Sequence[int]) -> None:
+        """Refuse tokens that the model has no embedding of: its tokenizer has more."""
+        largest = max(tokens, default=0)
+        if self.vocabulary_size is not None and largest >= self.vocabulary_size:
+            name = printable(self.tokenizer.convert_ids_to_tokens(largest), 40)
+            raise UserError(
+                f"the tokenizer does not fit the model: its token {largest} ({name}) is not among "
+                f"the {self.vocabulary_size} tokens of the model",
+                code="incompatible",
+                path="tokenizer",
+            )
 
     def _reply_tokens(self, message: Message) -> tuple[int, ...]:
         """Tokens of an earlier reply, with its end: one at the limit of tokens has none.
@@ -162,7 +192,7 @@ class ChatTokens:
 
     def _render(self, messages: Sequence[dict[str, str]]) -> str:
         try:
-            return self.tokenizer.apply_chat_template(
+            rendered = self.tokenizer.apply_chat_template(
                 list(messages), tokenize=False, add_generation_prompt=True
             )
         except Exception as error:
@@ -172,6 +202,14 @@ class ChatTokens:
                 code="unsupported",
                 path="tokenizer.chat_template",
             ) from None
+        added = len(rendered) - sum(len(message["content"]) for message in messages)
+        if added > MAX_ADDED:
+            raise UserError(
+                f"the chat template adds {added} characters to the messages; at most {MAX_ADDED}",
+                code="too_large",
+                path="tokenizer.chat_template",
+            )
+        return rendered
 
     @functools.cached_property
     def _has_system_role(self) -> bool:

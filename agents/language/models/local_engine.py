@@ -36,7 +36,7 @@ from mores.agents.language.models.local_prefill import Prompt, prefill
 from mores.agents.language.models.local_prefixes import BlockStore
 from mores.agents.language.models.local_scoring import score_batch
 from mores.agents.language.models.model_check import check_model
-from mores.core.errors import UserError
+from mores.core.errors import UserError, printable
 
 Item = TypeVar("Item")
 # `Engine.near_tie` by precision. Measured between two of the eight likeliest tokens of
@@ -76,11 +76,12 @@ class LocalEngine(Engine):
         super().__init__()
         self.model, self.tokenizer = model, tokenizer
         self.block, self.columns = block, columns
-        self.chat = ChatTokens(tokenizer, _end_tokens(model))
         self.forward = Forward(model, rows, full, block, batch_bytes)
+        self.vocabulary_size = self.forward.vocabulary_size
+        ends = _end_tokens(model, self.vocabulary_size)
+        self.chat = ChatTokens(tokenizer, ends, self.vocabulary_size)
         check_model(self.forward)
         self.store = BlockStore(kept_bytes)
-        self.vocabulary_size = self.forward.vocabulary_size
         self.near_tie = NEAR_TIES.get(self.forward.dtype, NEAR_TIES[torch.bfloat16])
 
     @property
@@ -243,7 +244,18 @@ def parts(items: Sequence[Item], size: int) -> Iterator[list[Item]]:
         yield list(items[start : start + size])
 
 
-def _end_tokens(model: Any) -> tuple[int, ...]:
+def _end_tokens(model: Any, vocabulary_size: int) -> tuple[int, ...]:
+    """Tokens that end a reply, of the generation configuration."""
     generation = getattr(model, "generation_config", None)
-    ends = getattr(generation, "eos_token_id", None)
-    return () if ends is None else (ends,) if isinstance(ends, int) else tuple(ends)
+    given: Any = getattr(generation, "eos_token_id", None)
+    ends = () if given is None else tuple(given) if isinstance(given, list | tuple) else (given,)
+    for end in ends:
+        if isinstance(end, bool) or not isinstance(end, int):
+            wrong, code = "the number of a token, or a list of such", "wrong_type"
+        elif not 0 <= end < vocabulary_size:
+            wrong, code = f"a token of the model, 0 to {vocabulary_size - 1}", "out_of_range"
+        else:
+            continue
+        message = f"eos_token_id: must be {wrong}, not {printable(end, 40)}"
+        raise UserError(message, code=code, path="eos_token_id")
+    return ends
