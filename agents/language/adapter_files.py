@@ -40,7 +40,7 @@ UNSUPPORTED: Mapping[str, Sequence[Any]] = {
 def write_adapter(
     folder: str | Path,
     config: LoRA,
-    parameters: Mapping[str, Float[Tensor, "adapter out in"]],
+    parameters: Mapping[str, Tensor],
     index: int,
     base_model: str = "",
 ) -> None:
@@ -49,8 +49,8 @@ def write_adapter(
     Args:
         folder: made if it does not exist.
         config: size and place of the adapters.
-        parameters: of the stack, as in `StackedLoRA`; other tensors, of a learner's checkpoint, are
-            left out.
+        parameters: of the stack, `[adapter, out, in]`, as in `StackedLoRA`; other tensors, of a
+            learner's checkpoint, are left out.
         index: number of the adapter in the stack.
         base_model: name or folder of the base model, for the config.
 
