@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from mores.agents.language.adapters import LoRA
