@@ -163,7 +163,7 @@ def test_estimated_requests_and_tokens(tmp_path: Path) -> None:
     estimate = estimate_requests(own.scenario, build_and_verify(own))
     folder = run_scenario(own, out=tmp_path / "out", progress=False).folder
     rows = pd.concat(map(pd.read_parquet, folder.glob("cells/*/metrics.parquet")))
-    totals = rows[rows["round"] == 3].groupby("metric", observed=True)["value"].sum()
+    totals = rows[rows["round"] == 3].groupby("metric", observed=True)["value"].sum().to_dict()
     assert estimate.requests == totals["player.requests"]
     assert estimate.prompt_tokens == pytest.approx(totals["player.prompt_tokens"], rel=0.05)
     assert estimate.reply_tokens >= totals["player.reply_tokens"]
