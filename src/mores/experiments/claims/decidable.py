@@ -14,13 +14,13 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from mores import registry
 from mores.analysis.sampling_intervals import interval_over_draws
 from mores.core.component_names import split_component
+from mores.core.errors import UserError
 from mores.experiments.claims.bounds import bound_range
 from mores.experiments.claims.claim_estimates import CONFIDENCE_LEVEL, ClaimData
 from mores.experiments.claims.verdicts import evaluate_claim_data
-from mores.experiments.scenario.cell import BuiltCell
+from mores.experiments.scenario.cell import BuiltCell, Components
 from mores.experiments.scenario.claim_inputs import claim_arm, metric_compared_with_control
 from mores.experiments.scenario.specification import Claim, Scenario
 
@@ -111,10 +111,10 @@ def _metric_bounds(scenario: Scenario, claim: Claim, built: BuiltCell | None) ->
         if each.stage.name == scenario.stage(claim.stage).name
     )
     spec = scenario.metric_specs.get(name, name)
-    kind, parameters = (spec, {}) if isinstance(spec, str) else (spec["kind"], {**spec})
-    parameters.pop("kind", None)
     if spec == name and name in environment.metric_bounds:
         return environment.metric_bounds[name]
-    if kind not in registry.REGISTRIES["metric"]:
+    spec = {"kind": spec} if isinstance(spec, str) else spec
+    try:
+        return Components().make("metric", spec, ("metrics",), built.cell.source_map).bounds
+    except UserError:  # the environment's own without bounds, a return, a policy's
         return None
-    return registry.make("metric", kind, parameters).bounds

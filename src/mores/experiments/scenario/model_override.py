@@ -21,6 +21,7 @@ from mores.experiments.scenario.source_locations import (
     format_path,
 )
 from mores.registry.component import component
+from mores.registry.specs import model_from_word
 
 MODEL = "model"
 SECTIONS = ("policies", "arms", "stages")
@@ -74,8 +75,6 @@ def model_with_kind(word: Any) -> Any:
 
     A word is a kind, or what `model_from_word` makes of it.
     """
-    from mores.agents.language.language_model import model_from_word  # loads torch
-
     model = model_from_word(word)
     return {"kind": model} if isinstance(model, str) else model
 
