@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -289,20 +289,6 @@ class LanguageModel(Config, ABC):
         """What determines the numbers: sha256 of weights, tokenizer, chat template, dtype, padded
         shapes; of a server its address and the name of the model. Part of the digest of a cell.
         """
-
-
-def model_from_word(word: Any) -> Any:
-    """A model that a single word names, as data of a specification.
-
-    A kind of the registry, the address of a server (`http://...`), a folder or a hub name.
-    """
-    from mores import registry
-
-    if not isinstance(word, str) or word in registry.REGISTRIES["language_model"]:
-        return word
-    if word.startswith(("http://", "https://")):
-        return {"kind": "served", "url": word}
-    return {"kind": "local", "path": word}
 
 
 TokenIds = Int[Tensor, "row position"]

@@ -16,7 +16,6 @@ from mores.agents.language.language_model import (
     Engine,
     LanguageModel,
     Message,
-    model_from_word,
 )
 from mores.agents.language.memory import Memory, MemorySettings, SummaryRule
 from mores.agents.language.models.tiny import TinyModel
@@ -31,6 +30,7 @@ from mores.core.policy import Policy
 from mores.core.spaces import Box, Space
 from mores.core.turn_text import RoleText, TurnText
 from mores.registry.component import component
+from mores.registry.specs import model_from_word
 
 # Sums over the agents of a world since the episode began.
 METRICS = (

@@ -225,6 +225,16 @@ def test_final_metric_table():
     assert rows[3][3] == "–"
 
 
+def test_agents_of_several_policies_have_the_kinds_of_their_policies():
+    members = [{"kind": "language"}, "random"]
+    policies = {"player": {"kind": "per_agent", "policies": members, "agents_per_policy": [1, 3]}}
+    cells, records = make_results(make_scenario(**ARMS))
+    cells = [replace(each, policies=policies if each.arm == "ai" else {}) for each in cells]
+    data = ReportData.from_run(make_scenario(**ARMS), cells, records)
+    agents = "player_0 (language), player_1 to player_3 (random)"
+    assert table_rows.agent_rows(data) == [["ai", agents]]
+
+
 def test_report_data_omits_parameter_draws():
     scenario = make_scenario(**ARMS)
     cells, records = make_results(scenario)

@@ -12,9 +12,11 @@ import torch
 from mores.core.policy import ActionOutput, Policy
 from mores.experiments.results.cell_identity import inputs_digest
 from mores.experiments.run import run_scenario
+from mores.experiments.scenario.expansion import build_and_verify
 from mores.experiments.scenario.loading import load_scenario
+from mores.experiments.scenario.request_estimate import estimate_requests
 from mores.registry import REGISTRIES
-from tests.cells import expand
+from tests.cells import expand, expand_and_verify
 from tests.refusals import refused
 
 SCENARIO = """\
@@ -132,13 +134,51 @@ def test_one_word_sets_the_model_of_every_policy(tmp_path: Path) -> None:
     file.write_text(LANGUAGE.replace("random}\n", "{kind: random}}\n"))
     document = load_scenario(file, ["model=tiny"]).document
     arms = document["arms"]
-    assert document["policies"]["player"]["model"] == "tiny"
-    assert arms["b"]["policies.player"] == {"kind": "language", "model": "tiny"}
-    assert arms["c"] == {"policies.player.model": "tiny"}
+    assert document["policies"]["player"]["model"] == {"kind": "tiny"}
+    assert arms["b"]["policies.player"] == {"kind": "language", "model": {"kind": "tiny"}}
+    assert arms["c"] == {"policies.player.model": {"kind": "tiny"}}
     members = arms["d"]["policies.player"]["policies"]
-    language = {"kind": "language", "model": "tiny"}
+    language = {"kind": "language", "model": {"kind": "tiny"}}
     assert members == [language, {"kind": "random"}, language]
     assert arms["e"] == {"policies.player": {"kind": "random"}}
+
+
+def test_parameters_in_arms_apply_to_the_new_model_or_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "words.yaml"
+    own = "{policies.player.model.weights_seed: 1}"
+    file.write_text(LANGUAGE.replace("{policies.player: random}", own))
+    arms = {
+        cell.arm: cell.policies["player"] for cell in expand(load_scenario(file, ["model=tiny"]))
+    }
+    assert arms["e"]["model"] == {"kind": "tiny", "weights_seed": 1}
+    with refused("unknown_name", path="arms.e.policies.player.model.weights_seed"):
+        load_scenario(file, ["model=smollm2"])
+    load_scenario(file, ["model=smollm2", "arms.e={}"])
+
+
+def test_estimated_requests_and_tokens(tmp_path: Path) -> None:
+    file = tmp_path / "words.yaml"
+    file.write_text(LANGUAGE[: LANGUAGE.index("arms:")])
+    own = load_scenario(file, ["model=tiny"])
+    estimate = estimate_requests(own.scenario, build_and_verify(own))
+    folder = run_scenario(own, out=tmp_path / "out", progress=False).folder
+    rows = pd.concat(map(pd.read_parquet, folder.glob("cells/*/metrics.parquet")))
+    totals = rows[rows["round"] == 3].groupby("metric", observed=True)["value"].sum().to_dict()
+    assert estimate.requests == totals["player.requests"]
+    assert estimate.prompt_tokens == pytest.approx(totals["player.prompt_tokens"], rel=0.05)
+    assert estimate.reply_tokens >= totals["player.reply_tokens"]
+    other = load_scenario(file)  # of bytes, since a check does not load its model
+    in_bytes = estimate_requests(other.scenario, build_and_verify(other))
+    assert in_bytes.prompt_tokens == estimate.prompt_tokens / 4
+    assert (in_bytes.from_bytes, estimate.from_bytes) == (True, False)
+
+
+def test_an_arm_whose_policy_lacks_a_metric_is_named(scenario_file: Path) -> None:
+    with_random = SCENARIO.replace("policies.player.first: 1", "policies.player: {kind: random}")
+    scenario_file.write_text(with_random)
+    with refused("unknown_name", path="metrics.1") as raised:
+        expand_and_verify(load_scenario(scenario_file))
+    assert "arm b" in str(raised.value) and "random" in str(raised.value)
 
 
 def test_a_scenario_without_language_models_has_no_model() -> None:

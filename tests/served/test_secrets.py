@@ -11,9 +11,10 @@ from pydantic import ValidationError
 
 import mores
 from mores import registry
-from mores.agents.language.language_model import Message, ScoreRequest, model_from_word
+from mores.agents.language.language_model import Message, ScoreRequest
 from mores.agents.language.models.served import ServedModel
 from mores.core.errors import UserError
+from mores.registry.specs import model_from_word
 from tests.refusals import refused
 from tests.served.servers import NAME, Request, Response, Server, chat_answer, json_response
 from tests.served.servers import stub_model as stub

@@ -286,6 +286,7 @@ def check_command(
 ) -> None:
     """Check a scenario without running it."""
     loaded = _load(file, overrides, load)
+    from mores.experiments.claims.decidable import undecidable_claims
     from mores.experiments.run.dry_run import check_scenario
     from mores.experiments.scenario.metric_check import undefined_metrics
     from mores.experiments.scenario.request_estimate import estimate_requests
@@ -307,6 +308,8 @@ def check_command(
         print(f"estimate: {estimate}")
     for name in undefined_metrics(scenario, cells):
         print(f"remark: {name} is NaN in every round of every arm")
+    for line in undecidable_claims(scenario, cells):
+        print(f"warning: {line}")
 
 
 @app.command("calibrate")

@@ -7,12 +7,18 @@ object from a kind and parameters.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar, overload
 
 from pydantic import BaseModel, ValidationError
 
-from mores.core.errors import ParameterError, UserError, describe_exception, did_you_mean
+from mores.core.errors import (
+    ParameterError,
+    UserError,
+    describe_exception,
+    did_you_mean,
+    nearest_name,
+)
 from mores.core.validation_messages import validation_problems
 from mores.registry.tables import REGISTRIES as REGISTRIES
 from mores.registry.tables import Registry as Registry
@@ -60,7 +66,15 @@ def name_hint(name: str, *searched: str) -> str:
             return f"; it is a scenario: mores check {name}"
         if name in registry:
             return f"; it is {'an' if registry_name[0] in 'aeiou' else 'a'} {_words(registry_name)}"
-    return did_you_mean(name, [kind for each in searched for kind in kinds(each)])
+    return near_or_load_hint(name, [kind for each in searched for kind in kinds(each)])
+
+
+def near_or_load_hint(name: str, known: Iterable[str]) -> str:
+    """The nearest name, or how a user's own is registered and the known ones."""
+    names = {*known}
+    return (
+        nearest_name(name, names) or f"; --load FILE.py registers your own{did_you_mean('', names)}"
+    )
 
 
 @overload

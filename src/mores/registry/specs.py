@@ -45,3 +45,15 @@ def policies_from_specs(given: Mapping[str, Any]) -> dict[str, Any]:
             path="policies",
         )
     return {role: from_spec("policy", spec, f"policies.{role}") for role, spec in given.items()}
+
+
+def model_from_word(word: Any) -> Any:
+    """A model that a single word names, as data of a specification.
+
+    A kind of the registry, the address of a server (`http://...`), a folder or a hub name.
+    """
+    if not isinstance(word, str) or word in registry.REGISTRIES["language_model"]:
+        return word
+    if word.startswith(("http://", "https://")):
+        return {"kind": "served", "url": word}
+    return {"kind": "local", "path": word}

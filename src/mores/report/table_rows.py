@@ -166,6 +166,32 @@ def policy_totals(data: ReportData) -> tuple[list[str], Rows]:
     return ["cell", "role", *(name.replace("_", " ") for name in columns)], rows
 
 
+def agent_rows(data: ReportData) -> Rows:
+    """Arm and agents of each role with a `per_agent` policy: `player_0 (ppo), player_1 (random)`.
+
+    The agents are in the order of the components of metrics by agent.
+    """
+    rows: Rows = []
+    for arm, cell in data.cells_at_points[0].items():
+        for role, policy in cell.policies.items():
+            if policy["kind"] == "per_agent":
+                rows.append([arm, _format_agents(role, policy)])
+    return rows
+
+
+def _format_agents(role: str, policy: Mapping[str, Any]) -> str:
+    texts, first = [], 0
+    members = policy["policies"]
+    for member, count in zip(
+        members, policy.get("agents_per_policy") or [1] * len(members), strict=True
+    ):
+        last = f" to {role}_{first + count - 1}" if count > 1 else ""
+        kind = member["kind"] if isinstance(member, Mapping) else member
+        texts.append(f"{role}_{first}{last} ({kind})")
+        first += count
+    return ", ".join(texts)
+
+
 def uncoupled_roles(data: ReportData) -> list[str]:
     """Roles whose draws the arms do not share."""
     return sorted({role for record in data.records.values() for role in record.uncoupled_roles})

@@ -15,7 +15,7 @@ from mores.core import pytree
 from mores.core.arguments import check_names
 from mores.core.check_metrics import check_metric, checked_metrics
 from mores.core.environment import Environment
-from mores.core.errors import UserError, describe_exception, did_you_mean, is_out_of_memory
+from mores.core.errors import UserError, describe_exception, is_out_of_memory
 from mores.core.metric import Metric, MetricOutput
 from mores.core.metric_inputs import (
     COMPLETED_ROUNDS,
@@ -147,7 +147,7 @@ def _make_metric(environment: Environment[Any], own: Collection[str], spec: Metr
             return registry.make("metric", "mean_return", {"role": role.name})
     if spec in registry.REGISTRIES["metric"]:
         return registry.make("metric", spec, {})
-    near = did_you_mean(spec, known_metrics(environment, own))
+    near = registry.near_or_load_hint(spec, known_metrics(environment, own))
     kind = registry.kind_of("environment", environment) or type(environment).__name__
     message = f"{kind} has no metric {spec!r}{near}"
     raise UserError(message, code="unknown_name", path="metrics")

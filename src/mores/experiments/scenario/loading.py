@@ -15,7 +15,13 @@ from pydantic import ValidationError
 
 from mores.core.errors import UserError, did_you_mean, nearest_name
 from mores.core.validation_messages import keys_at
-from mores.experiments.scenario.model_override import MODEL, model_paths, with_model
+from mores.experiments.scenario.model_override import (
+    MODEL,
+    check_parameters,
+    model_paths,
+    model_with_kind,
+    with_model,
+)
 from mores.experiments.scenario.source_locations import (
     KeyPath,
     Problem,
@@ -78,6 +84,8 @@ def load_scenario(path: str | File, overrides: Sequence[str] = ()) -> LoadedScen
         raise ScenarioError([source_map.problem(message, code="wrong_type")])
     for override in overrides:
         document, source_map = _apply_override(document, source_map, override)
+    if any(override.partition("=")[0] == MODEL for override in overrides):
+        check_parameters(document, source_map)
     scenario = validate_document(document, source_map)
     for override in overrides:
         _check_not_swept(override, scenario)
@@ -204,7 +212,8 @@ def _apply_override(
     value, value_source_map = parse(right, source, with_lines=False)
     changed = copy.deepcopy(dict(document))
     if left == MODEL:
-        for path in model_paths(document):
+        value, paths = model_with_kind(value), model_paths(document)
+        for path in paths:
             with_model(changed, path, copy.deepcopy(value))
             source_map = source_map.with_replaced(path, value_source_map)
         return changed, source_map

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mores import registry
 from mores.core.component_names import NamedDimensions, component_names
-from mores.core.errors import UserError, describe_exception, printable
+from mores.core.errors import UserError, describe_exception, did_you_mean, printable
 from mores.core.metric import Metric
 from mores.experiments.scenario.cell import BuiltCell, BuiltStage, Components
 from mores.experiments.scenario.claim_inputs import metric_compared_with_control
@@ -79,13 +79,32 @@ def checked_metrics(
             name = next(iter(chosen))
             message, code = f"{name}: fails: {describe_exception(error)}", "failed"
             if isinstance(error, UserError):
-                message, code = printable(error, 300), error.code
+                lacking = _lacking_policy(chosen[name], built, stage_index)
+                message, code = lacking or printable(error, 300), error.code
             problem = source_map.problem(message, "metrics", places.index(name), code=code)
             problems.append(problem)
 
     if specs:
         check(specs)
     return _with_names(built, stage_index, values, specs)
+
+
+def _lacking_policy(spec: MetricSpec, built: BuiltCell, stage_index: int) -> str | None:
+    """Message for `ROLE.NAME` of a policy that has no such metric. None for other metrics."""
+    role, _, name = spec.rpartition(".") if isinstance(spec, str) else ("", "", "")
+    stage = built.stages[stage_index]
+    policy = stage.policies.get(role)
+    if policy is None or name in policy.metric_names:
+        return None
+    kind = registry.kind_of("policy", policy) or type(policy).__name__
+    if policy.metric_names:
+        return f"the policy {kind} of {role} has no metric {name!r}" + did_you_mean(
+            name, policy.metric_names
+        )
+    return (
+        f"the arm {built.cell.arm} has no metric {spec}: its policy of {role}, {kind}, has no "
+        "metrics (language models do); remove it here: the report lists it for arms that have it"
+    )
 
 
 def _with_names(

@@ -190,6 +190,8 @@ def _set_below(node: Any, path: tuple[str, ...], value: Any) -> tuple[str | int,
     below = node.setdefault(part, {}) if isinstance(node, dict) else node[part]
     if not isinstance(below, (dict, list)):
         message = f"{printable(part)} is {describe_value(below)}, which has no parts"
+        if isinstance(below, str):
+            message += f"; a kind that has parameters is written {{kind: {printable(below, 40)}}}"
         raise ParameterError(message=message, code="wrong_type")
     return (part, *_set_below(below, path[1:], value))
 
