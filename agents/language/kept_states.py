@@ -57,7 +57,8 @@ class KeptStates:
     - The same calls in the same order have equal bits in every process of a machine with the same
       libraries and number of threads.
     - A call repeated with the same adapters, unchanged since, has the bits of its first time,
-      until states are dropped at `max_bytes` or by `clear`.
+      unless other adapters were scored between, or states were dropped at `max_bytes` or by
+      `clear`.
     - With other calls before it the last bits of a call may differ: in a process that ran other
       cells, and in one that resumed a run. Measured with SmolLM2-135M, one reply a call against all
       in one: 4e-5 at most.
