@@ -135,8 +135,9 @@ class Reply:
         token_ids: its tokens, end token included if the model generated it.
         is_complete: whether it ended by itself, and not at the limit of tokens.
         logps: log-probability of each token under the sampling distribution, if known.
-        near_ties: number of tokens whose perturbed logit exceeds that of the second best by less
-            than `Engine.near_tie` over the temperature; at temperature 0, than `Engine.near_tie`.
+        near_ties: number of tokens where the two largest of logit / temperature + Gumbel noise
+            differ by less than `Engine.near_tie` / temperature; at temperature 0, where the two
+            largest logits differ by less than `Engine.near_tie`.
         counted: tokens and price by the count of a server; `None` in process.
     """
 
@@ -163,9 +164,9 @@ class TokenCandidate:
     is_end: bool
 
 
-# Gumbel numbers `[row, token]` of some requests of a call, by their indices, at a position of the
-# reply. Every number is addressed by its agent, call and position, so that it is the same in all
-# arms of an experiment and in any batch.
+# Gumbel noise (`coupling`) `[row, token of the vocabulary]` of some requests of a call, by their
+# indices, at a position of the reply. Every number is addressed by its agent, call and position, so
+# that it is the same in all arms of an experiment and in any batch.
 GumbelFunction = Callable[[Sequence[int], int], Float[Tensor, "row token"]]
 
 
@@ -201,7 +202,8 @@ class Engine(ABC):
         scores: whether continuations can be scored. If not, choices are read from replies.
         near_tie: difference of two logits that rounding may cause, of another batch, machine or
             library: tokens and choices that are decided by less, at their temperature, are counted.
-        vocabulary_size: width of the Gumbel numbers; 0 if `couples` is false.
+        vocabulary_size: tokens of the vocabulary, each with Gumbel noise of its own; 0 if
+            `couples` is false.
         usage: counts of requests and tokens.
     """
 

@@ -12,7 +12,8 @@ a message with a higher one:
                  log p of the tokens so far left out: it is the same for all candidates).
 
 The metric `reply_tokens` counts all generated tokens, also of messages that are not sent, so that
-searches can be compared at equal tokens. Turns that are no messages are as in `LanguagePolicy`.
+searches can be compared at equal numbers of tokens. Turns that are no messages are as in
+`LanguagePolicy`.
 """
 
 from __future__ import annotations
@@ -73,7 +74,9 @@ class SearchTurn(LanguageTurn):
     def generate_call(
         self, requests: Sequence[GenerateRequest], pairs: Sequence[tuple[Row, int]]
     ) -> GenerateCall:
-        """A call with requests of several candidates, each a call of its own in addresses.
+        """A call with requests of several candidates, each with Gumbel noise of its own.
+
+        The number of a candidate takes the place of the number of the call in its random stream.
 
         Args:
             requests: the requests.

@@ -47,11 +47,12 @@ class ObjectiveTrainer(Trainer):
         processing_class: the tokenizer.
         data_collator: function from rows to a batch; by default `FeedbackDataCollator(tokenizer)`,
             which defines the columns of a row.
-        reference_model: a frozen model, or `"adapters off"`: source of `reference_logp`.
+        reference_model: a frozen model, or `"adapters off"`, the model itself without its adapters:
+            source of `reference_logp`.
         reference_logits: whether to compute `reference_logits` too.
-        batch_transform: function from the batch and the outputs of the model by view, without
-            gradients, to the batch of the terms: adds steps that a critique marks as inappropriate,
-            scores of a teacher.
+        batch_transform: function that adds fields to the batch before the terms are computed, such
+            as which tokens a critique marks as inappropriate, or the scores of a teacher. Its
+            arguments: the batch, and the outputs of the model by view, without gradients.
         temperature: divisor of logits.
         compute_entropy: whether terms get the entropy of each step.
         value_head: function that returns values; its parameters train if it is part of the model.
@@ -100,7 +101,7 @@ class ObjectiveTrainer(Trainer):
             processing_class=processing_class,
             **trainer_kwargs,
         )
-        # Before `loss_is_scaled_for_ga`, transformers read this attribute alone.
+        # Versions of transformers without `loss_is_scaled_for_ga` read this attribute alone.
         self.model_accepts_loss_kwargs = False
         self.objective, self.batch_transform = objective, batch_transform
         self.reference_model, self.reference_logits = reference_model, reference_logits

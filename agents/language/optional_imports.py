@@ -1,4 +1,4 @@
-"""Libraries of the extras `hf` and `llm`, imported at first use."""
+"""Libraries of the extras `hf` and `llm` (`pip install 'mores[hf]'`), imported at first use."""
 
 from __future__ import annotations
 

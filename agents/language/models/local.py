@@ -25,21 +25,21 @@ class LocalModel(LanguageModel):
     Description:
         Weights are read from safetensors; pickled weights and code of the model's repository are
         refused. All requests of a phase are computed in one call of the engine
-        (`mores.agents.language.models.local_engine`), in batches of few shapes.
+        (`mores.agents.language.models.local_engine`), in batches that are padded to a few sizes.
 
     Precision:
-        In 32 bits the result of a conversation has the same bits in every batch, so that arms of
-        an experiment differ only by what differs in their texts. In 16 bits (`bfloat16`) a model
-        takes half the memory, and rounding is 65,000 times coarser: arms whose texts are equal
-        stay equal, and a change of the library or the machine changes about one token in a hundred.
+        In 32 bits the result of a conversation has the same bits whatever else is in the batch, so
+        that arms of an experiment differ only where their prompts differ. In 16 bits (`bfloat16`) a
+        model takes half the memory, and rounding is 65,000 times coarser: arms whose texts are
+        equal stay equal, and another library or machine changes about one token in a hundred.
 
     Memory:
-        Weights, the keys and values of a batch (at most twice `batch_megabytes`), and
-        `kept_megabytes` of beginnings of prompts that were used last: rules and personas are
+        Weights, the keys and values of a batch (at most twice `batch_megabytes`), and those of the
+        beginnings of prompts that were used last (`kept_megabytes`): rules and personas are
         computed once and not every round.
     """
 
-    path: str = Field(description="folder of the model, or its name on the hub")
+    path: str = Field(description="folder of the model, or its name on the Hugging Face Hub")
     revision: str = Field(default="", description="commit, branch or tag on the hub; empty: newest")
     adapter: str = Field(
         default="", description="folder of a LoRA adapter in PEFT's format, merged when loaded"
@@ -48,15 +48,16 @@ class LocalModel(LanguageModel):
     device: str = Field(
         default="cpu",
         pattern=r"^(cpu|cuda(:\d+)?|mps|xpu(:\d+)?)$",
-        description="cpu, cuda, cuda:1",
+        description="device of PyTorch: cpu, cuda, cuda:1, mps, xpu",
     )
     rows: int = Field(
         default=64, ge=4, le=4096, description="largest number of conversations in a forward pass"
     )
     full: bool = Field(
         default=False,
-        description="whether every pass has this number of rows, filled up with copies, and one "
-        "block; false: the next of a few numbers with which rows have equal bits on this machine",
+        description="whether every pass has exactly `rows` rows, filled up with copies, and one "
+        "block; false: the smallest of a few numbers of rows with which the bits of a row do not "
+        "depend on the others",
     )
     block: int = Field(
         default=16,
@@ -65,7 +66,10 @@ class LocalModel(LanguageModel):
         description="tokens of a block of a prompt, which is computed and kept as a whole",
     )
     columns: int = Field(
-        default=64, ge=4, le=4096, description="prompts are padded to multiples before a reply"
+        default=64,
+        ge=4,
+        le=4096,
+        description="prompts are padded to multiples of so many tokens",
     )
     batch_megabytes: int = Field(
         default=2048,

@@ -22,8 +22,9 @@ from mores.agents.language.models.key_values import KeyValues, as_cache
 from mores.agents.language.models.row_independence import least_independent_rows
 from mores.core.errors import UserError
 
-# Numbers of rows of a pass. Any number is padded to the next of these, so that there are few shapes
-# and at most a third of the rows is padding.
+# Numbers of rows of a pass. A batch is padded to the next of these, and beyond 64 to the largest
+# number, so that there are few shapes. Up to 64 at most a third of the rows is padding, unless
+# `least_independent_rows` asks for more.
 ROW_COUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 FULL, SLIDING = "full_attention", "sliding_attention"  # types of layers, in configurations
 MAX_PASS_TOKENS = 2**12  # of a pass over prompts
@@ -41,8 +42,8 @@ class Forward:
             of long conversations.
 
     Attributes:
-        rows, full, block, max_bytes: as given. `full` is also set where products of so many rows
-            do not have the bits of larger ones (`row_independence`).
+        rows, full, block, max_bytes: as given. `full` is also set if, on this machine, matrix
+            products of up to `rows` rows do not have the bits of larger ones (`row_independence`).
         adapters: adapters of the model, one of them per row, if there are any.
     """
 
@@ -88,7 +89,7 @@ class Forward:
         return max_context_length(self.model)
 
     def padded(self, rows: int, columns: int = 1) -> int:
-        """Number of rows to which a number of rows with so many tokens is padded."""
+        """Number of rows of a pass after padding, from its rows and the tokens of each."""
         if self.full:
             return -(-rows // self.rows) * self.rows
         for count in self._row_counts:

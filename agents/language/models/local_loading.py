@@ -1,8 +1,8 @@
-"""Models and adapters of transformers and PEFT from folders: every weight is the file's.
+"""Models and adapters of transformers and PEFT from folders: every weight must come from a file.
 
-The libraries give random numbers to weights that a file lacks, and leave out those that they do not
-know; both are refused here. Nothing is taken from outside the folder, and reports of the libraries,
-which hold names of tensors, are not written.
+The libraries initialize weights that a file lacks at random, and ignore weights that the model
+lacks; both are refused here. Nothing is taken from outside the folder. Log messages of the
+libraries are suppressed, since they repeat names of tensors from a file that is not trusted.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _load_weights(transformers: Any, folder: Path, dtype: torch.dtype) -> tuple[
         "ignore_mismatched_sizes": True,  # refused by their names
     }
     load = transformers.AutoModelForCausalLM.from_pretrained
-    # Named, so that no configuration names one; transformers takes the same by default.
+    # Named, so that the configuration of the model cannot choose; it is the default as well.
     try:
         return load(folder, attn_implementation="sdpa", **options)
     except ValueError as error:
@@ -143,7 +143,7 @@ def _check_names(
 
 @contextlib.contextmanager
 def _silent(transformers: Any) -> Iterator[None]:
-    """Context in which libraries write no warnings: their texts hold names of a file."""
+    """Context in which libraries write no warnings: these repeat names from a file."""
     logging = transformers.utils.logging
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.CRITICAL)

@@ -46,8 +46,9 @@ class Sampling:
 class ServedEngine(Engine):
     """A model behind an OpenAI-compatible server.
 
-    Replies are drawn by the server: arms share no random numbers. A seed derived from the address
-    of a draw is sent, so that a rerun is reproducible where the server allows it.
+    The server draws the replies, so that arms share no Gumbel noise and are reported as not
+    coupled. Each request has a seed computed from its address, which is the same in all arms: a
+    rerun is reproducible if the server honours seeds.
 
     Args:
         caller: makes the calls.
@@ -110,14 +111,18 @@ class ServedEngine(Engine):
         return self._scorer
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
-        """See `Engine`. Single tokens are scored with a bound: see `served_scoring`."""
+        """See `Engine`.
+
+        With `next_token`, a label that the server does not list gets an upper bound of its
+        log-probability: see `served_scoring`.
+        """
         for request in requests:
             _refuse_adapter(request.adapter)
         scorer = self._find_scorer()
         if scorer is None:
             raise UserError(
                 f"the server {self.caller.url} returns no log-probabilities of given texts: use "
-                "the readout free_text, or name the model's `tokenizer` if it has `echo`",
+                "the readout free_text; if its /completions has `echo`, set `tokenizer`",
                 code="unsupported",
                 path="readout",
             )
@@ -146,7 +151,7 @@ class ServedEngine(Engine):
         _refuse_adapter(request.adapter)
         if request.reply_start:
             raise UserError(
-                "a served model begins its replies itself: searches need a local model",
+                "a served model cannot continue a given reply: look-ahead needs a local model",
                 code="unsupported",
                 path="reply_start",
             )
@@ -178,7 +183,7 @@ class ServedEngine(Engine):
         return Call("chat/completions", body, parse, request.address, most, reply, estimate)
 
     def _count(self, results: Sequence[Reply] | Sequence[Score]) -> None:
-        """Add to `usage`: equal for replies that were kept, except for the counts of calls."""
+        """Add to `usage`. A stored reply adds the tokens and the cost of a new one."""
         usage = self.usage
         usage.requests += len(results)
         for result in results:

@@ -1,11 +1,12 @@
 """The label of an option as the reply: letters or numbers.
 
-Options are listed with labels in the order in which they are shown, and the likelihoods of the
-labels are compared: log q(o) = log p(label of o | conversation), normalized over legal options. A
-label belongs to a position and not to an option: in reversed order A is the last option. Where one
+Every option, legal or not, gets the label of its position; legal ones are listed, so that labels
+may be skipped (A, C). The likelihoods of the labels are compared: log q(o) = log p(label of o |
+conversation), normalized over legal options. In reversed order A is the last option. Where one
 label is the beginning of another (1 and 10) the end of the reply is scored as well.
 
-Small models answer by position. Use `statements` for attitudes, and both orders for every claim.
+Small models tend to choose by the position of an option and not by its content. For attitudes use
+the readout `statements`; test every claim with both orders of the options.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class LabelReadout(ScoredReadout):
         """Labels of the positions, in order."""
 
     def label_of(self, turn: TurnText) -> dict[int, str]:
-        """Label of each option, in the order in which they are shown."""
+        """Label of every option, illegal ones included, in the order in which they are shown."""
         order = self.shown_order(turn)
         return dict(zip(order, self.labels(len(order)), strict=True))
 
