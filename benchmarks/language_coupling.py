@@ -38,7 +38,7 @@ from torch import Tensor
 
 from mores.agents.composite.per_agent import PerAgentPolicy
 from mores.agents.language.choice_draws import draw_choice
-from mores.agents.language.language_model import LanguageModel, model_from_word
+from mores.agents.language.language_model import LanguageModel
 from mores.agents.language.language_policy import LanguagePolicy
 from mores.agents.language.personas.persona import TextPersona
 from mores.agents.language.readouts.labels import Numbers
@@ -48,6 +48,7 @@ from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Part
 from mores.core.turn_text import END_OF_MESSAGE, TurnText, message_space
 from mores.registry.component import from_data
+from mores.registry.specs import model_from_word
 from mores.sim.simulator import Simulator
 
 RESULTS = Path(__file__).parent / "results" / "language_coupling.json"

@@ -20,10 +20,11 @@ from torch import Tensor
 from mores.agents.language.adapters import LoRA, StackedLoRA
 from mores.agents.language.closed_replies import closed_reply_logps
 from mores.agents.language.kept_states import KeptStates
-from mores.agents.language.language_model import Message, model_from_word
+from mores.agents.language.language_model import Message
 from mores.core.random_streams import RandomStreams
 from mores.envs.feedback.reply_table import read_reply_table
 from mores.registry.component import from_data
+from mores.registry.specs import model_from_word
 
 NUM_PAIRS = 4
 TARGETS = ("q_proj", "v_proj", "up_proj", "down_proj")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import importlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -161,6 +162,23 @@ def test_top_level_folders_are_not_imported() -> None:
         if within(target, {"envs", "agents", "scenarios"})
     ]
     assert not wrong, "\n".join(wrong)
+
+
+def test_names_that_benchmarks_import_exist() -> None:
+    """Most benchmarks run in no test; an import of a name that moved would stop them."""
+    missing = []
+    for path in (ROOT / "benchmarks").rglob("*.py"):
+        for node in ast.walk(parsed(path)):
+            if not isinstance(node, ast.ImportFrom) or not within(node.module or "", {"mores"}):
+                continue
+            module = importlib.import_module(node.module or "")
+            missing += [
+                f"{path.relative_to(ROOT)}:{node.lineno} {node.module}.{alias.name}"
+                for alias in node.names
+                if not hasattr(module, alias.name)
+                and f"{node.module}.{alias.name}".removeprefix("mores.") not in modules()
+            ]
+    assert not missing, "\n".join(missing)
 
 
 def test_public_modules_have_a_docstring() -> None:

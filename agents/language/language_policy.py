@@ -48,7 +48,8 @@ class LanguagePolicy(LanguageSettings):
         legal action, and agents of finished worlds, are not asked.
 
     Unparsable replies:
-        A reply in which `Environment.parse_reply` finds no action is counted, and then, by
+        A reply without an action (`Environment.parse_reply`; of form `probabilities`, a number for
+        each option of the turn, `parse_probabilities`) is counted, and then, by
         `on_unparsable`: retry: the agent is told so and replies again, up to `max_attempts` replies
         in all, and then as with uniform; uniform: a uniform random legal action acts, drawn from
         the shared streams; error: the simulation stops.

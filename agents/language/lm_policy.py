@@ -37,8 +37,8 @@ from mores.agents.language.prompting import Prompter
 from mores.agents.language.tokenization import PromptTokenizer, Tokens
 from mores.core.environment import Phase, Role
 from mores.core.errors import UserError
-from mores.core.spaces import Discrete
-from mores.core.turn_text import unparsed_action
+from mores.core.spaces import Box, Discrete
+from mores.core.turn_text import parse_probabilities, unparsed_action
 
 # Uniform numbers in [0, 1), by name of the stream and number of draws per dialogue.
 UniformFunction = Callable[[str, int], Float[Tensor, "dialogue draw"]]
@@ -171,10 +171,21 @@ class DialogueBatch:
                 for i, reply in zip(
                     dialogues, self._free_replies(dialogues, uniforms), strict=True
                 ):
-                    action = prompter.parse_reply(self.role, phase, reply, masks[i])
+                    action = self._parse(phase, observation[i].cpu(), masks[i], reply)
                     self.unparsed[i] += action is None
                     actions[i] = unparsed_action(space) if action is None else action
         return torch.stack(actions)
+
+    def _parse(
+        self, phase: Phase, observation: Tensor, action_mask: Tensor | None, reply: str
+    ) -> Tensor | None:
+        """The action that a free reply states; `None`: it states none."""
+        prompter, space = self.policy.prompter, phase.action_spaces[self.role.name]
+        if isinstance(space, Box):
+            turn = prompter.turn(self.role, phase, observation, action_mask)
+            if turn.form == "probabilities":
+                return parse_probabilities(space, reply, len(turn.options))
+        return prompter.parse_reply(self.role, phase, reply, action_mask)
 
     def _append_observation(self, dialogue: int, text: str) -> None:
         """Append the tokens of an observation."""

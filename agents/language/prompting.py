@@ -106,6 +106,8 @@ class Prompter:
     ) -> Tensor | None:
         """Action of a reply: an option `[]`, or numbers `[size]`; `None` if it is invalid.
 
+        Not called at turns of form `probabilities`: `parse_probabilities` parses their replies.
+
         Args:
             role: role of the agent.
             phase: phase of the turn.

@@ -10,16 +10,18 @@ import pytest
 import torch
 
 from mores.agents.language.causal_lm import lm_output
-from mores.agents.language.lm_policy import DialoguePolicy
+from mores.agents.language.lm_policy import DialogueBatch, DialoguePolicy
 from mores.agents.language.prompting import Prompter
 from mores.agents.language.token_layout import token_batch
 from mores.agents.learning.losses import policy_gradient_loss
 from mores.agents.scripted.repeated_game import Strategy
 from mores.clients.trl import TRLRollouts
+from mores.core.environment import with_text
 from mores.core.random_streams import Worlds
 from mores.core.turn_text import written_turn
 from mores.envs.feedback.token_feedback import TokenFeedback
 from mores.envs.opinion.lock_in import LockIn
+from mores.envs.opinion.survey import Survey
 from mores.envs.strategic.matrix_game import MatrixGame
 from mores.sim.simulator import Simulator
 from tests.language.texts import logged, lora, settings
@@ -289,6 +291,28 @@ def test_numbers_for_a_box() -> None:
     fields = rollouts(["world 0"] * 2, stub(model()))
     assert fields["num_turns"] == [2, 2]
     assert all(0 <= count <= 2 for count in fields["num_invalid_actions"])
+
+
+def test_free_probabilities_are_those_of_the_turns_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A question of a survey may have fewer options than its space has numbers."""
+    survey = Survey.model_validate({"questions": ["anes96"], "num_people": 2})
+    role, phase = with_text(survey, survey.roles[0]), survey.phases[0]
+    space = role.observation_space
+    questions = [min(survey.items, key=lambda each: len(each.options)), survey.items[0]]
+    observation = torch.zeros(2, space.size)
+    for row, question in zip(observation, questions, strict=True):
+        space.read(row, "question").fill_(survey.items.index(question))
+    numbers = [len(question.options) for question in questions]
+    replies = [" ".join(["1", *"0" * (number - 1)]) for number in numbers]
+    monkeypatch.setattr(DialogueBatch, "_free_replies", lambda self, dialogues, uniforms: replies)
+    dialogues = LM.start_dialogues(model(), tokenizer(), role, 2)
+    active = torch.ones(2, dtype=torch.bool)
+    actions = dialogues.act(
+        phase, observation, None, active, lambda _, draws: torch.zeros(2, draws)
+    )
+    assert min(numbers) < survey.max_options == actions.shape[1]
+    assert actions[:, 0].tolist() == [1.0, 1.0] and actions.sum() == 2.0
+    assert dialogues.unparsed == [0, 0]
 
 
 # --- TRL's trainer ----------------------------------------------------------------------------

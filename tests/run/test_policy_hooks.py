@@ -144,16 +144,45 @@ def test_one_word_sets_the_model_of_every_policy(tmp_path: Path) -> None:
 
 
 def test_parameters_in_arms_apply_to_the_new_model_or_are_refused(tmp_path: Path) -> None:
+    """They are judged in each arm, with the model that the arm has in the end."""
+    file, path = tmp_path / "words.yaml", "arms.e.policies.player.model"
+    arms = "arms:\n  a: {}\n  e: {policies.player.model.weights_seed: 1, env.payoffs: stag_hunt}\n"
+    file.write_text(LANGUAGE[: LANGUAGE.index("arms:")] + arms)
+    for overrides in (["model=tiny"], ["model=smollm2", f"{path}={{kind: tiny}}"]):
+        cell = expand_and_verify(load_scenario(file, overrides))[1]
+        assert cell.policies["player"]["model"] == {"kind": "tiny", "weights_seed": 1}
+    with refused("unknown_name", path=f"{path}.weights_seed"):
+        expand_and_verify(load_scenario(file, ["model=smollm2"]))
+
+
+def test_models_of_a_sweep_stay(tmp_path: Path) -> None:
+    """They replace a model with all its parameters."""
     file = tmp_path / "words.yaml"
-    own = "{policies.player.model.weights_seed: 1}"
-    file.write_text(LANGUAGE.replace("{policies.player: random}", own))
-    arms = {
-        cell.arm: cell.policies["player"] for cell in expand(load_scenario(file, ["model=tiny"]))
-    }
-    assert arms["e"]["model"] == {"kind": "tiny", "weights_seed": 1}
-    with refused("unknown_name", path="arms.e.policies.player.model.weights_seed"):
-        load_scenario(file, ["model=smollm2"])
-    load_scenario(file, ["model=smollm2", "arms.e={}"])
+    more = (
+        "arms: {e: {policies.player.model.weights_seed: 1}}\nsweep: {policies.player.model: [tiny]}"
+    )
+    file.write_text(LANGUAGE[: LANGUAGE.index("arms:")] + more)
+    (cell,) = expand_and_verify(load_scenario(file, ["model=smollm2"]))
+    assert cell.policies["player"]["model"] == "tiny"
+
+
+@pytest.mark.parametrize(
+    ("malformed", "path"),
+    [
+        ("arms: 5", "arms"),
+        ("arms: {b: 3}", "arms.b"),
+        ("arms: [language]", "arms"),
+        ("sweep: 3", "sweep"),
+        ("stages: 3", "stages"),
+        ("stages: [foo]", "stages.0"),
+        ("stages: [{name: s, policies: 3}]", "stages.0.policies"),
+    ],
+)
+def test_a_model_for_a_malformed_scenario(malformed: str, path: str, tmp_path: Path) -> None:
+    file = tmp_path / "words.yaml"
+    file.write_text(LANGUAGE[: LANGUAGE.index("arms:")] + malformed + "\n")
+    with refused("wrong_type", path=path):
+        load_scenario(file, ["model=tiny"])
 
 
 def test_estimated_requests_and_tokens(tmp_path: Path) -> None:

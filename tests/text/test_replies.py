@@ -15,9 +15,11 @@ from mores.core.turn_text import (
     generic_turn,
     message_space,
     parse_action,
+    parse_probabilities,
     written_turn,
 )
 from tests.cases import scaled
+from tests.refusals import refused
 
 SPACES = (
     Discrete(3),
@@ -47,6 +49,15 @@ def test_any_reply_is_an_action_or_none(reply: str, space: Space, masked: bool) 
     mask = torch.tensor([True, False, True]) if masked and isinstance(space, Discrete) else None
     action = parse_action(space, reply, mask)
     assert action is None or is_in(space, action, mask)
+
+
+def test_probabilities_of_the_options_of_a_turn() -> None:
+    space = Box.of(answer=Part(3, 0.0, 1.0))
+    action = parse_probabilities(space, "0.25, 0.75", 2)
+    assert action is not None and action.tolist() == [0.25, 0.75, 0.0]
+    assert parse_probabilities(space, "0.25 0.75 0", 2) is None
+    with refused("wrong_shape", path="options"):
+        parse_probabilities(space, "0 0 0 1", 4)
 
 
 @settings(max_examples=scaled(300), deadline=None)

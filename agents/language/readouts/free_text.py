@@ -1,4 +1,8 @@
-"""A generated reply, parsed strictly by the environment (`Environment.parse_reply`)."""
+"""A generated reply, parsed strictly: it is the action and nothing else.
+
+`Environment.parse_reply` parses it; probabilities of the options of a turn are parsed by
+`mores.core.turn_text.parse_probabilities`.
+"""
 
 from __future__ import annotations
 

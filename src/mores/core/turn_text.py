@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from mores.core.errors import UserError
 from mores.core.spaces import Box, Discrete, MultiDiscrete, Part, Space
 
 ReplyForm = Literal["choice", "probabilities", "numbers", "message"]
@@ -225,7 +226,13 @@ def parse_probabilities(space: Box, reply: str, num_options: int) -> Tensor | No
     """Action of a reply that states the probability of each option of a turn.
 
     Further options of the space, of turns with more options, have probability 0.
+
+    Raises:
+        UserError: the turn has more options than the space has numbers.
     """
+    if num_options > space.size:
+        message = f"a turn has {num_options} options, and its action only {space.size} numbers"
+        raise UserError(message, code="wrong_shape", path="options")
     found = parse_numbers(Box.of(probabilities=Part(num_options, 0.0, 1.0)), reply)
     return None if found is None else torch.nn.functional.pad(found, (0, space.size - num_options))
 

@@ -72,9 +72,8 @@ def name_hint(name: str, *searched: str) -> str:
 def near_or_load_hint(name: str, known: Iterable[str]) -> str:
     """The nearest name, or how a user's own is registered and the known ones."""
     names = {*known}
-    return (
-        nearest_name(name, names) or f"; --load FILE.py registers your own{did_you_mean('', names)}"
-    )
+    own = "mores.register adds your own (commands: --load FILE.py)"
+    return nearest_name(name, names) or f"; {own}{did_you_mean('', names)}"
 
 
 @overload

@@ -17,7 +17,6 @@ from mores.core.errors import UserError, did_you_mean, nearest_name
 from mores.core.validation_messages import keys_at
 from mores.experiments.scenario.model_override import (
     MODEL,
-    check_parameters,
     model_paths,
     model_with_kind,
     with_model,
@@ -84,8 +83,6 @@ def load_scenario(path: str | File, overrides: Sequence[str] = ()) -> LoadedScen
         raise ScenarioError([source_map.problem(message, code="wrong_type")])
     for override in overrides:
         document, source_map = _apply_override(document, source_map, override)
-    if any(override.partition("=")[0] == MODEL for override in overrides):
-        check_parameters(document, source_map)
     scenario = validate_document(document, source_map)
     for override in overrides:
         _check_not_swept(override, scenario)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mores import registry
-from mores.core.component_names import NamedDimensions, component_names
+from mores.core.component_names import NamedDimensions, component_names, split_component
 from mores.core.errors import UserError, describe_exception, did_you_mean, printable
 from mores.core.metric import Metric
 from mores.experiments.scenario.cell import BuiltCell, BuiltStage, Components
@@ -220,3 +220,14 @@ def undefined_metrics(scenario: Scenario, cells: Iterable[BuiltCell]) -> list[st
                     break
                 tracker.step()
     return list(undefined)
+
+
+def may_have_bounds(scenario: Scenario, metric: str, cells: Iterable[BuiltCell]) -> bool:
+    """Whether an environment, or the class of a registered metric, declares bounds of a metric."""
+    name = split_component(metric)[0]
+    spec = scenario.metric_specs.get(name, name)
+    kind = spec if isinstance(spec, str) else spec["kind"]
+    if any(name in each.environment.metric_bounds for cell in cells for each in cell.stages):
+        return True
+    registered = kind in registry.REGISTRIES["metric"]
+    return registered and registry.class_of("metric", kind).bounds is not Metric.bounds

@@ -2,8 +2,7 @@
 
 WORD is a kind of the registry `language_model`, a folder, a hub name or the address of a server.
 Models that a sweep sets stay. Parameters of the model that arms, stages or a sweep set
-(`policies.person.model.dtype`) apply to the new model; one that it lacks is an error: without it
-an arm might be the same as another one.
+(`policies.person.model.dtype`) apply to the new model; one that it lacks is an error of the arm.
 """
 
 from __future__ import annotations
@@ -13,19 +12,12 @@ from typing import Any
 
 from mores import registry
 from mores.core.errors import UserError
-from mores.experiments.scenario.source_locations import (
-    KeyPath,
-    Problem,
-    ScenarioError,
-    SourceMap,
-    format_path,
-)
+from mores.experiments.scenario.source_locations import KeyPath
 from mores.registry.component import component
 from mores.registry.specs import model_from_word
 
 MODEL = "model"
 SECTIONS = ("policies", "arms", "stages")
-_DOTTED_FROM = {"policies": 0, "arms": 2, "stages": 3}  # where in a path its dotted path begins
 
 
 def model_paths(document: Mapping[str, Any]) -> list[KeyPath]:
@@ -77,53 +69,6 @@ def model_with_kind(word: Any) -> Any:
     """
     model = model_from_word(word)
     return {"kind": model} if isinstance(model, str) else model
-
-
-def check_parameters(document: Mapping[str, Any], source_map: SourceMap) -> None:
-    """Refuse parameters that the models of a scenario lack, after `model=WORD` replaced them.
-
-    Args:
-        document: the scenario with all overrides.
-        source_map: its source locations.
-
-    Raises:
-        ScenarioError: arms, stages or a sweep set such parameters; a line for each.
-    """
-    known_kinds, kinds = registry.kinds("language_model"), dict[str, str]()
-    for path in model_paths(document):
-        model: Any = document
-        for part in path:
-            model = model[part]
-        if isinstance(model, Mapping) and model.get("kind") in known_kinds:
-            dotted = ".".join(map(str, path[_DOTTED_FROM[str(path[0])] :]))
-            kinds[dotted] = model["kind"]
-    problems: list[Problem] = []
-    for path in _dotted_keys(document):
-        policy, _, parameter = str(path[-1]).partition(f".{MODEL}.")
-        kind = kinds.get(f"{policy}.{MODEL}")
-        if not parameter or kind is None:
-            continue
-        if parameter.partition(".")[0] in registry.class_of("language_model", kind).model_fields:
-            continue
-        message = (
-            f"{kind}, the model of the override, has no such parameter: leave it out by another "
-            f"override, as in {format_path(path[:-1])}={{}}"
-        )
-        problems.append(source_map.problem(message, *path, code="unknown_name", at_key=True))
-    if problems:
-        raise ScenarioError(problems)
-
-
-def _dotted_keys(document: Mapping[str, Any]) -> Iterator[KeyPath]:
-    """Paths of the dotted keys of arms, stages and the sweep."""
-    for section in ("arms", "stages"):
-        node = document.get(section)
-        pairs = node.items() if isinstance(node, Mapping) else enumerate(node or ())
-        for name, each in pairs:
-            inner = each.get("policies") if section == "stages" and each else each
-            start = (section, name, "policies") if section == "stages" else (section, name)
-            yield from ((*start, key) for key in inner or ())
-    yield from (("sweep", key) for key in document.get("sweep") or ())
 
 
 def _sets_model(key: str) -> bool:
