@@ -10,12 +10,14 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
+from mores.agents.scripted.uniform_random import UniformRandom
 from mores.core.errors import UserError
 from mores.core.policy import ActionOutput, Policy
 from mores.experiments.run.cell_execution import run_cell
 from mores.experiments.run.dry_run import check_scenario
+from mores.experiments.scenario.expansion import build_and_verify
 from mores.experiments.scenario.loading import load_scenario
-from mores.registry import REGISTRIES
+from mores.registry import REGISTRIES, class_of
 from mores.sim.first_rounds import check_first_rounds
 from mores.sim.simulation import simulate
 from tests.learners.small_environments import unchecked
@@ -358,3 +360,24 @@ def test_a_policy_that_declares_draws_of_its_own_is_accepted(tmp_path: Path) -> 
         (cell,) = check_scenario(load_scenario(file))
         scenario = load_scenario(file).scenario
         assert run_cell(cell.cell, scenario, range(2), lambda _: None).drew_random_numbers
+
+
+def test_checks_use_one_thread_as_runs_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums of a network depend on the number of threads, and so do comparisons of bits."""
+    used = []
+
+    def act(self: UniformRandom, *args: Any, **kwargs: Any) -> ActionOutput:
+        used.append(torch.get_num_threads())
+        return unchanged(self, *args, **kwargs)
+
+    unchanged = UniformRandom.act
+    monkeypatch.setattr(UniformRandom, "act", act)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        check_first_rounds(class_of("environment", "matrix_game")(), {"player": "random"})
+        build_and_verify(load_scenario("karate"))
+        assert used and set(used) == {1}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

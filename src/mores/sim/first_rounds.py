@@ -19,6 +19,7 @@ from mores.core.errors import UserError
 from mores.core.learner import Learner
 from mores.core.people import Population
 from mores.core.policy import Policy
+from mores.core.threads import single_threaded
 from mores.core.value_checking import check_values
 from mores.registry.specs import policies_from_specs
 from mores.sim.global_generators import GlobalGenerators, find_draw
@@ -36,6 +37,7 @@ NETWORK_OPERATIONS = (
 )
 
 
+@single_threaded()
 def check_first_rounds(
     environment: Environment[Any],
     policies: Mapping[str, Any] | None = None,

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 
 from mores.core.arguments import check_path
 from mores.core.errors import UserError, did_you_mean
+from mores.core.threads import single_threaded
 from mores.experiments.calibration.fit_warnings import calibration_warnings
 from mores.experiments.calibration.minimization import (
     CalibrationFit,
@@ -27,7 +28,6 @@ from mores.experiments.calibration.result import CalibrationResult, FittedParame
 from mores.experiments.calibration.simulated_moments import SECTION, MomentSimulator
 from mores.experiments.progress import ProgressDisplay
 from mores.experiments.run.dry_run import check_scenario
-from mores.experiments.run.scheduling import single_threaded
 from mores.experiments.scenario.loading import LoadedScenario, check_loaded
 from mores.experiments.scenario.source_locations import ScenarioError, printable
 

@@ -19,8 +19,8 @@ from mores.core.errors import UserError, describe_exception, is_out_of_memory
 from mores.core.learner import Learner, parameter_keys
 from mores.core.policy import Policy
 from mores.core.random_streams import Worlds
+from mores.core.threads import single_threaded
 from mores.experiments.run.cell_runner import CellRunner, Cursor
-from mores.experiments.run.scheduling import single_threaded
 from mores.experiments.scenario import expansion
 from mores.experiments.scenario.cell import BuiltCell, BuiltStage
 from mores.experiments.scenario.first_round_check import structure_key

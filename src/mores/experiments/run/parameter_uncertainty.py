@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from mores.analysis import sensitivity
 from mores.analysis.sensitivity import SensitivityIndices
+from mores.core.threads import single_threaded
 from mores.experiments.claims.claim_evaluation import (
     cells_by_point,
     metric_at_round,
@@ -20,7 +21,6 @@ from mores.experiments.results.cell_result import CellResult
 from mores.experiments.results.separate_draws import separate_draws
 from mores.experiments.run import dry_run
 from mores.experiments.run.draw_batches import batch_draws
-from mores.experiments.run.scheduling import single_threaded
 from mores.experiments.scenario import expansion
 from mores.experiments.scenario.cell import BuiltCell, Cell, CellPurpose
 from mores.experiments.scenario.claim_inputs import claim_arm, required_arms

@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import re
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 from mores.core.errors import UserError
+from mores.core.threads import single_threaded
 from mores.experiments.progress import ProgressDisplay
 from mores.experiments.results import atomic_files
 from mores.experiments.run.cell_execution import CellEnd, simulate_cell
@@ -109,16 +110,3 @@ def _run_cells(
         ordered = sorted(missing, key=run_plan.cost, reverse=True)
         events = jobs.run_tasks([run_plan.make_task(cell) for cell in ordered], callback)
         yield from stack.enter_context(contextlib.closing(events))
-
-
-@contextlib.contextmanager
-def single_threaded() -> Iterator[None]:
-    """Use one thread: small tensors are faster, and sums do not depend on the number of threads."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

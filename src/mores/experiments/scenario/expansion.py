@@ -8,6 +8,7 @@ from typing import Any
 
 from mores.core.errors import UserError, did_you_mean
 from mores.core.names import resolve_value_names
+from mores.core.threads import single_threaded
 from mores.experiments.scenario.cell import BuiltCell, Cell, Components, cell_id
 from mores.experiments.scenario.claim_inputs import arms_by_section
 from mores.experiments.scenario.conditions import (
@@ -33,6 +34,7 @@ from mores.registry import class_of
 MAX_PROBLEMS = 100  # further cells are not checked
 
 
+@single_threaded()
 def build_and_verify(loaded_or_scenario: LoadedScenario | Scenario) -> tuple[BuiltCell, ...]:
     """The cells of a scenario, after a check of one world of each, of metrics and of claims.
 
