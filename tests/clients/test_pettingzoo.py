@@ -45,7 +45,7 @@ def test_api(kind: str, source: str) -> None:
     api_test(aec(source, kind, rounds=20), num_cycles=50)
 
 
-@pytest.mark.cut(6)
+@pytest.mark.cut(12)
 @pytest.mark.parametrize("source", AEC_SOURCES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_seed(kind: str, source: str) -> None:

@@ -72,7 +72,7 @@ def test_gymnasium(kind: str, agent: str) -> None:
         assert not info["projected"]
 
 
-@pytest.mark.cut(5)
+@pytest.mark.cut(8)
 @pytest.mark.parametrize(("kind", "agent"), ALL_AGENTS)
 def test_gymnasium_vector(kind: str, agent: str) -> None:
     """Each world equals the world simulated alone, over several episodes."""

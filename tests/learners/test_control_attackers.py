@@ -23,6 +23,7 @@ def attacker(**parameters) -> dict:
 
 
 @unchecked()
+@pytest.mark.cut(2)
 @pytest.mark.parametrize("normalizes", [True, False])
 def test_rare_catches(normalizes: bool) -> None:
     """An attack gains .2475 and costs 100 with probability .01: never to attack is optimal.

@@ -75,7 +75,7 @@ def test_friedkin_johnsen_converges_to_equilibrium(susceptibility):
 GRID = [(a, e, h) for a in (0.05, 0.2, 0.5) for e in (0.05, 0.1, 0.5) for h in (0, 5, 20)]
 
 
-@pytest.mark.cut(6)
+@pytest.mark.cut(14)
 @pytest.mark.parametrize(("alpha", "eta", "horizon"), GRID)
 def test_tracking_lag(alpha, eta, horizon):
     """Velocity and lag of simulated assistants equal the closed form."""

@@ -263,6 +263,7 @@ def with_value(path: str, value: Any) -> dict[str, Any]:
     return {**COMMUNITY, first: part}
 
 
+@pytest.mark.cut(3)
 @pytest.mark.parametrize("path", PATHS)
 def test_a_world_of_a_draw_has_the_bits_of_its_number_alone(path: str) -> None:
     numbers: Any = COMMUNITY

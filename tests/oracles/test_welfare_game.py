@@ -351,7 +351,8 @@ def make_population():
     return make("normal")
 
 
-@pytest.mark.parametrize("choose_length", [False, True])
+@pytest.mark.cut(2)
+@pytest.mark.parametrize("choose_length", [True, False])
 def test_ppo_learns_to_ask_at_vague_cues(choose_length):
     """From reward alone: most of the optimum, and questions where they help."""
     game = WelfareGame(num_users=32, choose_length=choose_length, price=0.05, can_ask=False)

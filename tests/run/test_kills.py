@@ -41,7 +41,7 @@ print(json.dumps(count))
 @pytest.mark.cut(3)
 @pytest.mark.parametrize(
     ("name", "jobs", "num_kills"),
-    [("stages", 2, 6 if FULL else 2), ("lock_in", 1, 8), ("stages", 1, 6)],
+    [("stages", 2, 6 if FULL else 2), ("lock_in", 1, 8), ("stages", 1, 6 if FULL else 2)],
 )
 def test_killed_and_resumed(tmp_path, name, jobs, num_kills):
     """In a separate process, which forks: this one may have threads."""
@@ -51,7 +51,7 @@ def test_killed_and_resumed(tmp_path, name, jobs, num_kills):
 @pytest.mark.parametrize(
     ("name", "jobs", "num_kills"),
     [
-        ("more replicates and an arm", 1, 20 if FULL else 2),
+        pytest.param("more replicates and an arm", 1, 20, marks=pytest.mark.full),
         pytest.param("more replicates and an arm", 2, 6, marks=pytest.mark.full),
         pytest.param("more rounds", 1, 12, marks=pytest.mark.full),
     ],
