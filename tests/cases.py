@@ -18,7 +18,7 @@ import pytest
 
 FULL = os.environ.get("MORES_TESTS") == "full"
 # Of the parametrized cases of these suites one in so many runs, where a test has no marker.
-SUITE_CUTS = {"tests/language/": 3, "tests/served/": 4, "tests/text/": 4}
+SUITE_CUTS = {"tests/language/": 5, "tests/served/": 6, "tests/text/": 6}
 
 
 def scaled(examples: int) -> int:

@@ -24,7 +24,7 @@ from tests.attacks.folders import CELL, parquet_columns, reseal, with_nulls
 from tests.cases import FULL
 
 ROOT = Path(__file__).resolve().parents[2]
-NUM_FOLDERS = 600 if FULL else 60
+NUM_FOLDERS = 600 if FULL else 20
 
 
 def test_folders() -> None:
@@ -35,8 +35,10 @@ def test_folders() -> None:
     assert result.returncode == 0, result.stderr + result.stdout
     found = json.loads(result.stdout[result.stdout.index("{") :])
     assert found["folders"] == NUM_FOLDERS
-    assert found["resumed"] == NUM_FOLDERS // 10 and found["resumed_with_figures"]
-    assert {"the same", "in part refused", "unreadable"} <= found["read_by_outcome"].keys()
+    assert found["resumed"] == NUM_FOLDERS // 10
+    if FULL:  # every outcome occurs
+        assert found["resumed_with_figures"]
+        assert {"the same", "in part refused", "unreadable"} <= found["read_by_outcome"].keys()
 
 
 def _two_lines(run: Path) -> None:

@@ -24,7 +24,7 @@ from mores.experiments.run.dry_run import check_scenario
 from mores.experiments.scenario.source_locations import Problem, ScenarioError, SourceLocation
 from tests.cases import FULL
 
-NUM_FILES, NUM_CHECKS = (3000, 100) if FULL else (300, 6)
+NUM_FILES, NUM_CHECKS = (3000, 100) if FULL else (150, 4)
 VALID = MutatedFile(b"name: a\n", (), "none")
 
 

@@ -17,7 +17,7 @@ SMALL = (
     "policies.assistant.adapters={layers: 1, rank: 4, target_modules: [q_proj, v_proj]}",
     "policies.assistant.objective={kind: dpo, learning_rate: 0.01, beta: 0.3, batch_size: 8}",
     f"env={{kind: reply_ratings, num_pairs: 8, biased_share: 0.25, path: {TABLE}}}",
-    "stages.0.episodes=12",
+    "stages.0.episodes=8",
     "figures=[]",
     "arms={untrained: {policies.assistant.objective.learning_rate: 0}, "
     "none: {env.biased_on: none}, cued: {}, same: {env.biased_share: 0}}",
@@ -45,7 +45,7 @@ def metrics(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
 
 
 def test_an_arm_without_effect_is_its_twin(metrics):
-    """Bit for bit, after 12 updates of each of 16 adapters."""
+    """Bit for bit, after 8 updates of each of 16 adapters."""
     names = [f"{kind}_{name}" for kind in ("log_odds", "belief") for name in SETS]
     available = [name for name in names if name in metrics]
     assert len(available) >= 5

@@ -258,7 +258,7 @@ def no_report(run_plan: Any, *_: Any) -> None:
     (run_plan.folder / "report.html").write_text("a report")
 
 
-@pytest.mark.cut(2)
+@pytest.mark.full
 @pytest.mark.parametrize("text", [with_parameters(ACCEPTED), TRAINING])
 def test_a_killed_run_ends_in_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
