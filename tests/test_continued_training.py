@@ -40,6 +40,7 @@ def assert_equal(one: TrainingResult, other: TrainingResult) -> None:
         assert torch.equal(tensors[path], tensor), path
 
 
+@pytest.mark.cut(2)
 @pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
 @unchecked()
 def test_a_continued_training_equals_one_without_interruption(policy: Any, tmp_path: Path) -> None:

@@ -78,6 +78,7 @@ def test_hidden_state_changes_no_observation(kind: str) -> None:
                     assert torch.equal(obs, before), (path, role.name, phase.name)
 
 
+@pytest.mark.cut(3)
 @pytest.mark.parametrize("kind", ALL_KINDS)
 def test_metrics_are_given_only_on_request(kind: str) -> None:
     environment = make(kind)
@@ -135,6 +136,7 @@ def test_metrics_of_an_ended_episode() -> None:
         GymnasiumEnv(Relay(), "caller_0", metrics=["round"]).reset()
 
 
+@pytest.mark.cut(3)
 @pytest.mark.parametrize("kind", ALL_KINDS)
 def test_returned_arrays_are_copies(kind: str) -> None:
     """Writing into observations, masks and metrics does not change the simulator."""

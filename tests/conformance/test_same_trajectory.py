@@ -120,6 +120,7 @@ def external_simulator(
     return simulator
 
 
+@pytest.mark.cut(3)
 @pytest.mark.parametrize("kind", ALL_KINDS)
 def test_pettingzoo_parallel(kind: str) -> None:
     env = PettingZooParallelEnv(make(kind), rounds=5)
@@ -166,6 +167,7 @@ def aec_trajectory(
     return turns
 
 
+@pytest.mark.cut(3)
 @pytest.mark.parametrize("kind", ALL_KINDS)
 def test_pettingzoo_aec(kind: str) -> None:
     """The turns of an agent equal those in the parallel environment, with summed rewards."""
@@ -234,6 +236,7 @@ def test_torchrl(kind: str) -> None:
     assert ends >= worlds
 
 
+@pytest.mark.cut(3)
 @pytest.mark.parametrize("kind", ALL_KINDS)
 def test_same_seed_same_world_in_every_client(kind: str) -> None:
     environment = make(kind)
@@ -253,6 +256,7 @@ def test_same_seed_same_world_in_every_client(kind: str) -> None:
     assert single == vector[0].numpy().tobytes()
 
 
+@pytest.mark.cut(3)
 @pytest.mark.parametrize("kind", ALL_KINDS)
 def test_reset_with_a_seed_restarts_and_without_continues(kind: str) -> None:
     environment = make(kind)

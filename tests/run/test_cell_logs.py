@@ -44,7 +44,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.cut(2)
-@pytest.mark.parametrize("jobs", ["2", "1"])
+@pytest.mark.parametrize("jobs", ["1", "2"])
 def test_cells_are_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: str) -> None:
     monkeypatch.chdir(tmp_path)
     Path("logged.yaml").write_text(SCENARIO)
