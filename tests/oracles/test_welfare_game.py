@@ -90,6 +90,7 @@ def test_exact_metrics_are_means_of_played_ones():
         assert abs(difference.mean()) < 4 * standard_error, name
 
 
+@pytest.mark.cut(2)
 @pytest.mark.parametrize("choose_length", [False, True])
 def test_exact_welfare_of_drawn_outcomes_is_the_mean_of_what_is_paid(choose_length):
     """E[W(U, L)] and not W(E[U], E[L]), from which it differs."""

@@ -119,6 +119,7 @@ def test_the_audit_is_shown_and_stored(verdicts: tuple[list[Verdict], Path]) -> 
     assert "Undecided, since there is no control with stated beliefs" in report
 
 
+@pytest.mark.full
 def test_an_interval_over_questions_has_one_value_for_each(tmp_path: Path) -> None:
     names = "[taxes, guns, abortion, welfare]"
     text = SCENARIO.replace("[taxes, guns]", names).replace("rounds: 8", "rounds: 16")
