@@ -20,11 +20,18 @@ output=$(mktemp) || exit 1
 trap 'rm -f "$output"' EXIT
 
 # shellcheck disable=SC2086  # lists of folders
-{
-    "$BIN/python" -m pytest -q -p no:cacheprovider $shapes
+first_process() {
+    trap 'kill "$tests" 2>/dev/null; exit 143' TERM
+    "$BIN/python" -m pytest -q -p no:cacheprovider $shapes &
+    tests=$!
+    wait "$tests"
     checked=$?
-    "$BIN/python" -m pytest -q -p no:cacheprovider --jaxtyping-packages= $first && exit "$checked"
-} >"$output" 2>&1 &
+    "$BIN/python" -m pytest -q -p no:cacheprovider --jaxtyping-packages= $first &
+    tests=$!
+    wait "$tests" && return "$checked"
+}
+
+first_process >"$output" 2>&1 &
 process=$!
 trap 'kill "$process" 2>/dev/null; rm -f "$output"; exit 130' INT TERM HUP
 failed=0
