@@ -5,7 +5,8 @@ An answer between `low` and `high`, the answers at both ends of a scale, becomes
     value = first + (last - first) (answer - low) / (high - low)
 
 The order of respondents is random, in every world, because data are often sorted: otherwise
-neighbors on a ring would be similar. Random numbers depend on the position alone with `resample`,
+neighbors on a ring would be similar. `shuffle: false` keeps the order of the data, which a graph
+between the same people needs. Random numbers depend on the position alone with `resample`,
 and on the respondent alone without, so a smaller population is the first part of a larger one.
 """
 
@@ -15,6 +16,7 @@ import dataclasses
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,6 +72,7 @@ class Respondents:
         groups: group index of each respondent, or `None`.
         group_names: names of the groups, by index.
         weights: sampling weights, at least 0; `None`: all are equal.
+        names: name of each respondent; empty: they have none.
     """
 
     values: Mapping[str, ScaledAnswers]
@@ -78,6 +81,7 @@ class Respondents:
     groups: Int[np.ndarray, " person"] | None = None
     group_names: tuple[str, ...] = ()
     weights: Float[np.ndarray, " person"] | None = None
+    names: tuple[str, ...] = ()
 
 
 class RespondentPopulation(Population):
@@ -104,6 +108,11 @@ class RespondentPopulation(Population):
         default=False,
         description="draw respondents with replacement, in each world: intervals over "
         "replicates then cover the choice of respondents",
+    )
+    shuffle: bool = Field(
+        default=True,
+        description="random order of people in every world; false: the order of the data, such as "
+        "for a graph file that names the same people",
     )
     jitter: float = Field(
         default=0.0,
@@ -140,6 +149,10 @@ class RespondentPopulation(Population):
         Raises:
             ParameterError: there are fewer.
         """
+        if not self.shuffle and (self.resample or self.group_counts is not None):
+            other = "resample" if self.resample else "group_counts"
+            message = f"people of a sample have no order: leave out {other}"
+            raise ParameterError("shuffle", message=message, code="conflict")
         if self.group_counts is not None:
             self._check_group_counts(self.group_counts)
         elif not self.resample and (self.num_people or 0) > self.num_respondents:
@@ -175,13 +188,20 @@ class RespondentPopulation(Population):
         """Whether respondents are drawn with replacement."""
         return self.resample
 
-    def environment_parameters(self) -> dict[str, int]:
+    def environment_parameters(self) -> dict[str, Any]:
         """Environment parameters that this population determines."""
-        parameters = {
+        parameters: dict[str, Any] = {
             "num_people": self._count,
             "num_values": len(self.value_names),
         }
+        if self.person_names:
+            parameters["person_names"] = list(self.person_names)
         return parameters | ({"num_groups": len(self.group_names)} if self.group_names else {})
+
+    @property
+    def person_names(self) -> tuple[str, ...]:
+        """Names of the people in their order; empty if they have none, or no order."""
+        return () if self.shuffle else self.respondents.names[: self._count]
 
     @property
     def _count(self) -> int:
@@ -249,6 +269,8 @@ class RespondentPopulation(Population):
         """Index of the respondent for every person."""
         size = self.num_respondents
         count = self.num_people or size
+        if not self.shuffle:
+            return torch.arange(count, device=streams.device).expand(streams.num_worlds, -1)
         if not self.resample:
             order = streams.uniform(SAMPLE_ORDER, size)[..., 0]
             return order.sort(dim=1, stable=True).indices[:, :count]

@@ -101,7 +101,10 @@ class _Coding:
             raise UserError(message, code="invalid_value", path=columns.weight or "")
         kept_traits = {name: trait[kept] for name, trait in traits.items()}
         rows = np.flatnonzero(kept)
-        data = Respondents(scaled, kept_traits, rows, used_groups, group_names, used_weights)
+        data = Respondents(
+            *(scaled, kept_traits, rows, used_groups, group_names, used_weights),
+            self._names(rows),
+        )
         return CodedSurvey(data, int((self.used & self.missing).sum()))
 
     def _matcher(self, codes: Iterable[Code]) -> Callable[[str], bool]:
@@ -217,6 +220,13 @@ class _Coding:
             if (number := self._csv_format.number(label.strip())) is not None:
                 by_number.setdefault(number, (index, name))
         return by_text, by_number
+
+    def _names(self, rows: Int[np.ndarray, " person"]) -> tuple[str, ...]:
+        """Ids of these rows; empty if there is no column of ids, or one is missing."""
+        column = self._columns.id
+        if column is None or self._find_missing(column, False)[rows].any():
+            return ()
+        return tuple(self._table.columns[column][row] for row in rows.tolist())
 
     def _check_ids(self) -> None:
         """Refuse an id that occurs twice among the rows in use."""

@@ -92,12 +92,16 @@ class SurveyCsvPopulation(SurveyColumns, RespondentPopulation):
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """How many respondents are left out."""
-        if not self.num_dropped:
-            return ()
-        total = self.num_respondents + self.num_dropped
-        file = printable(self.path, 200)
-        return (f"{file}: {self.num_dropped} of {total} respondents lack an answer, left out",)
+        """How many respondents are left out, and whether their ids are lost."""
+        remarks, file = [], printable(self.path, 200)
+        if self.num_dropped:
+            total = self.num_respondents + self.num_dropped
+            number = f"{self.num_dropped} of {total}"
+            remarks.append(f"{file}: {number} respondents lack an answer, left out")
+        if self.id is not None and self.shuffle and not self.resample:
+            order = "every world has its own order of people"
+            remarks.append(f"{file}: {order}; a graph that names them needs shuffle: false")
+        return tuple(remarks)
 
     @property
     def respondents(self) -> Respondents:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, NamedTuple
 
 import torch
@@ -49,8 +50,12 @@ class Peers(Config):
         default=Homophily(), description="graph of who listens to whom"
     )
 
-    def check_parameters(self, num_people: int) -> None:
+    def check_parameters(self, num_people: int, names: Sequence[str] = ()) -> None:
         """Refuse incompatible parameters.
+
+        Args:
+            num_people: number of people.
+            names: see `shared_graph`.
 
         Raises:
             ParameterError: a graph without a rule, one that does not fit `num_people`, or one that
@@ -62,18 +67,18 @@ class Peers(Config):
                 raise ParameterError("peers", "graph", message=message, code="conflict")
             return
         try:
-            self.graph.check_num_people(num_people)
+            self.graph.for_people(names).check_num_people(num_people)
             if num_people <= MAX_COMPARED:
-                self._check_shared_graph(num_people)
+                self._check_shared_graph(num_people, names)
         except ParameterError as error:
             path = ("peers", "graph", *error.path)
             raise ParameterError(*path, message=str(error), code=error.code) from None
 
-    def _check_shared_graph(self, num_people: int) -> None:
+    def _check_shared_graph(self, num_people: int, names: Sequence[str]) -> None:
         """Make the shared graph twice; both must be equal."""
         name = type(self.graph).__name__
         try:
-            first, second = (self.shared_graph(num_people) for _ in range(2))
+            first, second = (self.shared_graph(num_people, names) for _ in range(2))
         except (ParameterError, MemoryError):
             raise
         except UserError as error:
@@ -85,9 +90,16 @@ class Peers(Config):
             message = f"{name}: differs when it is made again: seed its random numbers"
             raise ParameterError(message=message, code="unseeded")
 
-    def shared_graph(self, num_people: int) -> InfluenceGraph | None:
-        """The graph that all worlds share; None: each world has its own, or there is no rule."""
-        graph = None if self.rule is None else self.graph.shared_graph(num_people)
+    def shared_graph(self, num_people: int, names: Sequence[str] = ()) -> InfluenceGraph | None:
+        """The graph that all worlds share; None: each world has its own, or there is no rule.
+
+        Args:
+            num_people: number of people.
+            names: names of the people in their order, by which a file may name them; empty: none.
+        """
+        if self.rule is None:
+            return None
+        graph = self.graph.for_people(names).shared_graph(num_people)
         if graph is None:
             return None
         if isinstance(graph, (list, tuple)):

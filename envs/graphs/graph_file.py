@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import functools
-import re
-import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import scipy.sparse
 from pydantic import Field, model_validator
 
 from mores.core.data_file import SHA256_DESCRIPTION, check_digest
-from mores.core.errors import ParameterError, UserError, printable
+from mores.core.errors import ParameterError, UserError
 from mores.core.graph import GraphSource
 from mores.envs.graphs.csr_graph import CsrGraph
+from mores.envs.graphs.edge_list import number_of_names, read_edge_list
 from mores.envs.graphs.influence_graph import InfluenceGraph
 
 EDGE_LISTS = (".csv", ".edgelist", ".edges", ".tsv", ".txt")
-NUMBER = re.compile(r"[-+]?\d+(\.\d*)?")
 XML_LIMIT = 2**30  # bytes of GraphML and GML, which become Python objects
 
 
@@ -31,8 +27,9 @@ class GraphFile(GraphSource):
 
     Edge lists have one edge a line: person, neighbor and optionally a weight, a number or as
     networkx writes it, `{'weight': 2.0}`. Columns are separated by blanks or commas, in `.tsv` by
-    tabs if there are any; `#` begins a comment. People are numbered from 0, or have names, which
-    are sorted.
+    tabs if there are any; `#` begins a comment. People are numbered from 0, or have names. Names
+    are matched with those of the population, if it names its people, in all formats but `.npz`;
+    else people have the order of the sorted names.
     """
 
     path: str = Field(
@@ -46,6 +43,14 @@ class GraphFile(GraphSource):
     self_weight: float = Field(
         default=1.0, ge=0, description="weight of the own value of people without a self-loop"
     )
+    names: tuple[str, ...] = Field(
+        default=(),
+        description="names of people in their order; default: those of the population, else the "
+        "sorted names of the file",
+    )
+    leave_out_others: bool = Field(
+        default=False, description="whether ties with people who are not in `names` are left out"
+    )
     sha256: str | None = Field(default=None, description=SHA256_DESCRIPTION)
 
     @model_validator(mode="after")
@@ -55,6 +60,10 @@ class GraphFile(GraphSource):
         object.__setattr__(self, "sha256", digest)  # the class is frozen for others
         self.__pydantic_fields_set__.add("sha256")
         return self
+
+    def for_people(self, names: Sequence[str]) -> GraphFile:
+        """The same, with these names of people, unless it has its own."""
+        return self if self.names else self.model_copy(update={"names": tuple(names)})
 
     def check_num_people(self, num_people: int) -> None:
         """Read the file and compare its number of people."""
@@ -71,7 +80,8 @@ class GraphFile(GraphSource):
         return self._graph(num_people).influence_graph(self.self_weight)
 
     def _graph(self, num_people: int) -> CsrGraph:
-        return read_graph(self.path, num_people, self.directed, self.weighted, self.sha256)
+        form = self.directed, self.weighted, self.sha256
+        return read_graph(self.path, num_people, *form, self.names, self.leave_out_others)
 
 
 @functools.lru_cache(maxsize=4)
@@ -81,6 +91,8 @@ def read_graph(
     directed: bool = False,
     weighted: bool = True,
     digest: str | None = None,
+    names: tuple[str, ...] = (),
+    leave_out_others: bool = False,
 ) -> CsrGraph:
     """The graph of a file; `GraphFile` describes the formats.
 
@@ -90,6 +102,8 @@ def read_graph(
         directed: see `GraphFile`.
         weighted: see `GraphFile`.
         digest: of the content; a file that has changed is read again.
+        names: see `GraphFile`.
+        leave_out_others: see `GraphFile`.
 
     Raises:
         UserError: the file cannot be read, or has another format.
@@ -100,7 +114,7 @@ def read_graph(
         raise UserError(f"graph {path}: no such file", code="unreadable", path=path)
     try:
         if suffix in EDGE_LISTS:
-            graph = _edge_list(file, num_people, directed)
+            graph = read_edge_list(file, num_people, directed, names, leave_out_others)
         elif suffix == ".npz":
             matrix = scipy.sparse.load_npz(file)
             if num_people not in (None, matrix.shape[0]):  # before anything of that size is made
@@ -108,7 +122,7 @@ def read_graph(
                 raise UserError(message, code="conflict", path=path)
             graph = CsrGraph.from_scipy(matrix)
         elif suffix in (".graphml", ".gml"):
-            graph = CsrGraph.from_networkx(_networkx_graph(file))
+            graph = CsrGraph.from_networkx(_networkx_graph(file, names, leave_out_others))
         else:
             known = ", ".join((*EDGE_LISTS, ".npz", ".graphml", ".gml"))
             raise UserError(f"the name must end in {known}", code="unreadable", path=path)
@@ -121,76 +135,22 @@ def read_graph(
     return graph if weighted else dataclasses.replace(graph, weights=None)
 
 
-def _edge_list(file: Path, num_people: int | None, directed: bool) -> CsrGraph:
-    with file.open(encoding="utf-8-sig") as text:
-        first = next((edge for line in text if (edge := line.split("#")[0].strip())), "")
-    ends_of_first = first.split("{")[0].rstrip()
-    tabs = "\t" if file.suffix.lower() == ".tsv" and "\t" in first else None
-    delimiter = "," if "," in ends_of_first else tabs
-
-    def load(dtype: type) -> np.ndarray:
-        form: Any = {"delimiter": delimiter, "ndmin": 2, "quotechar": '"'}
-        if "{" not in first:
-            return np.loadtxt(file, dtype, encoding="utf-8-sig", **form)
-        with file.open(encoding="utf-8-sig") as text:
-            return np.loadtxt(_attributes_as_weights(text, delimiter or " "), dtype, **form)
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # an empty file is a graph without ties
-        try:
-            table = load(np.float64)
-            ends = table[:, :2].astype(np.int64)
-            if (ends != table[:, :2]).any():
-                message = "people must be numbered by whole numbers"
-                raise UserError(message, code="wrong_type", path=str(file))
-            people = num_people or 1 + int(ends.max(initial=0))
-        except ValueError:
-            table = np.char.strip(load(str))
-            labels, ends = np.unique(table[:, :2], return_inverse=True)
-            _check_names(file, labels, table)
-            people = len(labels)
-    if table.size and table.shape[1] not in (2, 3):
-        message = f"needs 2 or 3 columns, has {table.shape[1]}"
-        raise UserError(message, code="wrong_shape", path=str(file))
-    ends = ends.reshape(-1, 2) if table.size else np.zeros((0, 2), np.int64)
-    weights = table[:, 2].astype(np.float64) if table.shape[1] == 3 else None
-    return CsrGraph.from_edges(ends[:, 0], ends[:, 1], people, weights, directed)
-
-
-def _attributes_as_weights(lines: Iterable[str], delimiter: str) -> Iterator[str]:
-    """Lines of `networkx.write_edgelist`, whose `{'weight': 2.0}` become a third column."""
-    for line in lines:
-        ends, brace, attributes = line.partition("{")
-        if brace and "#" not in ends:
-            try:
-                found = ast.literal_eval(brace + attributes[: attributes.rindex("}") + 1])
-                weight = float(found.get("weight", 1.0))
-            except Exception:  # many kinds
-                message = f"{printable(line.strip())!r}: attributes must be {{'weight': number}}"
-                raise UserError(message, code="unreadable", path="") from None
-            edge = ends.rstrip(" \t,")
-            line = f"{edge}{delimiter}{weight!r}"
-        yield line
-
-
-def _check_names(file: Path, labels: np.ndarray, table: np.ndarray) -> None:
-    """Refuse empty names, and names among numbers, such as a line with names of columns."""
-    numbers = np.array([NUMBER.fullmatch(label) is not None for label in labels])
-    if not labels[0]:  # they are sorted
-        raise UserError("a person's name is empty", code="invalid_value", path=str(file))
-    if numbers.any() and not numbers.all():
-        name = labels[~numbers][0]
-        row = table[(table[:, :2] == name).any(1).argmax()]
-        message = (
-            f"people have numbers or names, not both: {' '.join(row)!r:.60} (# begins a comment)"
-        )
-        raise UserError(message, code="invalid_value", path=str(file))
-
-
-def _networkx_graph(file: Path) -> Any:
+def _networkx_graph(file: Path, names: tuple[str, ...], leave_out_others: bool) -> Any:
     import networkx as nx
 
     if file.stat().st_size > XML_LIMIT:
         message = f"more than {XML_LIMIT:,} bytes: write it as .npz"
         raise UserError(message, code="too_large", path=str(file))
-    return nx.read_gml(file) if file.suffix.lower() == ".gml" else nx.read_graphml(file)
+    graph = nx.read_gml(file) if file.suffix.lower() == ".gml" else nx.read_graphml(file)
+    if not names:
+        return graph
+    number_of_names([str(node) for node in graph], names, leave_out_others)
+    ordered = type(graph)()
+    ordered.add_nodes_from(names)
+    known = set(names)
+    ordered.add_edges_from(
+        (str(one), str(other), tie)
+        for one, other, tie in graph.edges(data=True)
+        if str(one) in known and str(other) in known
+    )
+    return ordered

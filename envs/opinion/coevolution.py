@@ -24,7 +24,7 @@ from mores.core.deterministic_sum import mean
 from mores.core.environment import Environment, Phase, Role, StepResult
 from mores.core.errors import ParameterError, UserError
 from mores.core.human import Human
-from mores.core.names import ValueNames, check_num_names, fill_num_values
+from mores.core.names import PersonNames, ValueNames, check_num_names, fill_num_values
 from mores.core.parameter_tensor import ParameterTensor
 from mores.core.people import People
 from mores.core.person_parameters import (
@@ -183,6 +183,11 @@ class Coevolution(PeopleDynamics, Environment[CoevolutionState]):
         description="names of the values, or a named set (schwartz10, schwartz4); sets num_values; "
         "replaced by the names of a population that has them",
     )
+    person_names: PersonNames = Field(
+        default=(),
+        description="names of the people in their order, for a graph file that names them; "
+        "default: those of the population",
+    )
     num_assistants: int = Field(default=1, ge=0, le=10_000, description="number of assistants")
     audience: Audience = Field(
         default="everybody",
@@ -263,7 +268,7 @@ class Coevolution(PeopleDynamics, Environment[CoevolutionState]):
 
     def model_post_init(self, context: Any) -> None:
         """Check that the parameters are compatible."""
-        self.peers.check_parameters(self.num_people)
+        self.peers.check_parameters(self.num_people, self.person_names)
         check_num_names(self.names_of_values, self.num_values)
         progress_challenges.check_challenge(
             self.challenge, self.forecast_horizon, self.history, self.num_values, self.value_limit
@@ -719,7 +724,7 @@ class Coevolution(PeopleDynamics, Environment[CoevolutionState]):
     @functools.cached_property
     def _shared_graph(self) -> InfluenceGraph | None:
         """The graph of all worlds; None: each has its own, or there is none."""
-        return self.peers.shared_graph(self.num_people)
+        return self.peers.shared_graph(self.num_people, self.person_names)
 
     @functools.cached_property
     def _graph_by_device(self) -> dict[torch.device, InfluenceGraph]:

@@ -23,6 +23,7 @@ from mores.core.deterministic_sum import mean, norm, total
 from mores.core.environment import Environment, Phase, Role, StepResult
 from mores.core.errors import ParameterError, UserError
 from mores.core.human import Human
+from mores.core.names import PersonNames
 from mores.core.people import People
 from mores.core.people_statistics import rms_distance
 from mores.core.plain_text import quoted
@@ -146,6 +147,11 @@ class OpinionMessages(PeopleDynamics, Environment[OpinionMessagesState]):
     }
 
     num_people: int = Field(default=6, ge=2, le=1000, description="number of people")
+    person_names: PersonNames = Field(
+        default=(),
+        description="names of the people in their order, for a graph file that names them; "
+        "default: those of the population",
+    )
     topic: Topic = Field(default=Topic(), description="question, and scale of attitudes in words")
     max_bytes: int = Field(default=120, ge=1, le=10_000, description="largest size of a message")
     max_messages_read: int = Field(
@@ -218,7 +224,7 @@ class OpinionMessages(PeopleDynamics, Environment[OpinionMessagesState]):
         if self.peers.rule is None:
             message = "needs a rule: the graph is also that of the messages"
             raise ParameterError("peers", "rule", message=message, code="missing")
-        self.peers.check_parameters(self.num_people)
+        self.peers.check_parameters(self.num_people, self.person_names)
         if self.assistant_aim is not None and self.assistant_aim >= self.num_options:
             message = f"the topic has {self.num_options} statements, numbered from 0"
             raise ParameterError("assistant_aim", message=message, code="out_of_range")
@@ -280,7 +286,7 @@ class OpinionMessages(PeopleDynamics, Environment[OpinionMessagesState]):
     @functools.cached_property
     def _shared_graph(self) -> InfluenceGraph | None:
         """Graph that all worlds share; None: each has its own."""
-        return self.peers.shared_graph(self.num_people)
+        return self.peers.shared_graph(self.num_people, self.person_names)
 
     @functools.cached_property
     def _shared_listening(self) -> Bool[Tensor, "one reader sender"] | None:

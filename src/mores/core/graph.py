@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
@@ -81,6 +82,10 @@ class GraphSource(Config):
     def elements_per_person(self) -> int:
         """Approximate tensor elements that the graphs of a world take, per person."""
         return 0
+
+    def for_people(self, names: Sequence[str]) -> GraphSource:
+        """The source of graphs between people of these names, in their order; empty: no names."""
+        return self
 
     def check_num_people(self, num_people: int) -> None:
         """Refuse a number of people that the graph cannot have, and parameters that do not fit it.

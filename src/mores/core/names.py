@@ -80,6 +80,15 @@ ValueNames = Annotated[
 ]
 """Type of a field: a list of names of values, or the name of a known set."""
 
+PersonNames = Annotated[
+    tuple[str, ...],
+    BeforeValidator(
+        lambda given: tuple(given) if isinstance(given, list) else given,
+        json_schema_input_type=list[str],
+    ),
+]
+"""Type of a field: names of people in their order, as a graph file may name them."""
+
 
 def fill_num_values(data: Any) -> Any:
     """Parameters with `num_values` from `value_names` where the former is not given.
