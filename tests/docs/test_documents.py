@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # `make` sets up a machine: the checks themselves are started by it, see tests/packaging
-ELSEWHERE = re.compile(r"^(make|git|pip|python -m pip|cd)\b")
+ELSEWHERE = re.compile(r"^(make|git|pip|python -m pip|cd|\.) ")
 
 
 def _documents() -> list[Path]:

@@ -1,4 +1,4 @@
-"""Numbers in the README and in scenarios against what they count."""
+"""Numbers and names in pages and scenarios against what they count."""
 
 from __future__ import annotations
 
@@ -9,15 +9,31 @@ from pathlib import Path
 import pytest
 
 from mores.experiments.scenario.loading import load_scenario
-from mores.registry.entries import RECIPES
+from mores.registry.entries import ENVIRONMENTS, RECIPES
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
+CONTENTS = (ROOT / "docs/reference/contents.md").read_text("utf-8")
 WORDS = {6: "Six", 20: "Twenty"}
 
 
 def test_number_of_recipes() -> None:
     assert f"{WORDS[len(RECIPES)]} recipes are built in" in README
+
+
+def test_contents_list_every_environment_and_scenario() -> None:
+    named = set(re.findall(r"^\| `(\w+)` \|", CONTENTS, re.MULTILINE))
+    scenarios = {path.stem for path in (ROOT / "scenarios").glob("*.yaml")}
+    assert named == set(ENVIRONMENTS) | scenarios
+
+
+def test_links_between_pages() -> None:
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+    for page in pages:
+        for link in re.findall(r"\]\(([^)#\s]+)", page.read_text("utf-8")):
+            assert link.startswith("http") or (page.parent / link).exists(), f"{page}: {link}"
+    linked = set(re.findall(r"\]\((docs/[^)#]+)", README))
+    assert linked >= {str(page.relative_to(ROOT)) for page in pages if "docs" in page.parts[-3]}
 
 
 @pytest.mark.parametrize("name", ["answers", "preferences"])
@@ -29,7 +45,7 @@ def test_number_of_recipes_of_a_scenario(name: str) -> None:
         whole = arm.get("policies.assistant", {})
         kinds.add(arm.get("policies.assistant.kind", whole.get("kind", assistant.kind)))
     assert scenario.about.startswith(f"{WORDS[len(kinds)]} recipes")
-    (row,) = re.findall(rf"^\| `{name}` \|.*$", README, re.MULTILINE)
+    (row,) = re.findall(rf"^\| `{name}` \|.*$", CONTENTS, re.MULTILINE)
     words = {"expert_iteration": "expert iteration", "online_dpo": "online dpo"}
     assert all(words.get(kind, kind) in row.lower() for kind in kinds)
 
