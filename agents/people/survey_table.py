@@ -19,6 +19,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from mores.core.data_file import no_such_file
 from mores.core.errors import UserError, did_you_mean, printable
 
 Encoding = Literal["utf-8", "utf-16", "latin-1", "cp1252"]
@@ -121,8 +122,8 @@ def _read_text(path: str, encoding: Encoding, digest: str | None) -> str:
     shown = printable(path, 200)
     try:
         if not file.is_file():
-            near = did_you_mean(file.name, _neighbors(file))
-            problem = "is not a regular file" if file.exists() else f"no such file{near}"
+            missing = no_such_file(path, [".csv"])
+            problem = "is not a regular file" if file.exists() else missing
             raise UserError(f"{shown}: {problem}", code="unreadable", path=path)
         data = file.read_bytes()
     except OSError as error:
@@ -140,15 +141,6 @@ def _read_text(path: str, encoding: Encoding, digest: str | None) -> str:
             "cp1252"
         )
         raise UserError(message, code="unreadable", path=path) from None
-
-
-def _neighbors(file: Path) -> list[str]:
-    """Names of the CSV files in the same folder."""
-    return (
-        [each.name for each in file.parent.glob("*.csv") if each.is_file()]
-        if file.parent.is_dir()
-        else []
-    )
 
 
 def _most_frequent_delimiter(text: str) -> Delimiter:

@@ -11,7 +11,7 @@ from typing import Any
 import scipy.sparse
 from pydantic import Field, model_validator
 
-from mores.core.data_file import SHA256_DESCRIPTION, check_digest
+from mores.core.data_file import SHA256_DESCRIPTION, check_digest, no_such_file
 from mores.core.errors import ParameterError, UserError
 from mores.core.graph import GraphSource
 from mores.envs.graphs.csr_graph import CsrGraph
@@ -111,7 +111,8 @@ def read_graph(
     file = Path(path)
     suffix = file.suffix.lower()
     if not file.is_file():
-        raise UserError(f"graph {path}: no such file", code="unreadable", path=path)
+        problem = no_such_file(path, (*EDGE_LISTS, ".npz", ".graphml", ".gml"))
+        raise UserError(f"graph {path}: {problem}", code="unreadable", path=path)
     try:
         if suffix in EDGE_LISTS:
             graph = read_edge_list(file, num_people, directed, names, leave_out_others)

@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
-from mores.core.errors import ParameterError, printable
+from mores.core.errors import ParameterError, did_you_mean, printable
 
 SHA256_DESCRIPTION = (
     "digest of the file, which must match; null: filled in, so that a run is not resumed with "
     "another file"
 )
+
+
+def no_such_file(path: str, suffixes: Iterable[str]) -> str:
+    """Message that a file does not exist: where it was looked for, and the nearest name there.
+
+    Args:
+        path: the file.
+        suffixes: of files of that kind, such as `.csv`.
+    """
+    file, kinds = Path(path), tuple(suffixes)
+    place = "" if file.is_absolute() else " (from the working directory)"
+    try:
+        neighbors = (each for each in file.parent.iterdir() if each.suffix in kinds)
+        near = [each.name for each in neighbors if each.is_file()]
+    except OSError:
+        near = []
+    return f"no such file{place}{did_you_mean(file.name, near)}"
 
 
 def check_digest(path: str, expected: str | None, max_bytes: int | None = None) -> str | None:
