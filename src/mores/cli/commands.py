@@ -7,10 +7,11 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import typer
 
+from mores.cli import completion
 from mores.cli.app import app
 from mores.cli.catalog_commands import describe_command, list_command
 from mores.cli.check_commands import calibrate_command, check_command
@@ -26,24 +27,40 @@ DISK_ERRNOS = {
     errno.ENOENT, errno.EFBIG, errno.EDQUOT, errno.EIO,
 }  # fmt: skip
 
-app.command("run", epilog=EXIT_CODES)(run_command)
-app.command("resume", epilog=EXIT_CODES)(resume_command)
-app.command("extend", epilog=EXIT_CODES)(extend_command)
-app.command("check")(check_command)
-app.command("calibrate")(calibrate_command)
-app.command("list")(list_command)
-app.command("describe")(describe_command)
-app.command("claims", epilog=EXIT_CODES)(claims_command)
+SHORT_HELP = {
+    "resume": "Resume a run that was stopped.",
+    "extend": "Add replicates, arms or rounds to a run.",
+    "calibrate": "Fit a scenario's parameters to empirical targets.",
+    "list": "List environments, policies, metrics, scenarios ...",
+    "describe": "Print documentation and parameters of an entry.",
+    "claims": "List claims with their papers and last verdicts.",
+}
+COMMANDS: dict[str, Callable[..., int | None]] = {
+    "run": run_command,
+    "resume": resume_command,
+    "extend": extend_command,
+    "check": check_command,
+    "calibrate": calibrate_command,
+    "list": list_command,
+    "describe": describe_command,
+    "claims": claims_command,
+}
+for _name, _function in COMMANDS.items():
+    app.command(_name, epilog=EXIT_CODES, short_help=SHORT_HELP.get(_name))(_function)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; errors are lines on standard error."""
+    if completion.VARIABLE in os.environ:
+        app(prog_name="mores")  # prints completions and ends the process
     command = typer.main.get_command(app)
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal may lack a character of a claim
+    context = None
     try:
-        with command.make_context("mores", arguments or ["--help"]) as context:
+        context = command.make_context("mores", arguments or ["--help"])
+        with context:
             code = command.invoke(context)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
@@ -61,6 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as error:
         if isinstance(error.__context__, BrokenPipeError):  # of rich, which prints the help
             return PIPE_CLOSED
+        if context is None:  # of typer, which has printed or installed a completion
+            return error.code if isinstance(error.code, int) else 0
         print(f"mores: {describe_exception(error)}: a class ended the process", file=sys.stderr)
         return DEFECT
     except Exception as error:

@@ -1,11 +1,15 @@
-"""The console of the command line, and words."""
+"""The console of standard output, and counts in words."""
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+MIN_WIDTH = 60
+UNLIMITED_WIDTH = 1_000_000  # of a pipe or file: no line is broken
 
 
 def pluralize(number: int, noun: str) -> str:
@@ -13,13 +17,26 @@ def pluralize(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def stdout_console() -> Console:
-    """Console on standard output, at least 60 columns wide."""
+def has_room_for_table(width: int, least: int) -> bool:
+    """Whether a console has so many columns at least, and a limit, to which a table is padded."""
+    return least <= width < UNLIMITED_WIDTH
+
+
+def stdout_console(silent: bool = False) -> Console:
+    """Console on standard output: as wide as the terminal, but at least 60 columns.
+
+    Lines of a pipe or file are not broken, unless the variable COLUMNS gives a width.
+
+    Args:
+        silent: print nothing.
+    """
     from rich.console import Console
 
     class PipeConsole(Console):
         def on_broken_pipe(self) -> None:
             raise BrokenPipeError  # `main` handles it; rich would exit
 
-    console = PipeConsole()
-    return console if console.width >= 60 else PipeConsole(width=60)
+    console = PipeConsole(quiet=silent)
+    if not console.is_terminal and not os.environ.get("COLUMNS", "").isdigit():
+        return PipeConsole(width=UNLIMITED_WIDTH, quiet=silent)
+    return PipeConsole(width=max(MIN_WIDTH, console.width), quiet=silent)

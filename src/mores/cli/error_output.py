@@ -9,6 +9,7 @@ from typing import Any
 
 from mores.cli.exit_codes import USER_ERROR
 from mores.core.errors import nearest_name, printable
+from mores.registry import REGISTRIES
 
 
 def with_remedy(lines: str, error: BaseException) -> str:
@@ -36,5 +37,14 @@ def usage_message(error: Any, command: Any, arguments: Sequence[str]) -> str:
         known = [text for parameter in context.command.params for text in parameter.opts]
         message += nearest_name(option, [text for text in known if text.startswith("-")])
     elif wrong:
-        message += nearest_name(wrong[1], command.commands)
+        message += _command_hint(wrong[1]) or nearest_name(wrong[1], command.commands)
     return f"{name}: {message[:1].lower()}{message[1:]}; see {name} --help"
+
+
+def _command_hint(name: str) -> str:
+    """The command that was probably meant where a scenario or an entry stands in its place."""
+    if name in REGISTRIES["scenario"] or name.endswith((".yaml", ".yml")):
+        return f"; did you mean mores run {name}?"
+    if any(name in registry for registry in REGISTRIES.values()):
+        return f"; did you mean mores describe {name}?"
+    return ""

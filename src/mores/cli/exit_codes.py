@@ -9,11 +9,16 @@ if TYPE_CHECKING:
     from mores.experiments.run import RunResult
 
 USER_ERROR, DEFECT, INTERRUPTED, PIPE_CLOSED = 2, 3, 130, 141
-EXIT_CODES = (
-    "Exit codes: 0: success; 1: a claim failed or, without --allow-undecided, is undecided; "
-    "2: wrong input, one line for each error on standard error; 3: an unexpected exception; "
-    "130: interrupted (Ctrl-C); 141: the pipe of the output was closed; 143: terminated (SIGTERM)."
-)
+CODES = {
+    0: "success",
+    1: "a claim failed or, without --allow-undecided, is undecided",
+    USER_ERROR: "wrong input, one line for each error on standard error",
+    DEFECT: "an unexpected exception",
+    INTERRUPTED: "interrupted (Ctrl-C)",
+    PIPE_CLOSED: "the pipe of the output was closed",
+    143: "terminated (SIGTERM)",
+}
+EXIT_CODES = f"Exit codes: {'; '.join(f'{code}: {text}' for code, text in CODES.items())}."
 
 
 def exit_code_of(results: Sequence[RunResult], allow_undecided: bool) -> int:

@@ -7,12 +7,28 @@ from typing import Annotated
 
 import typer
 
+from mores.cli.completion import (
+    complete_condition,
+    complete_entry,
+    complete_scenario,
+    complete_tracker,
+)
+
 ScenarioFile = Annotated[
-    str, typer.Argument(metavar="FILE", help="Scenario file, or name of a bundled scenario.")
+    str,
+    typer.Argument(
+        metavar="FILE",
+        help="Scenario file, or name of a bundled scenario.",
+        autocompletion=complete_scenario,
+    ),
 ]
 ScenarioFiles = Annotated[
     list[str] | None,
-    typer.Argument(metavar="FILE", help="Scenario files; default: all bundled scenarios."),
+    typer.Argument(
+        metavar="FILE",
+        help="Scenario files; default: all bundled scenarios.",
+        autocompletion=complete_scenario,
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,
@@ -62,6 +78,7 @@ Track = Annotated[
         metavar="NAME",
         help="Log metrics of every cell while it is simulated: tensorboard, wandb, mlflow, jsonl, "
         "or a tracker of your own; repeat it for several trackers.",
+        autocompletion=complete_tracker,
     ),
 ]
 AllowUndecided = Annotated[
@@ -90,12 +107,38 @@ HoldOut = Annotated[
         metavar="NAME", help="Target that is not fitted but predicted; repeat it for several."
     ),
 ]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A name from `mores list`.")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME",
+        help="A name from `mores list`; category/name where several categories have it.",
+        autocompletion=complete_entry,
+    ),
+]
 TagFilters = Annotated[
     list[str] | None,
     typer.Option(
         "--where",
         metavar="TAG[=VALUE]",
         help="Only entries with this tag; repeat it for several tags.",
+        autocompletion=complete_condition,
     ),
 ]
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", help="Print only errors: no progress, no tables, no paths."),
+]
+Verbose = Annotated[
+    bool,
+    typer.Option(
+        "--verbose",
+        "-v",
+        help="Print log lines of the cells as they are written, and the traceback of an "
+        "unexpected exception.",
+    ),
+]
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="Print JSON on standard output, and nothing else there."),
+]
+Open = Annotated[bool, typer.Option("--open", help="Open the report in the browser.")]

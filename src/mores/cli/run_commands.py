@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from mores.cli.inputs import load_with_plugins
+from mores.cli.command_output import command_output
+from mores.cli.inputs import activity, load_with_plugins
 from mores.cli.options import (
     Additions,
     AllowUndecided,
@@ -13,13 +14,17 @@ from mores.cli.options import (
     Folder,
     Force,
     Jobs,
+    Json,
     MovedPluginFiles,
+    Open,
     Out,
     Overrides,
     PluginFiles,
+    Quiet,
     ReplicateList,
     ScenarioFile,
     Track,
+    Verbose,
 )
 from mores.cli.verdict_output import print_result
 from mores.core.errors import UserError
@@ -34,14 +39,19 @@ def run_command(
     jobs: Jobs = 1,
     track: Track = None,
     allow_undecided: AllowUndecided = False,
+    open_browser: Open = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    json: Json = False,
 ) -> int:
     """Run a scenario, evaluate its claims, and write a report."""
-    loaded = load_with_plugins(file, overrides, load)
-    replicates = None if only is None else _replicates(only, loaded.scenario.replicates)
-    from mores.experiments.run import run_scenario
+    with command_output(quiet, verbose, json) as output:
+        loaded = load_with_plugins(file, overrides, load)
+        replicates = None if only is None else _replicates(only, loaded.scenario.replicates)
+        from mores.experiments.run import run_scenario
 
-    result = run_scenario(loaded, out=out, only_replicates=replicates, jobs=jobs, track=track)
-    return print_result(result, allow_undecided)
+        result = run_scenario(loaded, out=out, only_replicates=replicates, jobs=jobs, track=track)
+        return print_result(output, result, allow_undecided, open_browser)
 
 
 def resume_command(
@@ -51,12 +61,18 @@ def resume_command(
     force: Force = False,
     track: Track = None,
     allow_undecided: AllowUndecided = False,
+    open_browser: Open = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    json: Json = False,
 ) -> int:
     """Resume a run that was stopped: simulate missing cells, evaluate claims, write the report."""
-    from mores.experiments.run import resume_run
+    with command_output(quiet, verbose, json) as output:
+        with activity(f"reading {folder}"):
+            from mores.experiments.run import resume_run
 
-    result = resume_run(folder, jobs, load or (), force, track=track)
-    return print_result(result, allow_undecided)
+        result = resume_run(folder, jobs, load or (), force, track=track)
+        return print_result(output, result, allow_undecided, open_browser)
 
 
 def extend_command(
@@ -66,15 +82,22 @@ def extend_command(
     jobs: Jobs = 1,
     load: MovedPluginFiles = None,
     allow_undecided: AllowUndecided = False,
+    open_browser: Open = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    json: Json = False,
 ) -> int:
     """Add replicates, arms or rounds to a run, and simulate only what is new.
 
     With more rounds, all are simulated again. Claims whose data changed get a new verdict.
     """
-    from mores.experiments.run import extend
+    with command_output(quiet, verbose, json) as output:
+        with activity(f"reading {folder}"):
+            from mores.experiments.run import extend
 
-    options: Any = {"overrides": overrides or (), "scenario": scenario, "jobs": jobs}
-    return print_result(extend(folder, **options, plugin_files=load or ()), allow_undecided)
+        options: Any = {"overrides": overrides or (), "scenario": scenario, "jobs": jobs}
+        result = extend(folder, **options, plugin_files=load or ())
+        return print_result(output, result, allow_undecided, open_browser)
 
 
 def _replicates(text: str, count: int) -> list[int]:

@@ -5,33 +5,39 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mores.cli.console import stdout_console
+from mores.cli.command_output import CommandOutput
 from mores.cli.exit_codes import exit_code_of
-from mores.cli.verdict_table import verdict_table
+from mores.cli.report_opening import open_report
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from mores.experiments.run import RunResult
 
 
-def print_result(result: RunResult, allow_undecided: bool) -> int:
-    """Print the verdicts and report of a run; returns the exit code."""
-    console = stdout_console()
-    if result.verdicts:
-        print_verdicts(console, [result])
+def print_result(
+    output: CommandOutput, result: RunResult, allow_undecided: bool, open_browser: bool
+) -> int:
+    """Print the verdicts and report of a run, and open the report; returns the exit code."""
+    if output.json:
+        from mores.cli.json_shapes import run_report
+
+        output.print_json(run_report(result))
+    elif result.verdicts:
+        print_verdicts(output, [result])
     else:
-        console.print("The scenario has no claims.")
-    console.print(f"report: {result.report_path}", soft_wrap=True, highlight=False)
+        output.print("The scenario has no claims.")
+    output.print(f"report: {result.report_path}")
+    if open_browser:
+        open_report(result.report_path)
     return exit_code_of([result], allow_undecided)
 
 
-def print_verdicts(console: Console, results: Sequence[RunResult]) -> None:
-    """Print the table of verdicts and, for scenarios with several claims, a note on them."""
+def print_verdicts(output: CommandOutput, results: Sequence[RunResult]) -> None:
+    """Print the verdicts on claims and, for scenarios with several claims, a note on them."""
+    from mores.cli.verdict_tables import verdict_view
     from mores.experiments.claims.several_claims import describe_several
 
-    console.print(verdict_table(results))
+    output.console.print(verdict_view(results, output.console.width))
     for result in results:
         text = describe_several([(v.claim, v.adjusted_status) for v in result.verdicts])
         if text:
-            console.print(f"{result.scenario.name}: {text}", highlight=False)
+            output.console.print(f"{result.scenario.name}: {text}", highlight=False)
