@@ -119,10 +119,13 @@ def _scenario_summary(description: KindDescription) -> ScenarioSummary | None:
     if parts is None:
         return None
     from mores.cli.json_shapes import ScenarioClaim, ScenarioSummary
-    from mores.experiments.run.earlier_runs import finished_runs
 
-    name = description.name
-    durations = [run.seconds for run in finished_runs(RUNS_FOLDER / name, name) if run.seconds]
+    name, durations = description.name, []
+    folder = RUNS_FOLDER / name
+    if folder.is_dir():
+        from mores.experiments.run.earlier_runs import finished_runs  # imports torch
+
+        durations = [run.seconds for run in finished_runs(folder, name) if run.seconds]
     return ScenarioSummary(
         source=parts.tags.get("source"),
         environment=parts.tags.get("env"),

@@ -23,18 +23,18 @@ from mores.experiments.scenario.field_descriptions import describe_field
 HEAD = """\
 # Command line
 
-`mores COMMAND -h` prints the options of a command. Names of commands, options, scenarios and entries are
-completed by the shell after `mores --install-completion`.
+`mores COMMAND -h` prints the options of a command. Names of commands, options, scenarios and
+entries are completed by the shell after `mores --install-completion`.
 
-- **Standard output** has results: tables on a terminal of 100 columns or more, blocks of lines on a
+- **Standard output** has results: tables on a terminal of 120 columns or more, blocks of lines on a
   narrower one. In a pipe or file no line is broken, unless the variable COLUMNS gives a width.
-- **Standard error** has progress and errors, one line for each error, with `-v` also log lines. On a
-  terminal progress is a bar. `-q` leaves only errors.
+- **Standard error** has progress and errors, one line for each error, with `-v` also log lines. On
+  a terminal progress is a bar. `-q` leaves only errors.
 - With `--json` standard output has one JSON object and nothing else; errors and progress stay on
-  standard error. `mores check --json` gives the errors of the scenario as well. Numbers that are not
-  finite are null. Later versions may add fields.
-- An unexpected exception is one line and exit code 3; `-v`, or the variable MORES_TRACEBACK=1, prints
-  its traceback.
+  standard error. `mores check --json` gives the errors of the scenario as well. Numbers that are
+  not finite are null. Later versions may add fields.
+- An unexpected exception is one line and exit code 3; `-v`, or the variable MORES_TRACEBACK=1,
+  prints its traceback.
 
 This page is generated from the code.
 
@@ -63,7 +63,8 @@ def _command_lines(name: str, command: Any) -> Iterator[str]:
     words = [_argument_word(each) for each in arguments]
     yield f"## mores {name}\n"
     yield f"`mores {' '.join([name, *words])}`\n"
-    yield re.sub(r"[ \n]*\n[ ]*(?=\S)", " ", command.help.replace("\n\n", "\0")).replace("\0", "\n\n")
+    paragraphs = command.help.strip().split("\n\n")
+    yield "\n\n".join(re.sub(r"\s+", " ", paragraph.strip()) for paragraph in paragraphs)
     yield "\n| argument or option | meaning |\n|---|---|"
     for argument, word in zip(arguments, words, strict=True):
         yield f"| `{word}` | {argument.help} |"

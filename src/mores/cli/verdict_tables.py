@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from mores.experiments.scenario.specification import Claim, Scenario
 
 COLORS = {"holds": "green", "fails": "bold red", "undecided": "yellow", "report": "cyan"}
-MIN_TABLE_WIDTH = 100  # columns
+MIN_TABLE_WIDTH = 120  # columns
 
 
 class _Row(NamedTuple):
     """A verdict in words.
 
     Attributes:
-        about: the statement, and below it what it is about and what is to be known of it.
+        about: the statement, its kind and arms, and what is to be known of the verdict.
         value, interval, n: the estimate.
         status, adjusted: the verdict, and the one adjusted for all claims of the file; else empty.
     """
@@ -60,9 +60,10 @@ def verdict_view(results: Sequence[RunResult], width: int) -> RenderableType:
         blocks.append(_title(result.scenario))
         for row in _rows(result):
             adjusted = f"   {row.adjusted}" if row.adjusted else ""
-            numbers = f"   {row.value} {row.interval}   n = {row.n}"
-            verdict = Text.assemble(row.status, (adjusted, "yellow"), numbers)
-            blocks.append(_block([row.about[0], verdict, *row.about[1:]]))
+            numbers = f"   {row.value} {row.interval}   n = {row.n}   "
+            statement, context, *notes = row.about
+            verdict = Text.assemble(row.status, (adjusted, "yellow"), numbers, context)
+            blocks.append(_block([statement, verdict, *notes]))
     return Group(*blocks)
 
 

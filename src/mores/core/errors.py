@@ -103,15 +103,13 @@ def near_names(given: object, allowed: Iterable[str], cutoff: float = 0.6) -> li
         cutoff: least similarity, between 0 and 1, as of `difflib.SequenceMatcher.ratio`.
     """
     text = str(given).lower()
-    lowercase = {name.lower(): name for name in sorted(allowed, reverse=True)}
-    close = difflib.get_close_matches(text, lowercase, n=MAX_NEAR_NAMES, cutoff=cutoff)
-    if close:
-        nearest = difflib.SequenceMatcher(None, close[0], text).ratio()
-        close = difflib.get_close_matches(
-            text, lowercase, n=MAX_NEAR_NAMES, cutoff=max(cutoff, nearest - 0.1)
-        )
-    longer = sorted(name for name in lowercase if len(text) >= 3 and name.startswith(text))
-    return [lowercase[name] for name in dict.fromkeys([*close, *longer])][:MAX_NEAR_NAMES]
+    names = {name.lower(): name for name in sorted(allowed, reverse=True)}
+    similarity = {name: difflib.SequenceMatcher(None, name, text).ratio() for name in names}
+    least = max(cutoff, max(similarity.values(), default=0.0) - 0.1)
+    close = [name for name in names if similarity[name] >= least]
+    longer = [name for name in names if len(text) >= 3 and name.startswith(text)]
+    nearest = sorted({*close, *longer}, key=lambda name: (-similarity[name], name))
+    return [names[name] for name in nearest[:MAX_NEAR_NAMES]]
 
 
 def nearest_name(given: object, allowed: Iterable[str], cutoff: float = 0.6) -> str:
