@@ -194,7 +194,8 @@ def test_a_registered_environment_is_known_to_every_library() -> None:
     ("registry_name", "name", "hint"),
     [
         ("environment", "ppo", "; it is a recipe"),
-        ("policy", "lock_in", "; it is an environment"),
+        ("policy", "lock_in", "; it is an environment and a scenario"),
+        ("policy", "degrot", "; did you mean the update rule 'degroot'?"),
         ("population", "karate", "; it is a scenario: mores check karate"),
         ("environment", "lokin", "; did you mean 'lock_in'?"),
     ],

@@ -1,123 +1,15 @@
-"""Terminal output of the command line: tables of verdicts and claims, and their console."""
+"""The console of standard output, and counts in words."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
-    from mores.experiments.claims.verdicts import Verdict
-    from mores.experiments.run import RunResult
-    from mores.experiments.run.earlier_runs import EarlierRun
-    from mores.experiments.scenario.specification import Claim, Scenario
-
-COLORS = {"holds": "green", "fails": "bold red", "undecided": "yellow", "report": "cyan"}
-
-
-def verdict_table(results: Sequence[RunResult]) -> Table:
-    """Claims with estimates and verdicts, readable without colors and on 80 columns."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    from mores.experiments.claims.looks import describe_look
-
-    table = Table(box=box.HORIZONTALS, show_lines=True, expand=True)
-    table.add_column("claim", overflow="fold", ratio=1)
-    table.add_column("estimate, interval", no_wrap=True)
-    table.add_column("n", justify="right", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
-    for result in results:
-        scenario = result.scenario
-        for verdict in result.verdicts:
-            claim, estimate = verdict.claim, verdict.estimate
-            color = COLORS.get(verdict.status, "")
-            points = _describe_points(verdict)
-            interval_type = (
-                None if claim.interval == "monte_carlo" else f"interval over {claim.interval}"
-            )
-            arm = _arm_description(claim, scenario)
-            context = [scenario.name, claim.stage, claim.kind, arm, interval_type, points]
-            context.append(claim.source or scenario.source)
-            details = "\n" + " - ".join(filter(None, context))
-            statement = Text.assemble(claim.statement, (details, "dim"))
-            if verdict.status in ("fails", "undecided"):
-                statement.append(f"\n{verdict.reason}", style=color)
-            if verdict.audit is not None:
-                statement.append(f"\n{verdict.audit}", style="dim")
-            look = describe_look(claim, verdict.look, verdict.level)
-            for note in filter(None, (verdict.warning, verdict.changed, look)):
-                statement.append(f"\n{note}", style="yellow")
-            interval = f"[{_format_number(estimate.low)}, {_format_number(estimate.high)}]"
-            if math.isinf(estimate.low) and math.isinf(estimate.high):
-                interval = "no interval"
-            numbers = Text.assemble(_format_number(estimate.value), "\n", interval)
-            status = Text(verdict.status, style=color)
-            if verdict.adjusted_status != verdict.status:
-                status.append(f"\nadjusted:\n{verdict.adjusted_status}", style="yellow")
-            table.add_row(statement, numbers, Text(str(estimate.n)), status)
-    return table
-
-
-def claim_list(scenarios: Sequence[Scenario], runs: Mapping[str, EarlierRun]) -> Table:
-    """Claims with their kinds, papers and last verdicts.
-
-    Args:
-        scenarios: the scenarios.
-        runs: the newest finished run of a scenario, by its name.
-    """
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.HORIZONTALS, expand=True)
-    for heading, ratio in (("claim", 1), ("kind", None), ("last verdict", None)):
-        table.add_column(heading, overflow="fold", ratio=ratio, no_wrap=ratio is None)
-    for scenario in scenarios:
-        run = runs.get(scenario.name)
-        title = scenario.name if run is None else f"{scenario.name} (last run {run.folder.name})"
-        table.add_row(Text(title, style="bold"), "", "")
-        for claim in scenario.claims:
-            verdict = "not run" if run is None else run.verdict(claim)
-            source = claim.source or scenario.source
-            statement = Text.assemble(claim.statement, (f"\n{source}" if source else "", "dim"))
-            kind = Text(claim.kind.replace("_", " "))
-            table.add_row(statement, kind, Text(verdict, style=COLORS.get(verdict, "")))
-        if not scenario.claims:
-            table.add_row(Text("no claims", style="dim"), "", "")
-        table.add_section()
-    return table
-
-
-def _describe_points(verdict: Verdict) -> str | None:
-    """The point of a sweep at which the estimate was taken, and the range over all points."""
-    if verdict.num_points < 2:
-        return None
-    point = ", ".join(f"{path}={value}" for path, value in verdict.point.items())
-    low, high = map(_format_number, verdict.range)
-    return f"estimate at {point}; from {low} to {high} over {verdict.num_points} points"
-
-
-def _arm_description(claim: Claim, scenario: Scenario) -> str:
-    """The arm of a claim, and the arm or ablation that it is compared to."""
-    from mores.experiments.scenario.claim_inputs import claim_arm, metric_compared_with_control
-
-    if not scenario.arms:
-        return ""
-    compared = metric_compared_with_control(claim.metric) is not None
-    other = claim.compare_to or (scenario.control if compared else None)
-    versus = f" vs. {other}" if other else ""
-    ablation = f", ablation {claim.ablation}" if claim.ablation else ""
-    changes = " as changes from {} and {}".format(*claim.references) if claim.references else ""
-    return f"{claim_arm(scenario, claim)}{versus}{changes}{ablation}"
-
-
-def _format_number(value: float) -> str:
-    return f"{value:.4g}"
+MIN_WIDTH = 60
+UNLIMITED_WIDTH = 1_000_000  # of a pipe or file: no line is broken
 
 
 def pluralize(number: int, noun: str) -> str:
@@ -125,13 +17,26 @@ def pluralize(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def stdout_console() -> Console:
-    """Console on standard output, at least 60 columns wide."""
+def has_room_for_table(width: int, least: int) -> bool:
+    """Whether a console has so many columns at least, and a limit, to which a table is padded."""
+    return least <= width < UNLIMITED_WIDTH
+
+
+def stdout_console(silent: bool = False) -> Console:
+    """Console on standard output: as wide as the terminal, but at least 60 columns.
+
+    Lines of a pipe or file are not broken, unless the variable COLUMNS gives a width.
+
+    Args:
+        silent: print nothing.
+    """
     from rich.console import Console
 
     class PipeConsole(Console):
         def on_broken_pipe(self) -> None:
             raise BrokenPipeError  # `main` handles it; rich would exit
 
-    console = PipeConsole()
-    return console if console.width >= 60 else PipeConsole(width=60)
+    console = PipeConsole(quiet=silent)
+    if not console.is_terminal and not os.environ.get("COLUMNS", "").isdigit():
+        return PipeConsole(width=UNLIMITED_WIDTH, quiet=silent)
+    return PipeConsole(width=max(MIN_WIDTH, console.width), quiet=silent)

@@ -40,6 +40,8 @@ CODES: Mapping[str, str] = {
     "failed": "a user's class raised an exception or violated its contract",
 }
 
+MAX_NEAR_NAMES = 3  # in a message
+
 
 class UserError(Exception):
     """A mistake that the user can correct, shown as one line without a traceback.
@@ -89,14 +91,31 @@ class ParameterError(ValueError):
         self.path, self.code = path, code
 
 
-def nearest_name(given: object, allowed: Iterable[str]) -> str:
-    """`"; did you mean 'x'?"`, or `""` if no name is similar.
+def near_names(given: object, allowed: Iterable[str], cutoff: float = 0.6) -> list[str]:
+    """At most three names that are similar to a text, the nearest first.
 
-    `given` may have any type: a number in place of a name is similar to none.
+    These are the names that are about as similar as the nearest one, and those that begin with the
+    text. Case does not count: PPO is near to ppo.
+
+    Args:
+        given: what was written; of any type: a number in place of a name is similar to none.
+        allowed: the names.
+        cutoff: least similarity, between 0 and 1, as of `difflib.SequenceMatcher.ratio`.
     """
-    lowercase = {name.lower(): name for name in sorted(allowed, reverse=True)}  # PPO is near to ppo
-    near = difflib.get_close_matches(str(given).lower(), lowercase, n=1, cutoff=0.6)
-    return f"; did you mean {lowercase[near[0]]!r}?" if near else ""
+    text = str(given).lower()
+    names = {name.lower(): name for name in sorted(allowed, reverse=True)}
+    similarity = {name: difflib.SequenceMatcher(None, name, text).ratio() for name in names}
+    least = max(cutoff, max(similarity.values(), default=0.0) - 0.1)
+    close = [name for name in names if similarity[name] >= least]
+    longer = [name for name in names if len(text) >= 3 and name.startswith(text)]
+    nearest = sorted({*close, *longer}, key=lambda name: (-similarity[name], name))
+    return [names[name] for name in nearest[:MAX_NEAR_NAMES]]
+
+
+def nearest_name(given: object, allowed: Iterable[str], cutoff: float = 0.6) -> str:
+    """`"; did you mean 'x' or 'y'?"` with the names of `near_names`, or `""` if there are none."""
+    *others, last = [repr(name) for name in near_names(given, allowed, cutoff)] or [""]
+    return f"; did you mean {' or '.join(filter(None, [', '.join(others), last]))}?" if last else ""
 
 
 def did_you_mean(given: object, allowed: Iterable[str]) -> str:

@@ -1,14 +1,67 @@
-"""Progress of a run, calibration or training: a bar on a terminal, a line at times elsewhere."""
+"""Progress of a run, calibration or training: a bar on a terminal, a line at times elsewhere.
+
+`activity` shows on a terminal what precedes or follows the counted work, such as loading a file.
+`hide_progress` hides both.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import time
+from collections.abc import Iterator
+from contextvars import ContextVar
 from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
+from rich.status import Status
+
+from mores.core.errors import printable
 
 LINE_INTERVAL = 5.0  # least seconds between two lines; later 5 % of the elapsed time
+
+_hidden: ContextVar[bool] = ContextVar("hidden", default=False)
+_status: ContextVar[Status | None] = ContextVar("status", default=None)
+
+
+@contextlib.contextmanager
+def hide_progress() -> Iterator[None]:
+    """Show no progress inside."""
+    token = _hidden.set(True)
+    try:
+        yield
+    finally:
+        _hidden.reset(token)
+
+
+@contextlib.contextmanager
+def activity(text: str) -> Iterator[None]:
+    """Show on a terminal what is done inside. An inner activity replaces the text of the outer."""
+    outer = _status.get()
+    console = Console(stderr=True)
+    if _hidden.get() or not console.is_terminal:
+        yield
+    elif outer is not None:
+        before = outer.status
+        outer.update(text)
+        try:
+            yield
+        finally:
+            outer.update(before)
+    else:
+        with console.status(text) as status:
+            token = _status.set(status)
+            try:
+                yield
+            finally:
+                _status.reset(token)
+
+
+def print_line(name: str, text: str, enabled: bool = True) -> None:
+    """Print a line about a run or another work of that name on standard error."""
+    if enabled and not _hidden.get():
+        print(printable(f"{name}: {text}", 2000), file=sys.stderr)
 
 
 class ProgressDisplay:
@@ -24,6 +77,7 @@ class ProgressDisplay:
     def __init__(
         self, name: str, total: float | None, enabled: bool = True, delay: float = 0.0
     ) -> None:
+        enabled = enabled and not _hidden.get()
         self._name, self._total, self._enabled, self._delay = name, total, enabled, delay
         self._console = Console(stderr=True)
         self._bar = Progress(

@@ -6,6 +6,7 @@ object from a kind and parameters.
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar, overload
@@ -17,6 +18,7 @@ from mores.core.errors import (
     UserError,
     describe_exception,
     did_you_mean,
+    near_names,
     nearest_name,
 )
 from mores.core.validation_messages import validation_problems
@@ -26,6 +28,7 @@ from mores.registry.tables import import_location, location_of, sharing
 
 Entry = TypeVar("Entry")
 NOT_GIVEN: Any = object()  # `register` is a decorator
+PROBABLY_MEANT = 0.65  # similarity of a name that makes a name of the user improbable
 
 
 def kinds(registry_name: str) -> list[str]:
@@ -60,20 +63,40 @@ def class_of(registry_name: str, kind: str) -> Any:
 
 
 def name_hint(name: str, *searched: str) -> str:
-    """End of a message that these registries lack a name: what has it, else the nearest name."""
+    """End of a message that these registries lack a name: what has it, else the nearest names."""
+    if is_other := other_category(name):
+        return is_other
+    known = [kind for each in searched for kind in kinds(each)]
+    if not near_names(name, known, PROBABLY_MEANT) and (other := nearest_other_entry(name)):
+        return f"; did you mean {other}?"
+    return near_or_load_hint(name, known)
+
+
+def nearest_other_entry(name: str) -> str:
+    """`"the update rule 'degroot'"`, the first entry of any registry with nearly that name."""
     for registry_name, registry in REGISTRIES.items():
-        if name in registry and registry_name == "scenario":
-            return f"; it is a scenario: mores check {name}"
-        if name in registry:
-            return f"; it is {'an' if registry_name[0] in 'aeiou' else 'a'} {_words(registry_name)}"
-    return near_or_load_hint(name, [kind for each in searched for kind in kinds(each)])
+        for near in difflib.get_close_matches(name, registry, n=1, cutoff=0.8):
+            return f"the {_words(registry_name)} {near!r}"
+    return ""
+
+
+def other_category(name: str) -> str:
+    """`"; it is an environment and a scenario"`, or `""` if no registry has the name."""
+    having = [each for each in REGISTRIES if name in REGISTRIES[each]]
+    nouns = [f"{'an' if each[0] in 'aeiou' else 'a'} {_words(each)}" for each in having]
+    command = f": mores check {name}" if having == ["scenario"] else ""
+    return f"; it is {' and '.join(nouns)}{command}" if nouns else ""
 
 
 def near_or_load_hint(name: str, known: Iterable[str]) -> str:
-    """The nearest name, or how a user's own is registered and the known ones."""
+    """The nearest names and, unless one is probably meant, how a user's own are registered."""
     names = {*known}
+    if near := nearest_name(name, names, cutoff=PROBABLY_MEANT):
+        return near
     own = "mores.register adds your own (commands: --load FILE.py)"
-    return nearest_name(name, names) or f"; {own}{did_you_mean('', names)}"
+    if near := nearest_name(name, names):
+        return f"{near} {own}"
+    return f"; {own}{did_you_mean('', names)}"
 
 
 @overload

@@ -260,7 +260,7 @@ def _learned_verdict(
     if status == "holds":
         ablated = _interval_verdict(claim, ablation, level)
         text = f"in the ablation {claim.ablation}, {ablated.reason}"
-        differ = f"the difference between the two, {_format_interval(difference, level)},"
+        differ = f"their difference, {_format_interval(difference, level)},"
         if math.isnan(ablation.low):
             status, reason = "fails", text
         elif ablated.status == "holds":

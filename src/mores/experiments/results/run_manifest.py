@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mores.core.errors import UserError, unreadable
+from mores.core.errors import UserError, nearest_name, unreadable
 from mores.core.file_formats import RUN_FORMAT, check_format, mores_version
 from mores.experiments.results.checked_files import CheckedFolder
 
@@ -63,6 +63,14 @@ class RunManifest(BaseModel):
     )
 
 
+def _near_folders(folder: Path) -> str:
+    """The existing folders whose name is similar to the first missing part of a path."""
+    while not folder.parent.is_dir():
+        folder = folder.parent
+    existing = (str(each) for each in folder.parent.iterdir() if each.is_dir())
+    return nearest_name(folder, existing)
+
+
 def read_manifest(folder: Path) -> RunManifest:
     """The manifest of the run in a folder.
 
@@ -71,7 +79,8 @@ def read_manifest(folder: Path) -> RunManifest:
     """
     if not folder.is_dir():
         problem = "is a file" if folder.exists() else "there is no such folder"
-        message = f"{folder}: {problem}; name the folder of a run"
+        near = "" if folder.exists() else _near_folders(folder)
+        message = f"{folder}: {problem}{near or '; name the folder of a run'}"
         raise UserError(message, code="unreadable", path=str(folder))
     files = CheckedFolder(folder)
     check_run_format(files)

@@ -13,13 +13,12 @@ import dataclasses
 import time
 from typing import Any
 
-from rich.console import Console
-
 from mores.core.errors import UserError, describe_exception, is_out_of_memory
 from mores.core.learner import Learner, parameter_keys
 from mores.core.policy import Policy
 from mores.core.random_streams import Worlds
 from mores.core.threads import single_threaded
+from mores.experiments.progress import activity
 from mores.experiments.run.cell_runner import CellRunner, Cursor
 from mores.experiments.scenario import expansion
 from mores.experiments.scenario.cell import BuiltCell, BuiltStage
@@ -52,7 +51,7 @@ def check_scenario(loaded: LoadedScenario) -> tuple[BuiltCell, ...]:
         return cells
     problems: list[Problem] = []
     deadline = time.monotonic() + MAX_SECONDS
-    with single_threaded(), Console(stderr=True).status("dry run of the learners"):
+    with single_threaded(), activity("dry run of the learners"):
         for built in reversed(distinct.values()):
             problems += _untrained_learners(built) or dry_run_cell(built, loaded, deadline)
     if problems:

@@ -25,12 +25,21 @@ ESTIMAND = (
 
 
 class EarlierRun(NamedTuple):
-    """A finished run: its folder, its seed, when it started, and the entries of its claims."""
+    """A finished run.
+
+    Attributes:
+        folder: its folder.
+        seed: its seed.
+        started: when it started.
+        claims: the entries of its claims.
+        seconds: its duration in seconds, over all its parts if it was resumed; None if unknown.
+    """
 
     folder: Path
     seed: int
     started: str
     claims: list[dict[str, Any]]
+    seconds: float | None
 
     def verdict(self, claim: Claim) -> str:
         """The verdict on a claim that is the same but for its wording; else what is known of it."""
@@ -55,7 +64,9 @@ def finished_runs(parent: Path, scenario_name: str) -> list[EarlierRun]:
         seed, started = provenance.get("seed"), provenance.get("started")
         if isinstance(seed, int) and isinstance(started, str):
             entries = [entry for entry in claims if isinstance(entry, dict)]
-            runs.append(EarlierRun(folder, seed, started, entries))
+            seconds = provenance.get("seconds")
+            seconds = float(seconds) if isinstance(seconds, (int, float)) else None
+            runs.append(EarlierRun(folder, seed, started, entries, seconds))
     return sorted(runs, key=lambda run: (run.started, run.folder.name), reverse=True)
 
 

@@ -21,7 +21,7 @@ from mores.core.errors import UserError
 from mores.experiments.claims.claim_entries import claim_entry
 from mores.experiments.claims.claim_evaluation import evaluate_claims
 from mores.experiments.claims.verdicts import Verdict
-from mores.experiments.progress import ProgressDisplay
+from mores.experiments.progress import ProgressDisplay, hide_progress
 from mores.experiments.results import atomic_files
 from mores.experiments.results.provenance import collect_provenance, utc_timestamp
 from mores.experiments.results.run_manifest import CELLS_FOLDER
@@ -110,7 +110,8 @@ def run_scenario(
     loaded = check_loaded(loaded)
     out = None if out is None else check_path("out", out)
     scenario, trackers = loaded.scenario, tracker_specs(track)
-    cells, text = plan or plan_cells(loaded)
+    with contextlib.nullcontext() if progress else hide_progress():
+        cells, text = plan or plan_cells(loaded)
     replicates = select_replicates(scenario, only_replicates)
     num_jobs = num_processes(jobs)
     if num_jobs > 1:

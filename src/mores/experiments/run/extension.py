@@ -23,6 +23,7 @@ from typing import Any
 from mores.core.arguments import check_integer, check_path
 from mores.core.errors import UserError, unreadable
 from mores.experiments.claims.looks import has_looks
+from mores.experiments.progress import print_line
 from mores.experiments.results.checked_files import CheckedFolder, check_tree
 from mores.experiments.results.provenance import (
     compare_system_info,
@@ -46,7 +47,7 @@ from mores.experiments.run.pending_extension import (
     apply_pending_extension,
     commit_extension,
 )
-from mores.experiments.run.resume import continue_run, print_line
+from mores.experiments.run.resume import continue_run
 from mores.experiments.run.run_folder import (
     RunPlan,
     earlier_cell_path,

@@ -17,6 +17,7 @@ from mores.experiments.claims.claim_evaluation import (
     metric_at_round,
     stage_and_round,
 )
+from mores.experiments.progress import activity
 from mores.experiments.results.cell_result import CellResult
 from mores.experiments.results.separate_draws import separate_draws
 from mores.experiments.run import dry_run
@@ -49,6 +50,11 @@ def plan_cells(loaded: LoadedScenario, with_dry_run: bool = True, batches: bool 
         ScenarioError: all problems of the scenario.
         UserError: a sensitivity analysis is requested, and SALib is not installed.
     """
+    with activity(f"checking {loaded.scenario.name}"):
+        return _plan_cells(loaded, with_dry_run, batches)
+
+
+def _plan_cells(loaded: LoadedScenario, with_dry_run: bool, batches: bool) -> CellPlan:
     check = dry_run.check_scenario if with_dry_run else expansion.build_and_verify
     built_cells: Iterable[BuiltCell] = check(loaded)
     if loaded.scenario.uncertainty is not None:

@@ -8,13 +8,13 @@ interrupted is completed.
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from mores.core.arguments import check_path
 from mores.core.errors import UserError
+from mores.experiments.progress import print_line
 from mores.experiments.results import atomic_files
 from mores.experiments.results.checked_files import MAX_JSON_BYTES, CheckedFolder, check_tree
 from mores.experiments.results.provenance import compare_system_info, system_info, utc_timestamp
@@ -38,7 +38,6 @@ from mores.experiments.run.stored_run import (
     stored_run_plan,
 )
 from mores.experiments.run.worker_pool import WorkerPool, num_processes
-from mores.experiments.scenario.source_locations import printable
 from mores.experiments.tracking.logs import tracker_specs
 
 
@@ -141,12 +140,6 @@ def continue_run(
     provenance["resumed"] = [*provenance.get("resumed", []), entry]
     atomic_files.write_sealed_json(folder / "provenance.json", provenance)
     return complete_run(run_plan, provenance, jobs, progress)
-
-
-def print_line(scenario: str, text: str, progress: bool) -> None:
-    """Print what a command does with a run, on standard error."""
-    if progress:
-        print(printable(f"{scenario}: {text}", 2000), file=sys.stderr)
 
 
 def _restore_cells_file(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import time
 import traceback
@@ -19,6 +20,7 @@ from mores.experiments.results.run_manifest import CELLS_FOLDER
 from mores.experiments.run.worker_pool import CellError
 
 RunState = Literal["running", "stopped", "failed", "done"]
+LOGGER = logging.getLogger("mores.run")  # gets the lines of `log.txt` as well
 WRITE_INTERVAL = 0.5  # seconds: with many small cells the file is not written for every one
 
 
@@ -107,11 +109,12 @@ class RunStatus:
         self._last_write = time.monotonic()
 
     def log(self, text: str) -> None:
-        """Add a line to `log.txt`.
+        """Add a line to `log.txt`, and pass it to the logger `mores.run` (level info).
 
         Raises:
             WriteError: the file cannot be written.
         """
+        LOGGER.info(text)
         path = self.folder / "log.txt"
         with atomic_files.translate_write_errors(path):
             if path.is_symlink():

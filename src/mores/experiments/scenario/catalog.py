@@ -21,8 +21,7 @@ from mores.experiments.scenario.field_descriptions import (
     describe_field,
     kind_literal,
 )
-from mores.experiments.scenario.loading import known_scenarios
-from mores.experiments.scenario.strict_yaml import parse
+from mores.experiments.scenario.scenario_summary import ScenarioSummary, summarize_scenario
 from mores.registry import REGISTRIES, class_of, name_hint
 from mores.registry.component import component
 
@@ -76,14 +75,10 @@ def _entry_of(component: Any, registry: str, name: str) -> CatalogEntry:
 
 def _scenario_entry(name: str) -> CatalogEntry:
     try:
-        file = known_scenarios()[name]
-        document = parse(file.read_text(encoding="utf-8"), file.name).document
-        about = " ".join(str(document["about"]).split())
-    except (UserError, OSError, UnicodeDecodeError, TypeError, KeyError):
+        summary = summarize_scenario(REGISTRIES["scenario"].load(name))
+    except UserError:
         return CatalogEntry("scenario", name, f"(see mores check {name})", {})
-    tags = {key: document[key] for key in ("source", "construct") if key in document}
-    tags |= {"env": document["env"]["kind"]} if document.get("env") else {}
-    return CatalogEntry("scenario", name, about, tags)
+    return CatalogEntry("scenario", name, summary.about, summary.tags)
 
 
 def filter_entries(
@@ -132,31 +127,54 @@ def format_tag(tag: tuple[str, Any]) -> str:
 
 
 class KindDescription(NamedTuple):
-    """Documentation of an entry of a registry."""
+    """Documentation of an entry of a registry; `scenario` are the parts of a scenario."""
 
     registry: str
+    name: str
     text: str
     parameters: list[ParameterInfo]
+    scenario: ScenarioSummary | None = None
 
 
 def describe_kind(name: str) -> list[KindDescription]:
     """Documentation of the entries of that name, one for each registry that has it.
 
+    Args:
+        name: a name, or `registry/name` for the entry of one registry.
+
     Raises:
-        UserError: no registry has that name, or it is a scenario.
+        UserError: no registry has that name, or an entry cannot be imported or read.
     """
-    having = [each for each in REGISTRIES if name in REGISTRIES[each] and each != "scenario"]
-    classes = {registry: class_of(registry, name) for registry in having}
-    if not classes:
+    category, slash, kind = name.rpartition("/")
+    searched = list(REGISTRIES)
+    if slash:
+        searched = [each for each in REGISTRIES if category in (each, each.replace("_", " "))]
+        if not searched:
+            raise UserError(
+                f"{printable(name)}: there is no category {printable(category, 40)!r}"
+                f"{did_you_mean(category, REGISTRIES)}",
+                code="unknown_name",
+                path=name,
+            )
+    having = [each for each in searched if kind in REGISTRIES[each]]
+    if not having:
+        problem = "nothing is registered"
+        if slash:
+            problem = f"no {searched[0].replace('_', ' ')} is registered"
         raise UserError(
-            f"nothing is registered as {printable(name)!r}{name_hint(name, *REGISTRIES)}",
+            f"{problem} as {printable(kind)!r}{name_hint(kind, *searched)}",
             code="unknown_name",
             path=name,
         )
-    return [
-        KindDescription(registry, _description(entry, registry), _parameter_infos(entry))
-        for registry, entry in classes.items()
-    ]
+    return [_describe_entry(registry, kind) for registry in having]
+
+
+def _describe_entry(registry: str, name: str) -> KindDescription:
+    if registry == "scenario":
+        summary = summarize_scenario(class_of(registry, name))
+        return KindDescription(registry, name, summary.about, [], summary)
+    entry = class_of(registry, name)
+    return KindDescription(registry, name, _description(entry, registry), _parameter_infos(entry))
 
 
 def _description(component_class: Any, registry: str) -> str:

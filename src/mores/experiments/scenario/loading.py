@@ -33,7 +33,7 @@ from mores.experiments.scenario.source_locations import (
 from mores.experiments.scenario.specification import Scenario
 from mores.experiments.scenario.strict_yaml import MAX_DEPTH, parse
 from mores.experiments.scenario.validation_problems import problems_from_error
-from mores.registry import REGISTRIES
+from mores.registry import REGISTRIES, nearest_other_entry, other_category
 from mores.registry.tables import SCENARIO_FOLDER
 
 MAX_FILE_BYTES = 256_000  # a scenario has about forty lines
@@ -147,6 +147,8 @@ def find_scenario_file(path_or_name: str | File) -> File:
             inside = ", ".join(printable(file) for file in sorted(path.glob("*.yaml"))[:6])
             content = f"it contains {inside}" if inside else "it contains no *.yaml file"
             message = f"is a directory; name a scenario file ({content})"
+        elif other := other_category(str(path_or_name)):
+            message = f"no such scenario{other}; see mores describe {path_or_name}"
         elif path.parent.is_dir():
             files = map(str, path.parent.glob("*.y*ml"))
             message = f"no such scenario file{_suggestion(str(path), [*files, *known], known)}"
@@ -159,7 +161,11 @@ def find_scenario_file(path_or_name: str | File) -> File:
 
 
 def _suggestion(name: str, names: Iterable[str], known: Iterable[str]) -> str:
-    return nearest_name(name, names) or f"; scenarios of the package: {', '.join(known) or 'none'}"
+    if near := nearest_name(name, names):
+        return near
+    if other := nearest_other_entry(name):
+        return f"; did you mean {other}, which is no scenario?"
+    return f"; scenarios of the package: {', '.join(known) or 'none'}"
 
 
 def _display_name(file: File) -> str:
