@@ -13,7 +13,7 @@ import re
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mores.experiments.run import RunResult
+    from mores.experiments.run.cell_executor import CellExecutor
     from mores.experiments.scenario.loading import LoadedScenario
 
 USER_ERROR, DEFECT, INTERRUPTED, PIPE_CLOSED = 2, 3, 130, 141
@@ -93,9 +94,30 @@ ReplicateList = Annotated[
     typer.Option("--only", metavar="LIST", help="Replicates to run, such as 37,40-43."),
 ]
 Jobs = Annotated[
-    int,
+    int | None,
     typer.Option(
-        "--jobs", metavar="N", min=0, help="Number of parallel processes; 0: one per core."
+        "--jobs",
+        metavar="N",
+        min=0,
+        help="Number of parallel processes; 0: one per core; default 1. With --launcher: number of "
+        "cells at a time; default: as many as there is room for.",
+    ),
+]
+LauncherName = Annotated[
+    str | None,
+    typer.Option(
+        "--launcher",
+        metavar="NAME",
+        help="Where cells are simulated: local (this machine), ray, slurm, or a launcher of your "
+        "own.",
+    ),
+]
+LauncherOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--launcher-option",
+        metavar="NAME=VALUE",
+        help="Option of the launcher, see `mores describe ray`; repeat it for several.",
     ),
 ]
 Track = Annotated[
@@ -232,7 +254,9 @@ def run_command(
     out: Out = None,
     load: PluginFiles = None,
     only: ReplicateList = None,
-    jobs: Jobs = 1,
+    jobs: Jobs = None,
+    launcher: LauncherName = None,
+    launcher_option: LauncherOptions = None,
     track: Track = None,
     allow_undecided: AllowUndecided = False,
 ) -> int:
@@ -241,14 +265,18 @@ def run_command(
     replicates = None if only is None else _replicates(only, loaded.scenario.replicates)
     from mores.experiments.run import run_scenario
 
-    result = run_scenario(loaded, out=out, only_replicates=replicates, jobs=jobs, track=track)
+    with _workers(jobs, launcher, launcher_option) as workers:
+        options: Any = {"only_replicates": replicates, "jobs": workers, "track": track}
+        result = run_scenario(loaded, out=out, **options)
     return _print_result(result, allow_undecided)
 
 
 @app.command("resume", epilog=EXIT_CODES)
 def resume_command(
     folder: Folder,
-    jobs: Jobs = 1,
+    jobs: Jobs = None,
+    launcher: LauncherName = None,
+    launcher_option: LauncherOptions = None,
     load: MovedPluginFiles = None,
     force: Force = False,
     track: Track = None,
@@ -257,7 +285,8 @@ def resume_command(
     """Resume a run that was stopped: simulate missing cells, evaluate claims, write the report."""
     from mores.experiments.run import resume_run
 
-    result = resume_run(folder, jobs, load or (), force, track=track)
+    with _workers(jobs, launcher, launcher_option, load) as workers:
+        result = resume_run(folder, workers, load or (), force, track=track)
     return _print_result(result, allow_undecided)
 
 
@@ -266,7 +295,9 @@ def extend_command(
     folder: Folder,
     overrides: Additions = None,
     scenario: ExtendedScenario = None,
-    jobs: Jobs = 1,
+    jobs: Jobs = None,
+    launcher: LauncherName = None,
+    launcher_option: LauncherOptions = None,
     load: MovedPluginFiles = None,
     allow_undecided: AllowUndecided = False,
 ) -> int:
@@ -276,8 +307,10 @@ def extend_command(
     """
     from mores.experiments.run import extend
 
-    options: Any = {"overrides": overrides or (), "scenario": scenario, "jobs": jobs}
-    return _print_result(extend(folder, **options, plugin_files=load or ()), allow_undecided)
+    options: Any = {"overrides": overrides or (), "scenario": scenario}
+    with _workers(jobs, launcher, launcher_option, load) as workers:
+        result = extend(folder, **options, jobs=workers, plugin_files=load or ())
+    return _print_result(result, allow_undecided)
 
 
 @app.command("check")
@@ -385,7 +418,9 @@ def claims_command(
     run: Annotated[bool, typer.Option("--run", help="Run the scenarios first.")] = False,
     out: Out = None,
     load: PluginFiles = None,
-    jobs: Jobs = 1,
+    jobs: Jobs = None,
+    launcher: LauncherName = None,
+    launcher_option: LauncherOptions = None,
     allow_undecided: AllowUndecided = False,
 ) -> int:
     """List the claims of scenarios with their papers and last verdicts; default: all bundled ones.
@@ -397,8 +432,11 @@ def claims_command(
     loaded = [_load(file, None, load) for file in files or bundled_scenarios()]
     if out is not None and not run:
         raise UserError("--out is the folder of new runs: add --run", code="conflict", path="out")
+    if launcher is not None and not run:
+        raise UserError("--launcher runs scenarios: add --run", code="conflict", path="launcher")
     if run:
-        return _run_claims(loaded, out, jobs, allow_undecided)
+        with _workers(jobs, launcher, launcher_option) as workers:  # for all scenarios
+            return _run_claims(loaded, out, workers, allow_undecided)
     from mores.experiments.run.earlier_runs import finished_runs
 
     newest = {}
@@ -411,20 +449,19 @@ def claims_command(
 
 
 def _run_claims(
-    loaded: Sequence[LoadedScenario], out: Path | None, jobs: int, allow_undecided: bool
+    loaded: Sequence[LoadedScenario],
+    out: Path | None,
+    workers: int | CellExecutor,
+    allow_undecided: bool,
 ) -> int:
     """Run scenarios, print the verdicts on their claims, and return the exit code."""
     from mores.experiments.run import run_scenario
     from mores.experiments.run.parameter_uncertainty import plan_cells
-    from mores.experiments.run.worker_pool import WorkerPool, num_processes
 
     plans = [plan_cells(scenario) for scenario in loaded]  # finds all errors before the first run
     results = []
     with contextlib.ExitStack() as stack:
         temporary = None if out else stack.enter_context(tempfile.TemporaryDirectory("", "mores-"))
-        workers = 1  # one pool for all scenarios
-        if num_processes(jobs) > 1:
-            workers = stack.enter_context(WorkerPool(num_processes(jobs)))
         for i, each in enumerate(loaded):
             name = each.scenario.name
             folder = (out or Path(temporary or "")) / name
@@ -438,6 +475,28 @@ def _run_claims(
                 raise
     _print_verdicts(stdout_console(), results)
     return _exit_code(results, allow_undecided)
+
+
+@contextlib.contextmanager
+def _workers(
+    jobs: int | None,
+    launcher: str | None,
+    options: list[str] | None,
+    load: list[Path] | None = None,
+) -> Iterator[int | CellExecutor]:
+    """What simulates cells: the executor of a launcher, which may be in a file of `load`, or 1."""
+    from mores.experiments.launchers.launcher import open_executor, parse_options
+
+    if launcher is None and options:
+        message = "--launcher-option is an option of a launcher: add --launcher NAME"
+        raise UserError(message, code="conflict", path="launcher_option")
+    if launcher is None and jobs in (None, 1):
+        yield 1  # this process
+        return
+    if launcher is not None:
+        load_plugins(load or ())
+    with open_executor(launcher or "local", jobs, parse_options(options or ())) as executor:
+        yield executor
 
 
 def _load(file: str, overrides: list[str] | None, load: list[Path] | None) -> LoadedScenario:
