@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -22,8 +22,12 @@ from mores.core.errors import UserError, describe_exception
 from mores.experiments.launchers.launcher import Launcher
 from mores.experiments.launchers.remote_cell import RemoteCell, RemoteEnd, simulate_remote_cell
 from mores.experiments.launchers.remote_executor import POLL_SECONDS, RemoteExecutor, WorkerDied
-from mores.experiments.run.cell_executor import CellExecutor
+from mores.experiments.run.cell_execution import CellEnd
+from mores.experiments.run.cell_executor import CellExecutor, CellRetry
+from mores.experiments.run.run_folder import CellTask
 from mores.experiments.run.worker_pool import THREAD_COUNTS, num_processes
+
+MAX_ARRAY = 1000  # jobs in an array; Slurm's default of `MaxArraySize` is 1001
 
 
 class SlurmLauncher(Launcher):
@@ -84,8 +88,7 @@ class SlurmLauncher(Launcher):
             parameters["slurm_setup"] = list(self.setup)
         if self.additional:
             parameters["slurm_additional_parameters"] = dict(self.additional)
-        if num_workers:
-            parameters["slurm_array_parallelism"] = num_workers
+        parameters["slurm_array_parallelism"] = num_workers or MAX_ARRAY
         return parameters
 
 
@@ -94,12 +97,19 @@ class SlurmExecutor(RemoteExecutor):
 
     def __init__(self, launcher: SlurmLauncher, num_workers: int) -> None:
         super().__init__(num_workers, shared_folder=True)
-        if launcher.cluster == "slurm":
-            self.max_submitted = 0  # the array has a limit of its own
         self._launcher = launcher
         self._folder: Path | None = None
         self._executor: Any = None
         self._failed = False
+
+    def run_tasks(
+        self, tasks: Sequence[CellTask], callback: Callable[[str, float], None]
+    ) -> Generator[CellEnd | CellRetry, None, None]:
+        """See `RemoteExecutor`. One array has all cells, if Slurm's usual limit allows that."""
+        if self._launcher.cluster == "slurm":
+            fits = len(tasks) <= MAX_ARRAY
+            self.max_submitted = MAX_ARRAY if fits else self.num_workers or MAX_ARRAY
+        return super().run_tasks(tasks, callback)
 
     def submit(self, cells: Sequence[RemoteCell]) -> Sequence[Any]:
         """See `RemoteExecutor`."""

@@ -37,7 +37,7 @@ from mores.experiments.run.cell_executor import CellExecutor, CellRetry, DeathCo
 from mores.experiments.run.run_folder import CellTask
 
 REPORT_INTERVAL = 0.2  # seconds between two fractions
-THREAD_COUNTS = dict.fromkeys(
+THREAD_COUNTS: dict[str, str] = dict.fromkeys(
     ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
 )
 
