@@ -16,7 +16,7 @@ from benchmarks.killed.histories import file_digests
 from mores.experiments.launchers import open_executor
 from mores.experiments.run import resume_run
 from tests.launchers.small_runs import SCENARIO, load_marking, run
-from tests.refusals import check_message, refused
+from tests.refusals import refused
 from tests.run.small_run import log_lines
 
 ray: Any = pytest.importorskip("ray")
@@ -136,4 +136,4 @@ def test_no_cluster(tmp_path):
         open_executor("ray", options={"address": "127.0.0.1:1"}) as executor,
     ):
         run(tmp_path / "run", jobs=executor)
-    check_message(json.loads((tmp_path / "run" / "status.json").read_text())["state"])
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "failed"

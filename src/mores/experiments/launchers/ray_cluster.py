@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import importlib
 import signal
+import socket
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent import futures
+from concurrent.futures import Future
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -17,6 +20,9 @@ from mores.experiments.launchers.remote_cell import RemoteCell, RemoteEnd, simul
 from mores.experiments.launchers.remote_executor import RemoteExecutor, WorkerDied
 from mores.experiments.run.cell_executor import CellExecutor
 from mores.experiments.run.worker_pool import THREAD_COUNTS, num_processes
+
+CONNECT_SECONDS = 10.0  # that a cluster may take to accept a connection
+CANCEL_SECONDS = 10.0  # that it may take to end cells in work
 
 
 class RayLauncher(Launcher):
@@ -54,6 +60,7 @@ class RayExecutor(RemoteExecutor):
         self._launcher = launcher
         self._ray: Any = None
         self._joined = False
+        self._references: dict[Future[RemoteEnd], Any] = {}  # of the tasks of futures
 
     def submit(self, cells: Sequence[RemoteCell]) -> Sequence[Any]:
         """See `RemoteExecutor`."""
@@ -69,16 +76,21 @@ class RayExecutor(RemoteExecutor):
             "runtime_env": {"env_vars": THREAD_COUNTS},
         }
         function = ray.remote(**options)(simulate_remote_cell)
-        return [function.options(name=f"mores {cell.name}").remote(cell) for cell in cells]
+        for cell in cells:
+            reference = function.options(name=f"mores {cell.name}").remote(cell)
+            self._references[reference.future()] = reference
+        return list(self._references)[-len(cells) :]
 
     def wait(self, handles: Sequence[Any]) -> Sequence[Any]:
         """See `RemoteExecutor`."""
-        return self._ray.wait(list(handles), num_returns=1)[0]
+        # `ray.wait` turns every signal into Ctrl-C.
+        return list(futures.wait(handles, return_when=futures.FIRST_COMPLETED).done)
 
     def result(self, handle: Any) -> RemoteEnd:
         """See `RemoteExecutor`."""
+        del self._references[handle]
         try:
-            return self._ray.get(handle)
+            return handle.result()
         except self._ray.exceptions.RayTaskError:
             raise
         except self._ray.exceptions.RayError as error:
@@ -87,8 +99,8 @@ class RayExecutor(RemoteExecutor):
     def cancel(self, handles: Sequence[Any]) -> None:
         """See `RemoteExecutor`."""
         for handle in handles:
-            self._ray.cancel(handle, force=True)
-        self._ray.wait(list(handles), num_returns=len(handles), timeout=10.0)
+            self._ray.cancel(self._references.pop(handle), force=True)
+        futures.wait(handles, timeout=CANCEL_SECONDS)
 
     def stop(self) -> None:
         """Leave the cluster; end it if it was started for this run."""
@@ -106,6 +118,7 @@ class RayExecutor(RemoteExecutor):
         if not self._ray.is_initialized():
             address = self._launcher.address
             try:
+                _check_reachable(address)
                 with _keep_signal_handler():
                     self._ray.init(
                         address=address or None,
@@ -141,6 +154,17 @@ class RayExecutor(RemoteExecutor):
             code="out_of_range",
             path="launcher",
         )
+
+
+def _check_reachable(address: str) -> None:
+    """Fail at once if nothing listens at `HOST:PORT`: Ray would try for minutes.
+
+    Raises:
+        OSError: see above.
+    """
+    host, _, port = address.rpartition(":")
+    if port.isdecimal() and "/" not in host:
+        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
 
 
 @contextlib.contextmanager
