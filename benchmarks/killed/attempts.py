@@ -105,7 +105,8 @@ def _run_in_child(case: Case, folder: Path, jobs: int, kill: Kill) -> None:
     """Start, extend or resume the run in a forked process; does not return."""
     from mores.core.errors import UserError
     from mores.experiments.run import extend, resume_run, run_scenario
-    from mores.experiments.run.worker_pool import CellDied, WorkerPool
+    from mores.experiments.run.cell_executor import CellDied
+    from mores.experiments.run.worker_pool import WorkerPool
     from mores.experiments.scenario.loading import load_scenario
 
     code = 3

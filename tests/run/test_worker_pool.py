@@ -12,7 +12,8 @@ import pytest
 from benchmarks.killed.histories import file_digests
 from mores.experiments.results import atomic_files
 from mores.experiments.run import RunResult, engine, run_scenario
-from mores.experiments.run.worker_pool import CellDied, Worker, WorkerPool
+from mores.experiments.run.cell_executor import CellDied
+from mores.experiments.run.worker_pool import Worker, WorkerPool
 from mores.experiments.scenario.first_round_check import FirstRoundCheck
 from mores.experiments.scenario.loading import load_scenario
 from mores.registry import REGISTRIES, plugins

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mores.cli.cell_workers import cell_workers
 from mores.cli.command_output import CommandOutput, command_output
 from mores.cli.exit_codes import exit_code_of
 from mores.cli.inputs import RUNS_FOLDER, activity, load_with_plugins
@@ -17,6 +18,8 @@ from mores.cli.options import (
     AllowUndecided,
     Jobs,
     Json,
+    LauncherName,
+    LauncherOptions,
     Open,
     Out,
     PluginFiles,
@@ -30,6 +33,7 @@ from mores.core.errors import UserError
 
 if TYPE_CHECKING:
     from mores.cli.json_shapes import ListedScenario
+    from mores.experiments.run.cell_executor import CellExecutor
     from mores.experiments.run.earlier_runs import EarlierRun
     from mores.experiments.scenario.loading import LoadedScenario
     from mores.experiments.scenario.specification import Scenario
@@ -40,7 +44,9 @@ def claims_command(
     run: Annotated[bool, typer.Option("--run", help="Run the scenarios first.")] = False,
     out: Out = None,
     load: PluginFiles = None,
-    jobs: Jobs = 1,
+    jobs: Jobs = None,
+    launcher: LauncherName = None,
+    launcher_option: LauncherOptions = None,
     allow_undecided: AllowUndecided = False,
     open_browser: Open = False,
     quiet: Quiet = False,
@@ -62,8 +68,12 @@ def claims_command(
         if open_browser and out is None:
             message = "--open needs reports that remain: add --run --out DIR"
             raise UserError(message, code="conflict", path="open")
+        if launcher is not None and not run:
+            message = "--launcher runs scenarios: add --run"
+            raise UserError(message, code="conflict", path="launcher")
         if run:
-            return _run_claims(output, loaded, out, jobs, allow_undecided, open_browser)
+            with cell_workers(jobs, launcher, launcher_option) as workers:  # for all scenarios
+                return _run_claims(output, loaded, out, workers, allow_undecided, open_browser)
         _print_claims(output, [each.scenario for each in loaded])
         return 0
 
@@ -110,22 +120,18 @@ def _run_claims(
     output: CommandOutput,
     loaded: Sequence[LoadedScenario],
     out: Path | None,
-    jobs: int,
+    workers: int | CellExecutor,
     allow_undecided: bool,
     open_browser: bool,
 ) -> int:
     """Run scenarios, print the verdicts on their claims, and return the exit code."""
     from mores.experiments.run import run_scenario
     from mores.experiments.run.parameter_uncertainty import plan_cells
-    from mores.experiments.run.worker_pool import WorkerPool, num_processes
 
     plans = [plan_cells(scenario) for scenario in loaded]  # finds all errors before the first run
     results = []
     with contextlib.ExitStack() as stack:
         temporary = None if out else stack.enter_context(tempfile.TemporaryDirectory("", "mores-"))
-        workers = 1  # one pool for all scenarios
-        if num_processes(jobs) > 1:
-            workers = stack.enter_context(WorkerPool(num_processes(jobs)))
         for i, each in enumerate(loaded):
             name = each.scenario.name
             folder = (out or Path(temporary or "")) / name

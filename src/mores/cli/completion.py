@@ -22,6 +22,11 @@ def complete_tracker(incomplete: str) -> list[str]:
     return _beginning_with(incomplete, "tracker")
 
 
+def complete_launcher(incomplete: str) -> list[str]:
+    """Names of launchers."""
+    return _beginning_with(incomplete, "launcher")
+
+
 def complete_entry(incomplete: str) -> list[str]:
     """Names of the entries of all registries, also as `category/name`."""
     category, slash, name = incomplete.partition("/")

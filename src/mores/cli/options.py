@@ -10,6 +10,7 @@ import typer
 from mores.cli.completion import (
     complete_condition,
     complete_entry,
+    complete_launcher,
     complete_scenario,
     complete_tracker,
 )
@@ -66,9 +67,31 @@ ReplicateList = Annotated[
     typer.Option("--only", metavar="LIST", help="Replicates to run, such as 37,40-43."),
 ]
 Jobs = Annotated[
-    int,
+    int | None,
     typer.Option(
-        "--jobs", metavar="N", min=0, help="Number of parallel processes; 0: one per core."
+        "--jobs",
+        metavar="N",
+        min=0,
+        help="Number of parallel processes; 0: one per core; default 1. With --launcher: number of "
+        "cells at a time; default: as many as there is room for.",
+    ),
+]
+LauncherName = Annotated[
+    str | None,
+    typer.Option(
+        "--launcher",
+        metavar="NAME",
+        help="Where cells are simulated: local (this machine), ray, slurm, or a launcher of your "
+        "own.",
+        autocompletion=complete_launcher,
+    ),
+]
+LauncherOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--launcher-option",
+        metavar="NAME=VALUE",
+        help="Option of the launcher, see `mores describe ray`; repeat it for several.",
     ),
 ]
 Track = Annotated[

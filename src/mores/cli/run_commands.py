@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from mores.cli.cell_workers import cell_workers
 from mores.cli.command_output import command_output
 from mores.cli.inputs import activity, load_with_plugins
 from mores.cli.options import (
@@ -15,6 +16,8 @@ from mores.cli.options import (
     Force,
     Jobs,
     Json,
+    LauncherName,
+    LauncherOptions,
     MovedPluginFiles,
     Open,
     Out,
@@ -36,7 +39,9 @@ def run_command(
     out: Out = None,
     load: PluginFiles = None,
     only: ReplicateList = None,
-    jobs: Jobs = 1,
+    jobs: Jobs = None,
+    launcher: LauncherName = None,
+    launcher_option: LauncherOptions = None,
     track: Track = None,
     allow_undecided: AllowUndecided = False,
     open_browser: Open = False,
@@ -50,13 +55,17 @@ def run_command(
         replicates = None if only is None else _replicates(only, loaded.scenario.replicates)
         from mores.experiments.run import run_scenario
 
-        result = run_scenario(loaded, out=out, only_replicates=replicates, jobs=jobs, track=track)
+        with cell_workers(jobs, launcher, launcher_option) as workers:
+            options: Any = {"only_replicates": replicates, "jobs": workers, "track": track}
+            result = run_scenario(loaded, out=out, **options)
         return print_result(output, result, allow_undecided, open_browser)
 
 
 def resume_command(
     folder: Folder,
-    jobs: Jobs = 1,
+    jobs: Jobs = None,
+    launcher: LauncherName = None,
+    launcher_option: LauncherOptions = None,
     load: MovedPluginFiles = None,
     force: Force = False,
     track: Track = None,
@@ -71,7 +80,8 @@ def resume_command(
         with activity(f"reading {folder}"):
             from mores.experiments.run import resume_run
 
-        result = resume_run(folder, jobs, load or (), force, track=track)
+        with cell_workers(jobs, launcher, launcher_option, load) as workers:
+            result = resume_run(folder, workers, load or (), force, track=track)
         return print_result(output, result, allow_undecided, open_browser)
 
 
@@ -79,7 +89,9 @@ def extend_command(
     folder: Folder,
     overrides: Additions = None,
     scenario: ExtendedScenario = None,
-    jobs: Jobs = 1,
+    jobs: Jobs = None,
+    launcher: LauncherName = None,
+    launcher_option: LauncherOptions = None,
     load: MovedPluginFiles = None,
     allow_undecided: AllowUndecided = False,
     open_browser: Open = False,
@@ -95,8 +107,9 @@ def extend_command(
         with activity(f"reading {folder}"):
             from mores.experiments.run import extend
 
-        options: Any = {"overrides": overrides or (), "scenario": scenario, "jobs": jobs}
-        result = extend(folder, **options, plugin_files=load or ())
+        options: Any = {"overrides": overrides or (), "scenario": scenario}
+        with cell_workers(jobs, launcher, launcher_option, load) as workers:
+            result = extend(folder, **options, jobs=workers, plugin_files=load or ())
         return print_result(output, result, allow_undecided, open_browser)
 
 

@@ -226,6 +226,11 @@ TRACKERS: dict[str, str] = {
     "tensorboard": "mores.experiments.tracking.tensor_board:TensorBoardTracker",
     "wandb": "mores.experiments.tracking.weights_and_biases:WandbTracker",
 }
+LAUNCHERS: dict[str, str] = {
+    "local": "mores.experiments.launchers.local:LocalLauncher",
+    "ray": "mores.experiments.launchers.ray_cluster:RayLauncher",
+    "slurm": "mores.experiments.launchers.slurm:SlurmLauncher",
+}
 FIGURES: dict[str, str] = {
     "profile": "mores.report.figures.profile:Profile",
     "response": "mores.report.figures.response:Response",

@@ -204,6 +204,7 @@ REGISTRIES: dict[str, Registry] = {
         Registry("persona", entries.PERSONAS, "mores.agents.language.personas.persona:Persona"),
         Registry("readout", entries.READOUTS, "mores.agents.language.readouts.readout:Readout"),
         Registry("tracker", entries.TRACKERS, "mores.core.tracker:Tracker"),
+        Registry("launcher", entries.LAUNCHERS, "mores.experiments.launchers.launcher:Launcher"),
         Registry("figure", entries.FIGURES, "mores.report.figures.figure:Figure"),
         Registry(
             "scenario",

@@ -16,6 +16,8 @@ import json
 import os
 import re
 import shutil
+import socket
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -167,7 +169,13 @@ def remove_partial_files(folder: Path, is_own: Callable[[str, Path], bool]) -> N
 
 
 def _temporary_path(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}{PARTIAL_SUFFIX}")
+    """Hidden name of a file or folder that this process writes.
+
+    Processes of several machines may write into one shared folder with equal process ids, which
+    containers usually have.
+    """
+    host = zlib.crc32(socket.gethostname().encode())
+    return path.with_name(f".{path.name}.{os.getpid()}{host:010d}{PARTIAL_SUFFIX}")
 
 
 def _fsync(path: Path) -> None:

@@ -25,6 +25,7 @@ from mores.experiments.progress import ProgressDisplay, hide_progress
 from mores.experiments.results import atomic_files
 from mores.experiments.results.provenance import collect_provenance, utc_timestamp
 from mores.experiments.results.run_manifest import CELLS_FOLDER
+from mores.experiments.run.cell_executor import CellExecutor
 from mores.experiments.run.checkpoint import remove_checkpoints
 from mores.experiments.run.earlier_cell import remove_earlier_cells
 from mores.experiments.run.earlier_runs import mark_changed_claims
@@ -36,8 +37,12 @@ from mores.experiments.run.run_folder import (
     write_run_inputs,
 )
 from mores.experiments.run.run_status import RunStatus
-from mores.experiments.run.scheduling import check_importable_by_workers, run_missing_cells
-from mores.experiments.run.worker_pool import WorkerPool, num_processes
+from mores.experiments.run.scheduling import (
+    check_importable_by_workers,
+    run_missing_cells,
+    uses_workers,
+)
+from mores.experiments.run.worker_pool import num_processes
 from mores.experiments.scenario.loading import LoadedScenario, check_loaded
 from mores.experiments.scenario.specification import Scenario
 from mores.experiments.tracking.logs import tracker_specs
@@ -86,7 +91,7 @@ def run_scenario(
     out: str | Path | None = None,
     only_replicates: Sequence[int] | None = None,
     progress: bool = True,
-    jobs: int | WorkerPool = 1,
+    jobs: int | CellExecutor = 1,
     plan: CellPlan | None = None,
     track: Any = None,
 ) -> RunResult:
@@ -97,7 +102,8 @@ def run_scenario(
         out: folder to write into, new or empty; by default a new one under `runs/`.
         only_replicates: indices of the replicates to simulate; by default all.
         progress: show progress.
-        jobs: number of processes that simulate cells in parallel; 0: one per core; or a pool.
+        jobs: number of processes that simulate cells in parallel; 0: one per core; or an
+            executor (`mores.experiments.launchers`).
         plan: its cells, if they were checked before.
         track: trackers that log metrics and learning of every cell while it is simulated, as in
             `mores.train`; into the run's folder `logs`, unless a tracker has another.
@@ -114,7 +120,7 @@ def run_scenario(
         cells, text = plan or plan_cells(loaded)
     replicates = select_replicates(scenario, only_replicates)
     num_jobs = num_processes(jobs)
-    if num_jobs > 1:
+    if uses_workers(jobs):
         check_importable_by_workers(text)
     folder = create_run_folder(scenario, text, out)
     with lock_run(folder):
@@ -130,7 +136,7 @@ def run_scenario(
 
 
 def complete_run(
-    run_plan: RunPlan, provenance: Mapping[str, Any], jobs: int | WorkerPool, progress: bool
+    run_plan: RunPlan, provenance: Mapping[str, Any], jobs: int | CellExecutor, progress: bool
 ) -> RunResult:
     """Simulate the missing cells of a locked run, evaluate all claims, and write the report."""
     start = time.monotonic()

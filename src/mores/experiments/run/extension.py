@@ -40,6 +40,7 @@ from mores.experiments.results.run_manifest import (
     read_manifest,
 )
 from mores.experiments.results.stored_cell import foreign_files
+from mores.experiments.run.cell_executor import CellExecutor
 from mores.experiments.run.engine import RunResult, select_replicates
 from mores.experiments.run.parameter_uncertainty import plan_cells
 from mores.experiments.run.pending_extension import (
@@ -54,7 +55,7 @@ from mores.experiments.run.run_folder import (
     file_digest,
     lock_run,
 )
-from mores.experiments.run.scheduling import check_importable_by_workers
+from mores.experiments.run.scheduling import check_importable_by_workers, uses_workers
 from mores.experiments.run.stored_run import (
     final_state,
     inspect_cells,
@@ -62,7 +63,6 @@ from mores.experiments.run.stored_run import (
     read_provenance,
     stored_run_plan,
 )
-from mores.experiments.run.worker_pool import WorkerPool, num_processes
 from mores.experiments.scenario.additions import added_arms, adds_rounds, check_additions
 from mores.experiments.scenario.loading import LoadedScenario, load_scenario
 from mores.experiments.scenario.source_locations import printable
@@ -76,7 +76,7 @@ def extend(
     rounds: int | None = None,
     overrides: Sequence[str] = (),
     scenario: str | Path | None = None,
-    jobs: int | WorkerPool = 1,
+    jobs: int | CellExecutor = 1,
     plugin_files: Sequence[str | Path] = (),
     progress: bool = True,
 ) -> RunResult:
@@ -91,7 +91,8 @@ def extend(
         overrides: changes `dotted.path=value`, as of `mores.load_scenario`, after those of the run.
         scenario: a scenario file that has more arms, and claims about them, or other figures; by
             default that of the run. The overrides of the run apply to it.
-        jobs: number of processes that simulate cells in parallel; 0: one per core; or a pool.
+        jobs: number of processes that simulate cells in parallel; 0: one per core; or an
+            executor (`mores.experiments.launchers`).
         plugin_files: the user's Python files that the run had loaded, and those of new arms.
         progress: show progress.
 
@@ -127,7 +128,7 @@ def extend(
         return continue_run(folder, manifest, loaded_files, jobs, force=False, progress=progress)
 
 
-def _check_code(run_plan: RunPlan, manifest: RunManifest, jobs: int | WorkerPool) -> None:
+def _check_code(run_plan: RunPlan, manifest: RunManifest, jobs: int | CellExecutor) -> None:
     """Refuse a run whose cells other code simulated: one cell would mix two versions.
 
     Raises:
@@ -158,7 +159,7 @@ def _check_code(run_plan: RunPlan, manifest: RunManifest, jobs: int | WorkerPool
 
 
 def _extend(
-    before: RunPlan, manifest: RunManifest, loaded: LoadedScenario, jobs: int | WorkerPool
+    before: RunPlan, manifest: RunManifest, loaded: LoadedScenario, jobs: int | CellExecutor
 ) -> list[str]:
     """Write the new files of a run; return lines on what is added.
 
@@ -176,7 +177,7 @@ def _extend(
     looks_before = _looks_before(folder, before.scenario, manifest, was_judged)
     looks = [*manifest.earlier_looks, *looks_before]
     cells, text = plan_cells(loaded, with_dry_run=bool(arms) or has_more_rounds)
-    if num_processes(jobs) > 1:
+    if uses_workers(jobs):
         check_importable_by_workers(text)
     replicates = select_replicates(scenario, manifest.only_replicates)
     after = RunPlan(folder, scenario, cells, replicates, before.plugin_files, looks)

@@ -25,6 +25,7 @@ from mores.experiments.results.run_manifest import (
     digest_of,
     read_manifest,
 )
+from mores.experiments.run.cell_executor import CellExecutor
 from mores.experiments.run.checkpoint import remove_checkpoints
 from mores.experiments.run.earlier_cell import remove_earlier_cells
 from mores.experiments.run.engine import RunResult, complete_run, evaluate_run_claims
@@ -37,13 +38,13 @@ from mores.experiments.run.stored_run import (
     read_provenance,
     stored_run_plan,
 )
-from mores.experiments.run.worker_pool import WorkerPool, num_processes
+from mores.experiments.run.worker_pool import num_processes
 from mores.experiments.tracking.logs import tracker_specs
 
 
 def resume_run(
     folder: str | Path,
-    jobs: int | WorkerPool = 1,
+    jobs: int | CellExecutor = 1,
     plugin_files: Sequence[str | Path] = (),
     force: bool = False,
     progress: bool = True,
@@ -57,7 +58,8 @@ def resume_run(
 
     Args:
         folder: folder of the run.
-        jobs: number of processes that simulate cells in parallel; 0: one per core; or a pool.
+        jobs: number of processes that simulate cells in parallel; 0: one per core; or an
+            executor (`mores.experiments.launchers`).
         plugin_files: the user's Python files that the run had loaded, which are run; no others are.
         force: continue although versions of mores or torch, or plugin files, have changed.
         progress: show progress.
@@ -82,7 +84,7 @@ def continue_run(
     folder: Path,
     manifest: RunManifest,
     plugin_paths: tuple[str, ...],
-    jobs: int | WorkerPool,
+    jobs: int | CellExecutor,
     force: bool,
     progress: bool,
     track: Any = None,

@@ -1,4 +1,4 @@
-"""Simulate the missing cells of a run: in this process, or in parallel in worker processes.
+"""Simulate the missing cells of a run: in this process, in worker processes, or elsewhere.
 
 A cell that fails does not stop the others: they are simulated first, and its error is raised at the
 end. A full disk and a stop signal end the run at once.
@@ -16,11 +16,17 @@ from mores.core.threads import single_threaded
 from mores.experiments.progress import ProgressDisplay
 from mores.experiments.results import atomic_files
 from mores.experiments.run.cell_execution import CellEnd, simulate_cell
+from mores.experiments.run.cell_executor import CellExecutor, CellRetry
 from mores.experiments.run.run_folder import RunPlan
 from mores.experiments.run.run_status import RunStatus
-from mores.experiments.run.worker_pool import CellRetry, WorkerPool, num_processes
+from mores.experiments.run.worker_pool import WorkerPool, num_processes
 from mores.experiments.scenario.cell import Cell
 from mores.registry import REGISTRIES
+
+
+def uses_workers(jobs: int | CellExecutor) -> bool:
+    """Whether cells are simulated outside of this process."""
+    return isinstance(jobs, CellExecutor) or num_processes(jobs) > 1
 
 
 def check_importable_by_workers(resolved_text: str) -> None:
@@ -43,7 +49,7 @@ def check_importable_by_workers(resolved_text: str) -> None:
 
 
 def run_missing_cells(
-    run_plan: RunPlan, status: RunStatus, progress: ProgressDisplay, jobs: int | WorkerPool = 1
+    run_plan: RunPlan, status: RunStatus, progress: ProgressDisplay, jobs: int | CellExecutor = 1
 ) -> None:
     """Simulate the cells that are not done in `status`; `progress` counts their costs.
 
@@ -92,10 +98,10 @@ def _run_cells(
     run_plan: RunPlan,
     missing: Sequence[Cell],
     callback: Callable[[str, float], None],
-    jobs: int | WorkerPool,
+    jobs: int | CellExecutor,
 ) -> Generator[CellEnd | CellRetry, None, None]:
-    """Simulate cells; `callback` is that of `WorkerPool.run_tasks`."""
-    if not isinstance(jobs, WorkerPool) and num_processes(jobs) == 1:
+    """Simulate cells; `callback` is that of `CellExecutor.run_tasks`."""
+    if not uses_workers(jobs):
         with single_threaded():
             for cell in missing:
                 task = run_plan.make_task(cell)
@@ -104,7 +110,7 @@ def _run_cells(
     with contextlib.ExitStack() as stack:
         # after all workers have ended
         stack.callback(run_plan.remove_partial_files)
-        if not isinstance(jobs, WorkerPool):
+        if not isinstance(jobs, CellExecutor):
             jobs = stack.enter_context(WorkerPool(num_processes(jobs)))
         # Long cells first: one that starts last would leave the other workers idle.
         ordered = sorted(missing, key=run_plan.cost, reverse=True)

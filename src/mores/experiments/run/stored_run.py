@@ -21,10 +21,11 @@ from mores.experiments.results.run_manifest import (
     digest_of,
 )
 from mores.experiments.results.stored_cell import StoredCell, find_damage, foreign_files
+from mores.experiments.run.cell_executor import CellExecutor
 from mores.experiments.run.engine import FINAL_FILES, select_replicates
 from mores.experiments.run.parameter_uncertainty import plan_cells
 from mores.experiments.run.run_folder import RunPlan, file_digest
-from mores.experiments.run.worker_pool import WorkerPool, num_processes
+from mores.experiments.run.worker_pool import num_processes
 from mores.experiments.scenario.loading import load_scenario
 from mores.experiments.scenario.source_locations import ScenarioError, printable
 from mores.registry.plugins import load_plugins, loaded_plugin_files
@@ -198,7 +199,7 @@ def _first_difference(before: str, after: str) -> str:
 
 
 def read_provenance(
-    run_plan: RunPlan, manifest: RunManifest, jobs: int | WorkerPool
+    run_plan: RunPlan, manifest: RunManifest, jobs: int | CellExecutor
 ) -> dict[str, Any]:
     """Content of `provenance.json`; the provenance of this process if the file was removed.
 

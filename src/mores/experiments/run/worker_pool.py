@@ -26,34 +26,24 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from multiprocessing.connection import Connection, wait
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
 from mores.core.errors import UserError, describe_exception
 from mores.experiments.results.atomic_files import WriteError
 from mores.experiments.run.cell_execution import CellEnd, simulate_cell
+from mores.experiments.run.cell_executor import CellExecutor, CellRetry, DeathCounter
 from mores.experiments.run.run_folder import CellTask
 
 REPORT_INTERVAL = 0.2  # seconds between two fractions
-THREAD_COUNTS = dict.fromkeys(
+THREAD_COUNTS: dict[str, str] = dict.fromkeys(
     ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
 )
 
 
 class CellError(RuntimeError):
     """An exception that a cell raised in a worker process; its traceback is a note."""
-
-
-class CellDied(UserError):
-    """The process that simulated a cell ended, twice."""
-
-
-class CellRetry(NamedTuple):
-    """The process that simulated a cell ended, and the cell is simulated once more."""
-
-    cell: str
-    reason: str
 
 
 def serve(connection: Connection) -> None:
@@ -87,11 +77,15 @@ def serve(connection: Connection) -> None:
                 fraction, last_report = 0.0, time.monotonic()
 
         end = simulate_cell(task, report)
-        send(dataclasses.replace(end, error=end.error and _portable_error(end.error)))
+        send(portable_end(end))
+
+
+def portable_end(end: CellEnd) -> CellEnd:
+    """The end of a cell, without classes of errors that another process may not know."""
+    return dataclasses.replace(end, error=end.error and _portable_error(end.error))
 
 
 def _portable_error(error: Exception) -> Exception:
-    """The error, without classes that the parent process may not know."""
     if isinstance(error, WriteError):
         return error
     if isinstance(error, UserError):
@@ -129,15 +123,12 @@ class Worker:
         )
 
 
-class WorkerPool(contextlib.AbstractContextManager["WorkerPool"]):
+class WorkerPool(CellExecutor):
     """At most so many workers with one cell each, started on demand. Used as a context manager."""
 
     def __init__(self, num_workers: int, start: Callable[[], Worker] = Worker) -> None:
         self.num_workers, self._start = num_workers, start
         self._workers: list[Worker] = []
-
-    def __exit__(self, *exception: object) -> None:
-        self.stop()
 
     def stop(self) -> None:
         """Kill all workers. The cells that they have written are complete."""
@@ -149,13 +140,8 @@ class WorkerPool(contextlib.AbstractContextManager["WorkerPool"]):
     def run_tasks(
         self, tasks: Sequence[CellTask], callback: Callable[[str, float], None]
     ) -> Generator[CellEnd | CellRetry, None, None]:
-        """Assign tasks in this order to free workers; yield the ends of their cells.
-
-        Args:
-            tasks: the cells.
-            callback: called with a cell, and the fraction of it simulated since the last call.
-        """
-        pending, retried = deque(tasks), set[str]()
+        """Assign tasks in this order to free workers; see `CellExecutor`."""
+        pending, deaths = deque(tasks), DeathCounter()
         try:
             while pending or any(worker.task for worker in self._workers):
                 self._assign_tasks(pending)
@@ -164,7 +150,7 @@ class WorkerPool(contextlib.AbstractContextManager["WorkerPool"]):
                     try:
                         message = worker.connection.recv()
                     except (EOFError, OSError):
-                        yield from self._after_death(worker, pending, retried)
+                        yield from self._after_death(worker, pending, deaths)
                         continue
                     if message is None:
                         worker.ready = True
@@ -189,7 +175,7 @@ class WorkerPool(contextlib.AbstractContextManager["WorkerPool"]):
                 worker.connection.send(worker.task)
 
     def _after_death(
-        self, worker: Worker, pending: deque[CellTask], retried: set[str]
+        self, worker: Worker, pending: deque[CellTask], deaths: DeathCounter
     ) -> Generator[CellEnd | CellRetry, None, None]:
         """Give the task of a process that has ended to another one, once."""
         code = self._remove(worker)
@@ -201,13 +187,10 @@ class WorkerPool(contextlib.AbstractContextManager["WorkerPool"]):
             raise UserError(message, code="failed", path="jobs")
         if worker.task is None:
             return
-        name, reason = worker.task.cell.id, f"its process ended: {reason}"
-        if name in retried:
-            yield CellEnd(name, CellDied(f"cell {name}: {reason}, twice", code="failed"))
-        else:
-            retried.add(name)
+        event = deaths.after_death(worker.task.cell.id, f"its process ended: {reason}")
+        if isinstance(event, CellRetry):
             pending.append(worker.task)
-            yield CellRetry(name, reason)
+        yield event
 
     def _remove(self, worker: Worker) -> int:
         """Forget a process that ends; return its exit code, negative if a signal ended it."""
@@ -216,13 +199,13 @@ class WorkerPool(contextlib.AbstractContextManager["WorkerPool"]):
         return worker.process.wait()
 
 
-def num_processes(jobs: int | WorkerPool) -> int:
-    """Number of processes.
+def num_processes(jobs: int | CellExecutor) -> int:
+    """Number of processes; 0: as many as an executor has.
 
     Raises:
         UserError: it is no number, or negative.
     """
-    if isinstance(jobs, WorkerPool):
+    if isinstance(jobs, CellExecutor):
         return jobs.num_workers
     is_number = type(jobs) is int
     if not is_number or jobs < 0:

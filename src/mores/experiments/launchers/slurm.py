@@ -1,0 +1,204 @@
+"""Cells as jobs of Slurm, one job each, through submitit (https://github.com/facebookincubator).
+
+submitit passes a job's function and result as pickles, in a new folder that only this user can
+read; it is removed at the end, and no file of a run's folder is unpickled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from mores.core.errors import UserError, describe_exception
+from mores.experiments.launchers.launcher import Launcher
+from mores.experiments.launchers.remote_cell import RemoteCell, RemoteEnd, simulate_remote_cell
+from mores.experiments.launchers.remote_executor import POLL_SECONDS, RemoteExecutor, WorkerDied
+from mores.experiments.run.cell_execution import CellEnd
+from mores.experiments.run.cell_executor import CellExecutor, CellRetry
+from mores.experiments.run.run_folder import CellTask
+from mores.experiments.run.worker_pool import THREAD_COUNTS, num_processes
+
+MAX_ARRAY = 1000  # jobs in an array; Slurm's default of `MaxArraySize` is 1001
+
+
+class SlurmLauncher(Launcher):
+    """Jobs of Slurm, in one array. The run's folder is on a disk that all machines share.
+
+    Start the command where `sbatch` works; it waits for the jobs. A cell that reaches the time
+    limit of its job, or is preempted, is queued again and continues from its checkpoint.
+    """
+
+    modules: ClassVar[tuple[str, ...]] = ("submitit",)
+    extra: ClassVar[str] = "slurm"
+
+    partition: str = Field(default="", description="partition")
+    account: str = Field(default="", description="account")
+    qos: str = Field(default="", description="quality of service")
+    constraint: str = Field(default="", description="features that machines must have")
+    timeout_min: int = Field(default=60, ge=1, description="time limit of a cell's job, minutes")
+    cpus_per_task: int = Field(default=1, ge=1, description="CPUs of a job; a cell uses one thread")
+    gpus_per_node: int = Field(default=0, ge=0, description="GPUs of a job")
+    mem_gb: float = Field(default=4.0, gt=0, description="memory of a job, GB")
+    setup: tuple[str, ...] = Field(
+        default=(), description="lines of shell before a job, such as `module load ...`"
+    )
+    additional: dict[str, str | int] = Field(
+        default_factory=dict, description="further options of sbatch by name"
+    )
+    job_folder: str = Field(
+        default="",
+        description="shared folder for files of jobs while they run; default ~/.cache/mores/jobs",
+    )
+    cluster: Literal["slurm", "local"] = Field(
+        default="slurm", description="`local`: processes of this machine, to try it without Slurm"
+    )
+
+    def open(self, jobs: int | None) -> CellExecutor:
+        """See `Launcher`; default, and 0: as many jobs at a time as Slurm starts."""
+        if self.cluster == "slurm" and shutil.which("sbatch") is None:
+            message = "launcher: there is no sbatch here: start the run where jobs are submitted"
+            raise UserError(message, code="not_installed", path="launcher")
+        default = 0 if self.cluster == "slurm" else num_processes(0)
+        return SlurmExecutor(self, num_processes(jobs) if jobs else default)
+
+    def parameters(self, num_workers: int) -> dict[str, Any]:
+        """Parameters of submitit."""
+        parameters: dict[str, Any] = {
+            "name": "mores",
+            "timeout_min": self.timeout_min,
+            "cpus_per_task": self.cpus_per_task,
+            "gpus_per_node": self.gpus_per_node,
+            "mem_gb": self.mem_gb,
+        }
+        if self.cluster == "local":
+            return parameters
+        for name in ("partition", "account", "qos", "constraint"):
+            if value := getattr(self, name):
+                parameters[f"slurm_{name}"] = value
+        if self.setup:
+            parameters["slurm_setup"] = list(self.setup)
+        if self.additional:
+            parameters["slurm_additional_parameters"] = dict(self.additional)
+        parameters["slurm_array_parallelism"] = num_workers or MAX_ARRAY
+        return parameters
+
+
+class SlurmExecutor(RemoteExecutor):
+    """Simulates cells as jobs."""
+
+    def __init__(self, launcher: SlurmLauncher, num_workers: int) -> None:
+        super().__init__(num_workers, shared_folder=True)
+        self._launcher = launcher
+        self._folder: Path | None = None
+        self._executor: Any = None
+        self._failed = False
+
+    def run_tasks(
+        self, tasks: Sequence[CellTask], callback: Callable[[str, float], None]
+    ) -> Generator[CellEnd | CellRetry, None, None]:
+        """See `RemoteExecutor`. One array has all cells, if Slurm's usual limit allows that."""
+        if self._launcher.cluster == "slurm":
+            fits = len(tasks) <= MAX_ARRAY
+            self.max_submitted = MAX_ARRAY if fits else self.num_workers or MAX_ARRAY
+        return super().run_tasks(tasks, callback)
+
+    def submit(self, cells: Sequence[RemoteCell]) -> Sequence[Any]:
+        """See `RemoteExecutor`."""
+        submitit: Any = importlib.import_module("submitit")
+        if self._executor is None:
+            self._folder = self._make_folder()
+            parameters = self._launcher.parameters(self.num_workers)
+            cluster = self._launcher.cluster
+            self._executor = submitit.AutoExecutor(folder=self._folder, cluster=cluster)
+            self._executor.update_parameters(**parameters)
+        try:
+            with _one_thread():  # of jobs, which inherit the environment
+                return self._executor.map_array(_job_function(submitit), list(cells))
+        except (submitit.core.utils.FailedJobError, OSError) as error:
+            raise UserError(
+                f"launcher: jobs cannot be submitted: {describe_exception(error)}",
+                code="failed",
+                path="launcher",
+            ) from error
+
+    def wait(self, handles: Sequence[Any]) -> Sequence[Any]:
+        """See `RemoteExecutor`."""
+        while not (ended := [job for job in handles if job.done()]):
+            time.sleep(POLL_SECONDS)
+        return ended
+
+    def result(self, handle: Any) -> RemoteEnd:
+        """See `RemoteExecutor`."""
+        errors = importlib.import_module("submitit.core.utils")
+        try:
+            return handle.result()
+        except errors.FailedJobError:
+            self._failed = True
+            raise
+        except errors.UncompletedJobError as error:
+            self._failed = True
+            reason = f"its job {handle.job_id} ended without a result: {handle.state}"
+            raise WorkerDied(f"{reason}; messages: {handle.paths.stderr}") from error
+
+    def cancel(self, handles: Sequence[Any]) -> None:
+        """See `RemoteExecutor`."""
+        for job in handles:
+            with contextlib.suppress(Exception):  # it may have ended by now
+                job.cancel()
+
+    def stop(self) -> None:
+        """Remove the files of jobs; those of a job that failed stay, to read its messages."""
+        if self._folder is not None and not self._failed:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder = self._executor = None
+
+    def _make_folder(self) -> Path:
+        """A new folder that only this user can read."""
+        default = Path.home() / ".cache" / "mores" / "jobs"
+        parent = Path(self._launcher.job_folder or default).absolute()
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            return Path(tempfile.mkdtemp(prefix="run-", dir=parent))
+        except OSError as error:
+            raise UserError(
+                f"launcher: cannot write to job_folder {parent}: {error.strerror}",
+                code="not_writable",
+                path="launcher",
+            ) from None
+
+
+def _job_function(submitit: Any) -> Any:
+    """The function of a job, which Slurm may queue again; it is a class of submitit's own.
+
+    It is defined here since submitit is optional.
+    """
+
+    class Job(submitit.helpers.Checkpointable):
+        def __call__(self, cell: RemoteCell) -> RemoteEnd:
+            return simulate_remote_cell(cell)
+
+    return Job()
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Environment variables of processes with one thread."""
+    before = {name: os.environ.get(name) for name in THREAD_COUNTS}
+    os.environ.update(THREAD_COUNTS)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
