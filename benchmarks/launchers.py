@@ -1,14 +1,15 @@
 """What it costs to simulate cells through Ray or submitit, in comparison with `--jobs 2`.
 
 The same cells run through each launcher, two at a time, on this machine: a first time, which starts
-everything, and again through the same executor. Wall time; the minimum over the repeats counts,
-since other processes on the machine only add time; `load` says how many there were.
+everything, and again through the same executor. Processor time of this process and all below it
+(workers, daemons of Ray), which other processes on the machine hardly change; wall time for
+comparison, with the load of the machine. The minimum over the repeats counts.
 
-    start          first time minus second time, with short cells: seconds
-    per_cell       seconds of one worker per short cell, in the second time
+    start          first time minus second time, with short cells
+    per_cell       of a short cell, in the second time
     overhead       per_cell minus that of the worker processes of `--jobs 2`
-    long_cells     seconds for cells of several seconds each, in the second time
-    length         length of a cell, in seconds, from which the overhead is below 10 % of it
+    long_cell      of a cell of several seconds
+    length         length of a cell from which the overhead is below 10 % of it
 
     python benchmarks/launchers.py
 """
@@ -16,13 +17,14 @@ since other processes on the machine only add time; `load` says how many there w
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import json
 import os
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mores.experiments.launchers import open_executor
 from mores.experiments.results.provenance import collect_provenance, processor
@@ -50,8 +52,30 @@ LAUNCHERS: dict[str, dict[str, Any]] = {
 }
 
 
-def seconds(executor: CellExecutor, folder: Path, num_cells: int, long: bool) -> float:
-    """Wall time of so many cells in a new run."""
+class Cost(NamedTuple):
+    """Processor time and wall time, in seconds."""
+
+    processor: float
+    wall: float
+
+
+def processor_seconds() -> float:
+    """Processor time of this process, of all processes below it, and of those that have ended."""
+    parents: dict[int, int] = {}
+    times: dict[int, float] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            parents[int(folder.name)] = int(fields[1])
+            times[int(folder.name)] = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    below = {os.getpid()}
+    while added := {pid for pid, parent in parents.items() if parent in below} - below:
+        below |= added
+    return sum(times[pid] for pid in below)
+
+
+def cost(executor: CellExecutor, folder: Path, num_cells: int, long: bool) -> Cost:
+    """Cost of so many cells in a new run."""
     values = [n / 100 for n in range(num_cells)]
     rounds, num_people = (600, 60) if long else (4, 10)
     file = folder / "costs.yaml"
@@ -63,10 +87,10 @@ def seconds(executor: CellExecutor, folder: Path, num_cells: int, long: bool) ->
     plan = RunPlan(run_folder, loaded.scenario, cells, range(loaded.scenario.replicates))
     provenance = collect_provenance(text, loaded.scenario.seed, WORKERS)
     write_run_inputs(plan, loaded, text, None, provenance)
-    start = time.perf_counter()
+    before, start = processor_seconds(), time.perf_counter()
     for event in executor.run_tasks([plan.make_task(cell) for cell in cells], lambda *_: None):
         assert isinstance(event, CellEnd) and event.error is None, event
-    return time.perf_counter() - start
+    return Cost(processor_seconds() - before, time.perf_counter() - start)
 
 
 def measure(launcher: str, folder: Path, num_short: int, num_long: int) -> dict[str, float]:
@@ -75,15 +99,18 @@ def measure(launcher: str, folder: Path, num_short: int, num_long: int) -> dict[
     options = LAUNCHERS[launcher]
     if kind == "slurm":
         options = {**options, "job_folder": str(folder / "jobs")}
-        num_short = max(WORKERS, num_short // 8)  # each cell starts a process
+        num_short = num_long = WORKERS  # each cell starts a process
     with open_executor(kind, WORKERS, options) as executor:
-        first = seconds(executor, folder, num_short, long=False)
-        second = seconds(executor, folder, num_short, long=False)
-        long = seconds(executor, folder, num_long, long=True)
+        first = cost(executor, folder, num_short, long=False)
+        second = cost(executor, folder, num_short, long=False)
+        long = cost(executor, folder, num_long, long=True)
     return {
-        "start": first - second,
-        "per_cell": second * WORKERS / num_short,
-        "long_cells": long,
+        "start": max(0.0, first.processor - second.processor),
+        "per_cell": second.processor / num_short,
+        "long_cell": long.processor / num_long,
+        "start_wall": max(0.0, first.wall - second.wall),
+        "per_cell_wall": second.wall * WORKERS / num_short,
+        "long_cell_wall": long.wall * WORKERS / num_long,
     }
 
 
@@ -106,7 +133,7 @@ def main() -> None:
     local = rows["local"]
     for row in rows.values():
         row["overhead"] = row["per_cell"] - local["per_cell"]
-        row["long_cells_ratio"] = row["long_cells"] / local["long_cells"]
+        row["long_cell_ratio"] = row["long_cell"] / local["long_cell"]
         row["length"] = 10 * row["overhead"]
     result = {
         "machine": {"processor": processor(), "cores": os.cpu_count(), "load": os.getloadavg()[0]},
