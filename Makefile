@@ -23,6 +23,7 @@ export PYTHON VENV
 
 BIN = "$(VENV)/bin"
 EXTRAS = data,sensitivity,rl,hf,llm,test,dev
+test-launchers: EXTRAS := $(EXTRAS),ray,slurm
 FAST = tests/agents tests/analysis tests/scenario
 # A test's tensors are small: more threads would only wait for each other.
 ONE_THREAD = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMEXPR_NUM_THREADS=1

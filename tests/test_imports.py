@@ -45,6 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("core", "registry", "sim", "analysis", "report", "experiments.progress"),
         *("experiments.learning_curve", "experiments.tracking", *DEFINITIONS),
     },
+    "experiments.launchers": {"core", "registry", "experiments.run", *DEFINITIONS},
     "experiments.calibration": {"core", "experiments.progress", "experiments.run", *DEFINITIONS},
     **{
         part: {

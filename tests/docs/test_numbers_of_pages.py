@@ -110,3 +110,15 @@ def test_speed_and_exactness_of_local_language_models() -> None:
     assert f"{null['equal']} of {null['persona_rounds']} replies" in page
     assert f"{null['tokens_of_an_arm']} tokens" in page
     assert f"{null['near_ties_of_an_arm']} near ties" in page
+
+
+def test_costs_of_launchers() -> None:
+    rows = json.loads((ROOT / "benchmarks/results/launchers.json").read_text())["rows"]
+    page = (ROOT / "docs/how-to/many_machines.md").read_text("utf-8")
+    local, cluster, job = rows["local"], rows["ray"], rows["slurm"]
+    assert f"| `--jobs 2` | {local['start']:.0f} | {local['per_cell']:.2f} |" in page
+    assert f"| {cluster['long_cell']:.1f} | {cluster['length']:.1f} |" in page
+    assert f"| {job['per_cell']:.1f} | {job['long_cell']:.1f} | {job['length']:.0f} |" in page
+    added = cluster["per_cell_wall"] - local["per_cell_wall"]
+    assert f"Ray added {added:.2f} s" in page
+    assert f"add about {cluster['start'] - local['start']:.0f} s" in page

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import select
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
-from mores.experiments.run import RunResult, run_scenario
+from benchmarks.killed.histories import file_digests
+from mores.experiments.run import RunResult, resume_run, run_scenario
 from mores.experiments.scenario.loading import load_scenario
 from mores.registry.plugins import load_plugins
 
@@ -52,6 +58,16 @@ class Marking(Mirror):
 """
 
 
+# A cell in another process tells its process, and waits for a signal.
+WAITING = """\
+if {"RAY_RAYLET_PID", "SUBMITIT_EXECUTOR"} & os.environ.keys():
+    with (folder / "pipe").open("w") as pipe:
+        pipe.write(str(os.getpid()))
+    while True:
+        signal.pause()
+"""
+
+
 def run(folder: Path, text: str = SCENARIO, **options) -> RunResult:
     """Run a scenario into a folder."""
     file = folder.with_suffix(".yaml")
@@ -66,6 +82,34 @@ def load_marking(folder: Path, kind: str, body: str) -> Path:
     plugin.write_text(MARKING.format(kind=kind, body=lines))
     load_plugins([plugin])
     return plugin
+
+
+def check_stop(folder: Path, launcher: list[str]) -> None:
+    """SIGTERM ends a run and its cells elsewhere; the run that is resumed here has its bytes."""
+    marks = folder / "marks"
+    marks.mkdir()
+    os.mkfifo(marks / "pipe")
+    kind = f"waiting_{launcher[1]}"
+    plugin = load_marking(folder, kind, WAITING)
+    text = SCENARIO.replace("{kind: mirror}", f"{{kind: {kind}, folder: {marks}}}")
+    expected = file_digests(run(folder / "one", text).folder)
+    out = folder / "two"
+    program = "import sys; from mores.cli.commands import main; sys.exit(main())"
+    arguments = ["run", str(folder / "one.yaml"), "--out", str(out), "--load", str(plugin)]
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, *arguments, *launcher], stderr=subprocess.PIPE, text=True
+    )
+    worker = int((marks / "pipe").read_text())  # opens when the cell has started
+    ended = os.pidfd_open(worker)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM, stderr
+    assert "mores resume" in stderr
+    assert select.select([ended], [], [], 60)[0], "the cell is still simulated"
+    os.close(ended)
+    assert json.loads((out / "status.json").read_text())["state"] == "stopped"
+    resume_run(out, plugin_files=[plugin], progress=False)
+    assert file_digests(out) == expected
 
 
 def absolute_python_path() -> str:

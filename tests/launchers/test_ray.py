@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import select
-import signal
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 
 from benchmarks.killed.histories import file_digests
 from mores.experiments.launchers import open_executor
-from mores.experiments.run import resume_run
-from tests.launchers.small_runs import SCENARIO, load_marking, run
+from tests.launchers.small_runs import SCENARIO, check_stop, load_marking, run
 from tests.refusals import refused
 from tests.run.small_run import log_lines
 
@@ -36,14 +30,6 @@ if node == (folder / "doomed").read_text() and len(list(folder.glob(f"{node}-*")
     (folder / "last").write_text(cell)
     os.kill(int(node), signal.SIGKILL)
     os.kill(os.getpid(), signal.SIGKILL)
-"""
-# A cell in another process tells its process, and waits for a signal.
-WAITING = """\
-if os.environ.get("RAY_RAYLET_PID"):
-    with (folder / "pipe").open("w") as pipe:
-        pipe.write(str(os.getpid()))
-    while True:
-        signal.pause()
 """
 
 
@@ -97,29 +83,7 @@ def _alive(cluster) -> set[str]:
 
 
 def test_a_stop_signal_ends_remote_cells(cluster, tmp_path):
-    marks = tmp_path / "marks"
-    marks.mkdir()
-    os.mkfifo(marks / "pipe")
-    plugin = load_marking(tmp_path, "waiting", WAITING)
-    text = SCENARIO.replace("{kind: mirror}", f"{{kind: waiting, folder: {marks}}}")
-    expected = file_digests(run(tmp_path / "one", text).folder)
-    file, folder = tmp_path / "one.yaml", tmp_path / "two"
-    program = "import sys; from mores.cli.commands import main; sys.exit(main())"
-    launcher = ["--launcher", "ray", "--launcher-option", f"address={cluster.address}"]
-    arguments = ["run", str(file), "--out", str(folder), "--load", str(plugin), *launcher]
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, *arguments], stderr=subprocess.PIPE, text=True
-    )
-    worker = int((marks / "pipe").read_text())  # opens when the cell has started
-    ended = os.pidfd_open(worker)
-    process.send_signal(signal.SIGTERM)
-    _, stderr = process.communicate()
-    assert process.returncode == 128 + signal.SIGTERM, stderr
-    assert "mores resume" in stderr
-    assert select.select([ended], [], [], 60)[0], "the cell is still simulated"
-    assert json.loads((folder / "status.json").read_text())["state"] == "stopped"
-    resume_run(folder, plugin_files=[plugin], progress=False)
-    assert file_digests(folder) == expected
+    check_stop(tmp_path, ["--launcher", "ray", "--launcher-option", f"address={cluster.address}"])
 
 
 def test_more_than_any_machine_has(cluster, tmp_path):

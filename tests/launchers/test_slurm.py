@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.killed.histories import file_digests
 from mores.experiments.launchers import open_executor
-from tests.launchers.small_runs import SCENARIO, load_marking, run
+from tests.launchers.small_runs import SCENARIO, check_stop, load_marking, run
 from tests.refusals import refused
 from tests.run.small_run import log_lines
 
@@ -70,6 +70,13 @@ def test_jobs_that_are_killed_and_queued_again(tmp_path):
     retried = [cell for cell in lines if any("again" in line for line in lines[cell])]
     assert retried == ["mirror"]
     assert list(jobs.iterdir()) == [private]  # messages of the job that was killed
+
+
+def test_a_stop_signal_ends_jobs(tmp_path):
+    option = "--launcher-option"
+    options = [option, "cluster=local", option, f"job_folder={tmp_path / 'jobs'}"]
+    check_stop(tmp_path, ["--launcher", "slurm", *options])
+    assert not list((tmp_path / "jobs").iterdir())
 
 
 def _make_slurm(folder: Path) -> None:

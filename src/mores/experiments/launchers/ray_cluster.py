@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import signal
 import socket
 import threading
@@ -17,12 +18,15 @@ from pydantic import Field
 from mores.core.errors import UserError, describe_exception
 from mores.experiments.launchers.launcher import Launcher
 from mores.experiments.launchers.remote_cell import RemoteCell, RemoteEnd, simulate_remote_cell
-from mores.experiments.launchers.remote_executor import RemoteExecutor, WorkerDied
+from mores.experiments.launchers.remote_executor import (
+    CANCEL_SECONDS,
+    RemoteExecutor,
+    WorkerDied,
+)
 from mores.experiments.run.cell_executor import CellExecutor
 from mores.experiments.run.worker_pool import THREAD_COUNTS, num_processes
 
 CONNECT_SECONDS = 10.0  # that a cluster may take to accept a connection
-CANCEL_SECONDS = 10.0  # that it may take to end cells in work
 
 
 class RayLauncher(Launcher):
@@ -117,6 +121,8 @@ class RayExecutor(RemoteExecutor):
         self._ray = self._ray or importlib.import_module("ray")
         if not self._ray.is_initialized():
             address = self._launcher.address
+            # A cluster that starts here sends no statistics to Ray's makers, unless asked to.
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
             try:
                 _check_reachable(address)
                 with _keep_signal_handler():

@@ -20,6 +20,7 @@ from mores.experiments.run.cell_executor import CellExecutor, CellRetry, DeathCo
 from mores.experiments.run.run_folder import CellTask
 
 VISIBLE_SECONDS = 90.0  # that a network file system may take to show a new folder elsewhere
+CANCEL_SECONDS = 10.0  # that cells in work may take to end
 POLL_SECONDS = 0.5
 
 

@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import os
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -21,7 +22,12 @@ from pydantic import Field
 from mores.core.errors import UserError, describe_exception
 from mores.experiments.launchers.launcher import Launcher
 from mores.experiments.launchers.remote_cell import RemoteCell, RemoteEnd, simulate_remote_cell
-from mores.experiments.launchers.remote_executor import POLL_SECONDS, RemoteExecutor, WorkerDied
+from mores.experiments.launchers.remote_executor import (
+    CANCEL_SECONDS,
+    POLL_SECONDS,
+    RemoteExecutor,
+    WorkerDied,
+)
 from mores.experiments.run.cell_execution import CellEnd
 from mores.experiments.run.cell_executor import CellExecutor, CellRetry
 from mores.experiments.run.run_folder import CellTask
@@ -150,10 +156,15 @@ class SlurmExecutor(RemoteExecutor):
             raise WorkerDied(f"{reason}; messages: {handle.paths.stderr}") from error
 
     def cancel(self, handles: Sequence[Any]) -> None:
-        """See `RemoteExecutor`."""
+        """See `RemoteExecutor`. Slurm is told once for all jobs, and ends them later."""
+        if self._launcher.cluster == "slurm":
+            subprocess.run(["scancel", *(job.job_id for job in handles)], check=False)
+            return
         for job in handles:
-            with contextlib.suppress(Exception):  # it may have ended by now
-                job.cancel()
+            job.cancel()
+        deadline = time.monotonic() + CANCEL_SECONDS
+        while time.monotonic() < deadline and not all(job.done() for job in handles):
+            time.sleep(POLL_SECONDS)
 
     def stop(self) -> None:
         """Remove the files of jobs; those of a job that failed stay, to read its messages."""
