@@ -39,7 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "report": {"core", "registry", "analysis", *DEFINITIONS},  # draws figures by name
     "experiments.inspect_tasks": {"core", "sim", "experiments.scenario"},
-    "experiments.progress": set(),
+    "experiments.progress": {"core"},
     "experiments.tracking": {"core", "registry"},
     "experiments.run": {
         *("core", "registry", "sim", "analysis", "report", "experiments.progress"),

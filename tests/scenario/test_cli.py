@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import webbrowser
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -53,13 +54,19 @@ def test_check(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--version"]) == 0
-    assert capsys.readouterr().out == f"mores {metadata.version('mores')}\n"
+    for option in ("--version", "-V"):
+        assert main([option]) == 0
+        assert capsys.readouterr().out == f"mores {metadata.version('mores')}\n"
     assert main([]) == 0
     output = capsys.readouterr().out
     assert all(name in output for name in ("run", "check", "list", "claims"))
     assert main(["run", "--help"]) == 0
-    assert "--only" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "--only" in output
+    assert main(["run", "-h"]) == 0
+    assert capsys.readouterr().out == output
+    assert main(["--show-completion", "bash"]) == 0
+    assert "_MORES_COMPLETE" in capsys.readouterr().out
 
 
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,6 +109,47 @@ def test_run(write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "folder/report.html" in output
     assert (tmp_path / "folder" / "report.html").exists()
     assert (tmp_path / "folder" / "scenario.yaml").read_text() == (tmp_path / "s.yaml").read_text()
+
+
+@pytest.mark.full
+def test_quiet(write: Write, good: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", write(good + FALSE_CLAIM), "--quiet", "--only", "0"]) == 1
+    assert capsys.readouterr() == ("", "")
+
+
+def test_verbose_open_and_quiet(
+    write: Write, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(webbrowser, "open", lambda url: opened.append(url) or len(opened) == 1)
+    assert main(["run", write(), "--only", "0", "--out", "r", "--verbose", "--open"]) == 0
+    assert opened == [Path("r/report.html").resolve().as_uri()]
+    log = [line.split(" ", 1)[1] for line in Path("r/log.txt").read_text().splitlines()]
+    printed = [line.split(" ", 1)[1] for line in capsys.readouterr().err.splitlines()]
+    assert [line for line in printed if line in log] == log
+    assert main(["resume", "r", "--open"]) == 0  # the second time there is no browser
+    (line,) = [each for each in capsys.readouterr().err.splitlines() if "browser" in each]
+    check_message(line)
+    assert main(["resume", "r", "-q"]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_traceback_of_a_defect(
+    write: Write,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*arguments: object) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr("mores.experiments.run.dry_run.check_scenario", broken)
+    assert main(["check", write()]) == 3
+    assert capsys.readouterr().err.count("\n") == 1
+    assert main(["check", write(), "-v"]) == 3
+    error = capsys.readouterr().err
+    assert error.startswith("Traceback") and error.count("mores: RuntimeError: broken") == 1
 
 
 def test_a_claim_that_fails(write: Write, good: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,10 +1,11 @@
-"""The JSON schema and the reference page are those of the models."""
+"""The JSON schema and the reference pages are those of the code."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+from mores.cli import reference_docs as command_line_docs
 from mores.experiments.scenario.reference_docs import (
     SCHEMA_FILE,
     reference_markdown,
@@ -12,7 +13,7 @@ from mores.experiments.scenario.reference_docs import (
 )
 
 COMMAND = "run python -m mores.experiments.scenario.reference_docs docs/reference"
-PAGE = Path(__file__).parents[2] / "docs" / "reference" / "scenario.md"
+FOLDER = Path(__file__).parents[2] / "docs" / "reference"
 
 
 def test_the_schema_on_disk_is_current() -> None:
@@ -27,4 +28,11 @@ def test_the_schema_knows_the_keys_of_a_file() -> None:
 
 
 def test_the_reference_on_disk_is_current() -> None:
-    assert PAGE.read_text(encoding="utf-8") == reference_markdown(), COMMAND
+    page = FOLDER / "scenario.md"
+    assert page.read_text(encoding="utf-8") == reference_markdown(), COMMAND
+
+
+def test_the_reference_of_the_command_line_is_current() -> None:
+    text = (FOLDER / "command_line.md").read_text(encoding="utf-8")
+    command = "run python -m mores.cli.reference_docs docs/reference"
+    assert text == command_line_docs.reference_markdown(), command

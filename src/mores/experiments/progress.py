@@ -26,9 +26,9 @@ _status: ContextVar[Status | None] = ContextVar("status", default=None)
 
 
 @contextlib.contextmanager
-def hide_progress() -> Iterator[None]:
-    """Show no progress inside."""
-    token = _hidden.set(True)
+def hide_progress(hidden: bool = True) -> Iterator[None]:
+    """Show no progress inside, unless `hidden` is false."""
+    token = _hidden.set(hidden or _hidden.get())
     try:
         yield
     finally:

@@ -71,5 +71,5 @@ def calibration_tables(result: CalibrationResult) -> Group:
 
 def _table(name: str, *headings: str) -> Table:
     numbers = [Column(heading, justify="right", no_wrap=True) for heading in headings]
-    first = Column(name, overflow="fold", ratio=1)
-    return Table(first, *numbers, box=box.HORIZONTALS, expand=True)
+    first = Column(name, overflow="fold")
+    return Table(first, *numbers, box=box.HORIZONTALS)

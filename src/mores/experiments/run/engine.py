@@ -116,7 +116,7 @@ def run_scenario(
     loaded = check_loaded(loaded)
     out = None if out is None else check_path("out", out)
     scenario, trackers = loaded.scenario, tracker_specs(track)
-    with contextlib.nullcontext() if progress else hide_progress():
+    with hide_progress(not progress):
         cells, text = plan or plan_cells(loaded)
     replicates = select_replicates(scenario, only_replicates)
     num_jobs = num_processes(jobs)

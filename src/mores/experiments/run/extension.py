@@ -23,7 +23,7 @@ from typing import Any
 from mores.core.arguments import check_integer, check_path
 from mores.core.errors import UserError, unreadable
 from mores.experiments.claims.looks import has_looks
-from mores.experiments.progress import print_line
+from mores.experiments.progress import hide_progress, print_line
 from mores.experiments.results.checked_files import CheckedFolder, check_tree
 from mores.experiments.results.provenance import (
     compare_system_info,
@@ -108,7 +108,7 @@ def extend(
             changes.append(f"{name}={check_integer(name, number)}")
     file = None if scenario is None else check_path("scenario", scenario)
     read_manifest(folder)
-    with lock_run(folder):
+    with lock_run(folder), hide_progress(not progress):
         check_tree(folder)
         apply_pending_extension(folder)
         manifest = read_manifest(folder)

@@ -14,7 +14,7 @@ from typing import Any
 
 from mores.core.arguments import check_path
 from mores.core.errors import UserError
-from mores.experiments.progress import print_line
+from mores.experiments.progress import hide_progress, print_line
 from mores.experiments.results import atomic_files
 from mores.experiments.results.checked_files import MAX_JSON_BYTES, CheckedFolder, check_tree
 from mores.experiments.results.provenance import compare_system_info, system_info, utc_timestamp
@@ -102,7 +102,8 @@ def continue_run(
         print_line(manifest.scenario, text, progress)
 
     trackers = tracker_specs(track)
-    run_plan = stored_run_plan(folder, manifest, plugin_paths)
+    with hide_progress(not progress):
+        run_plan = stored_run_plan(folder, manifest, plugin_paths)
     run_plan = dataclasses.replace(run_plan, trackers=trackers)
     provenance = read_provenance(run_plan, manifest, jobs)
     system = system_info()
