@@ -22,6 +22,7 @@ from torch import Tensor
 
 from mores.core.config import Config
 from mores.core.errors import UserError, did_you_mean
+from mores.core.graph import Graph
 from mores.core.people import People, Population
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Space
@@ -327,6 +328,13 @@ class Environment(Config, ABC, Generic[State]):
 
     def people(self, state: State) -> People | None:
         """People of a state, an input of registered metrics. `None`: people have no values."""
+        return None
+
+    def influence_graph(self, state: State) -> Graph | None:
+        """Graph of who influences whom among the people of a state, for viewers and analyses.
+
+        `None`: people do not influence each other along a graph.
+        """
         return None
 
     def analytic_values(
