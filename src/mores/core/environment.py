@@ -35,6 +35,7 @@ from mores.core.turn_text import (
 )
 from mores.core.validation_messages import validation_problems
 
+ENVIRONMENT = "environment"  # among the names of roles whose draws the arms do not share
 State = TypeVar("State")
 ObservationModel = Callable[[Tensor, Tensor], Tensor]
 
@@ -145,6 +146,7 @@ class Environment(Config, ABC, Generic[State]):
     # Names of the dimensions after the world of metrics and latent quantities, by their name:
     # {"mean_value": ("value",), "values": ("person", "value")}. Values and groups have names.
     dimension_names: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    random_source: ClassVar[str] = "the `streams` of the call"  # in messages: where to draw from
     solver_values: ClassVar[frozenset[str]] = frozenset()  # `analytic_values` from exact solvers
 
     def __class_getitem__(cls, typevar_values: Any) -> type[Any]:
@@ -165,6 +167,11 @@ class Environment(Config, ABC, Generic[State]):
     def value_names(self) -> tuple[str, ...]:
         """Names of people's values, if the population gives none. Empty: they have no names."""
         return ()
+
+    @property
+    def couples_arms(self) -> bool:
+        """Whether its draws are those of `streams`, which all arms of an experiment share."""
+        return True
 
     @abstractmethod
     def reset(self, streams: RandomStreams, people: People | None = None) -> State:
