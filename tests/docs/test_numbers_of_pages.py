@@ -94,3 +94,17 @@ def test_speed_and_exactness_of_local_language_models() -> None:
     assert f"{null['equal']} of {null['persona_rounds']} replies" in page
     assert f"{null['tokens_of_an_arm']} tokens" in page
     assert f"{null['near_ties_of_an_arm']} near ties" in page
+
+
+def test_costs_of_the_bridges_to_mesa() -> None:
+    results = json.loads((ROOT / "benchmarks/results/mesa_bridge.json").read_text())
+    rows = [
+        row
+        for row in (ROOT / "docs/how-to/mesa.md").read_text("utf-8").splitlines()
+        if re.search(r"\| [\d.]+ \|$", row)
+    ]
+    cells = [float(row.split("|")[2]) for row in rows]
+    assert cells == [
+        *results["environment_in_mesa"].values(),
+        *results["mesa_in_environment"].values(),
+    ]
