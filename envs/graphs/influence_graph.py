@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mores.core import pytree
 from mores.core.deterministic_sum import total
+from mores.core.graph import Ties
 from mores.envs.graphs.row_sums import RowSums
 
 PersonValues = Float[Tensor, "world agent value"]
@@ -167,6 +168,15 @@ class InfluenceGraph(pytree.Growing):
         tie = torch.minimum(torch.maximum(tie - 1, first), last - 1).clamp(min=0)
         neighbor = self.indices.to(torch.int64).expand(len(u), -1).gather(1, tie)
         return neighbor if self.isolated is None else torch.where(self.isolated, own, neighbor)
+
+    def ties(self, world: int) -> Ties:
+        """The ties of a world, by its index, without padding."""
+        parts = (self.indptr, self.indices, self.weights)
+        indptr, indices, weights = (part if self.is_shared else part[world] for part in parts)
+        count = int(indptr[-1])
+        people = torch.arange(self.num_people, device=indptr.device)
+        person = people.repeat_interleave((indptr[1:] - indptr[:-1]).long(), output_size=count)
+        return Ties(person, indices[:count].long(), weights[:count])
 
     def matrix(self) -> scipy.sparse.csr_array:
         """Shares of influence of a shared graph, own shares on the diagonal, in float64."""

@@ -662,6 +662,12 @@ class Coevolution(PeopleDynamics, Environment[CoevolutionState]):
         """People with their present values."""
         return state.people
 
+    def influence_graph(self, state: CoevolutionState) -> InfluenceGraph | None:
+        """Graph of the peers, if there is a rule."""
+        if self.peers.rule is None:
+            return None
+        return state.graph or self._graph_on(state.people.values.device)
+
     def analytic_values(self, policies: Mapping[str, Policy], rounds: int) -> Mapping[str, Any]:
         """Velocity and tracking lag of a linear tracker, and analytic values of the update rule.
 

@@ -530,6 +530,10 @@ class OpinionMessages(PeopleDynamics, Environment[OpinionMessagesState]):
         """People with current attitudes."""
         return state.people
 
+    def influence_graph(self, state: OpinionMessagesState) -> InfluenceGraph:
+        """Graph of readers and senders."""
+        return state.graph or self._graph_on(state.people.values.device)
+
     def default_policies(self) -> Mapping[str, Any]:
         """Scripted policies: people write and state their values, the assistant writes its aim."""
         topic = self.topic

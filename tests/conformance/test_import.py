@@ -29,6 +29,7 @@ HEAVY = [
     "torchrl",
     "tensordict",
     "transformers",
+    "mesa",
     "typer",
     "jinja2",
 ]

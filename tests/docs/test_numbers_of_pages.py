@@ -122,3 +122,17 @@ def test_costs_of_launchers() -> None:
     added = cluster["per_cell_wall"] - local["per_cell_wall"]
     assert f"Ray added {added:.2f} s" in page
     assert f"add about {cluster['start'] - local['start']:.0f} s" in page
+
+
+def test_costs_of_the_bridges_to_mesa() -> None:
+    results = json.loads((ROOT / "benchmarks/results/mesa_bridge.json").read_text())
+    rows = [
+        row
+        for row in (ROOT / "docs/how-to/mesa.md").read_text("utf-8").splitlines()
+        if re.search(r"\| [\d.]+ \|$", row)
+    ]
+    cells = [float(row.split("|")[2]) for row in rows]
+    assert cells == [
+        *results["environment_in_mesa"].values(),
+        *results["mesa_in_environment"].values(),
+    ]

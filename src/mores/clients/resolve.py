@@ -100,6 +100,7 @@ def resolve_agent(environment: Environment[Any], name: str | None, path: str = "
 
     `path`: name of the argument, for errors.
     """
+    _require_roles(environment, path)
     if name is None:
         return AgentId(min(environment.roles, key=lambda role: role.num_agents).name, 0)
     role, _, number = str(name).rpartition("_")
@@ -116,6 +117,13 @@ def resolve_agent(environment: Environment[Any], name: str | None, path: str = "
     return AgentId(role, int(number))
 
 
+def _require_roles(environment: Environment[Any], path: str) -> None:
+    """Refuse an environment without roles, in which a client has nothing to decide."""
+    if not environment.roles:
+        message = f"{path}: the environment has no roles: no agent of it can be external"
+        raise UserError(message, code="missing", path=path)
+
+
 def resolve_external_agents(
     environment: Environment[Any],
     external: Sequence[str] | None,
@@ -126,6 +134,7 @@ def resolve_external_agents(
     `external` names roles (`person`: all its agents) and agents (`person_3`). `None`: all roles
     without an entry in `policies`.
     """
+    _require_roles(environment, "external")
     counts = {role.name: role.num_agents for role in environment.roles}
     if external is None:
         external = [name for name in counts if name not in (policies or {})]

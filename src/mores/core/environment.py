@@ -22,6 +22,7 @@ from torch import Tensor
 
 from mores.core.config import Config
 from mores.core.errors import UserError, did_you_mean
+from mores.core.graph import Graph
 from mores.core.people import People, Population
 from mores.core.random_streams import RandomStreams
 from mores.core.spaces import Box, Space
@@ -34,6 +35,7 @@ from mores.core.turn_text import (
 )
 from mores.core.validation_messages import validation_problems
 
+ENVIRONMENT = "environment"  # among the names of roles whose draws the arms do not share
 State = TypeVar("State")
 ObservationModel = Callable[[Tensor, Tensor], Tensor]
 
@@ -144,6 +146,7 @@ class Environment(Config, ABC, Generic[State]):
     # Names of the dimensions after the world of metrics and latent quantities, by their name:
     # {"mean_value": ("value",), "values": ("person", "value")}. Values and groups have names.
     dimension_names: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    random_source: ClassVar[str] = "the `streams` of the call"  # in messages: where to draw from
     solver_values: ClassVar[frozenset[str]] = frozenset()  # `analytic_values` from exact solvers
 
     def __class_getitem__(cls, typevar_values: Any) -> type[Any]:
@@ -164,6 +167,11 @@ class Environment(Config, ABC, Generic[State]):
     def value_names(self) -> tuple[str, ...]:
         """Names of people's values, if the population gives none. Empty: they have no names."""
         return ()
+
+    @property
+    def couples_arms(self) -> bool:
+        """Whether its draws are those of `streams`, which all arms of an experiment share."""
+        return True
 
     @abstractmethod
     def reset(self, streams: RandomStreams, people: People | None = None) -> State:
@@ -327,6 +335,13 @@ class Environment(Config, ABC, Generic[State]):
 
     def people(self, state: State) -> People | None:
         """People of a state, an input of registered metrics. `None`: people have no values."""
+        return None
+
+    def influence_graph(self, state: State) -> Graph | None:
+        """Graph of who influences whom among the people of a state, for viewers and analyses.
+
+        `None`: people do not influence each other along a graph.
+        """
         return None
 
     def analytic_values(

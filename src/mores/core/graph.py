@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -13,6 +13,20 @@ from mores.core.random_streams import RandomStreams
 
 PersonValues = Float[Tensor, "world agent value"]
 TieValues = Float[Tensor, "world tie value"]
+
+
+class Ties(NamedTuple):
+    """Ties of one world, in the order of the influenced people.
+
+    Attributes:
+        person: index of the influenced person.
+        neighbor: index of the person who influences.
+        weight: share of influence.
+    """
+
+    person: Int[Tensor, " tie"]
+    neighbor: Int[Tensor, " tie"]
+    weight: Float[Tensor, " tie"]
 
 
 @runtime_checkable
@@ -64,6 +78,10 @@ class Graph(Protocol):
 
         Isolated people get their own index.
         """
+        ...
+
+    def ties(self, world: int) -> Ties:
+        """The ties of a world, by its index."""
         ...
 
     def matrix(self) -> Any:

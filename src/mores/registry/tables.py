@@ -154,7 +154,12 @@ class Registry(dict[str, Any]):
 REGISTRIES: dict[str, Registry] = {
     registry.name: registry
     for registry in (
-        Registry("environment", entries.ENVIRONMENTS, "mores.core.environment:Environment"),
+        Registry(
+            "environment",
+            entries.ENVIRONMENTS,
+            "mores.core.environment:Environment",
+            adapter="mores.clients.mesa.adapter:as_environment",
+        ),
         Registry("policy", entries.POLICIES, "mores.core.policy:Policy", includes=("recipe",)),
         Registry("recipe", entries.RECIPES, "mores.core.learner:Learner"),
         Registry(

@@ -10,6 +10,7 @@ import numpy as np
 
 from mores.analysis.intervals import estimate
 from mores.core.component_names import split_component
+from mores.core.environment import ENVIRONMENT
 from mores.experiments.claims.claim_estimates import estimate_claim
 from mores.experiments.scenario.specification import Claim, Scenario
 from mores.report.figures.attribution import ArmEffect
@@ -194,7 +195,16 @@ def _format_agents(role: str, policy: Mapping[str, Any]) -> str:
 
 def uncoupled_roles(data: ReportData) -> list[str]:
     """Roles whose draws the arms do not share."""
-    return sorted({role for record in data.records.values() for role in record.uncoupled_roles})
+    return sorted(_uncoupled(data) - {ENVIRONMENT})
+
+
+def environment_is_uncoupled(data: ReportData) -> bool:
+    """Whether the environment draws numbers that the arms do not share."""
+    return ENVIRONMENT in _uncoupled(data)
+
+
+def _uncoupled(data: ReportData) -> set[str]:
+    return {role for record in data.records.values() for role in record.uncoupled_roles}
 
 
 def fitted_parameter_rows(data: ReportData) -> Rows:

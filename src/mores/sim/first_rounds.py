@@ -84,7 +84,9 @@ def check_first_rounds(
         _, difference = rounds.first_difference(PAIR, ALONE, networks)
     if difference is not None:
         _, repeated = rounds.first_difference(PAIR, PAIR, frozenset())
-        raise _unseeded_error(repeated) if repeated else _leak_error(difference)
+        if repeated:
+            raise _unseeded_error(repeated, environment.random_source)
+        raise _leak_error(difference)
     return metrics
 
 
@@ -185,11 +187,11 @@ def _paths_with_networks(run: Callable[[], Any], policies: Mapping[str, Policy])
     return frozenset(f"policies.{role}" for role, each in policies.items() if id(each) in found)
 
 
-def _unseeded_error(difference: Difference) -> UserError:
+def _unseeded_error(difference: Difference, source: str) -> UserError:
     call, name = difference.call, difference.name
     return UserError(
         f"{call.method} returns other numbers when it is repeated with the same seed"
-        f"{f' ({name})' if name else ''}: draw all random numbers from the `streams` of the call",
+        f"{f' ({name})' if name else ''}: draw all random numbers from {source}",
         code="unseeded",
         path=call.path,
     )

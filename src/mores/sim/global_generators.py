@@ -59,6 +59,7 @@ class Draw(NamedTuple):
     path: str
     location: str
     allowed: bool
+    source: str = Environment.random_source
 
     @property
     def error(self) -> UserError:
@@ -66,7 +67,7 @@ class Draw(NamedTuple):
         where = f" ({self.location})" if self.location else ""
         message = (
             f"{self.method} draws from {self.generator}{where}, which no seed of the simulation "
-            "sets: draw from the `streams` of the call"
+            f"sets: draw from {self.source}"
         )
         return UserError(message, code="unseeded", path=self.path)
 
@@ -157,7 +158,9 @@ class _Search:
         allowed = any(
             getattr(instance, "draws_from_global_state", False) is True for instance, _ in instances
         )
-        return Draw(generator, method, path, location, allowed)
+        sources = (getattr(instance, "random_source", None) for instance, _ in instances)
+        source = next((each for each in sources if each), Environment.random_source)
+        return Draw(generator, method, path, location, allowed, source)
 
     def _is_library(self, frame: FrameType) -> bool:
         """Whether code belongs to an installed package, other than mores and plugins."""

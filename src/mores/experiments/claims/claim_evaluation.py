@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from mores.analysis.intervals import IntervalEstimate
 from mores.core.component_names import split_component
+from mores.core.environment import ENVIRONMENT
 from mores.core.errors import UserError
 from mores.experiments.claims import verdicts
 from mores.experiments.claims.claim_estimates import (
@@ -197,8 +198,14 @@ def _describe_uncoupled_roles(claim: Claim, scenario: Scenario, results_by_arm: 
         arms[scenario.control] = None
     if len(arms) < 2:
         return ""
-    roles = sorted({role for arm in arms for role in results_by_arm[arm].uncoupled_roles})
-    return f"not coupled: the arms share no draws of {', '.join(roles)}" if roles else ""
+    roles = {role for arm in arms for role in results_by_arm[arm].uncoupled_roles}
+    policies = sorted(roles - {ENVIRONMENT})
+    texts = []
+    if ENVIRONMENT in roles:
+        texts.append("same seed, not coupled: the environment draws its own random numbers")
+    if policies:
+        texts.append(f"not coupled: the arms share no draws of {', '.join(policies)}")
+    return ", ".join(texts)
 
 
 def no_updates_made(claim: Claim, scenario: Scenario, cell_result: CellResult) -> bool:

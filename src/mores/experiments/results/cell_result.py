@@ -178,7 +178,8 @@ class CellResult:
         stopped: models that stopped training early.
         training_statuses: numbers of models that were updated, stage by stage.
         checkpoints: learned parameters, stage by stage; not read back with the rest.
-        uncoupled_roles: roles with a policy whose draws arms do not share (`Policy.couples_arms`).
+        uncoupled_roles: roles with a policy whose draws arms do not share (`Policy.couples_arms`),
+            and `environment` if it shares none either (`Environment.couples_arms`).
     """
 
     cell: str

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 
 from mores.core import stream_addresses as addresses
+from mores.core.environment import ENVIRONMENT
 from mores.core.episode_dataset import concatenate_datasets
 from mores.core.learner import can_train
 from mores.core.policy import draws_from_global_state
@@ -262,9 +263,12 @@ def _stage_cost(built_stage: BuiltStage) -> int:
 
 
 def _uncoupled_roles(built_cell: BuiltCell) -> tuple[str, ...]:
-    """Roles with a policy whose draws arms do not share."""
+    """Roles with a policy whose draws arms do not share, and `environment` if it shares none."""
     policies = [item for staged in built_cell.stages for item in staged.policies.items()]
-    return tuple(sorted({role for role, policy in policies if not policy.couples_arms}))
+    roles = {role for role, policy in policies if not policy.couples_arms}
+    if not all(staged.environment.couples_arms for staged in built_cell.stages):
+        roles.add(ENVIRONMENT)
+    return tuple(sorted(roles))
 
 
 def _draws_globally(built_cell: BuiltCell) -> bool:

@@ -1,0 +1,85 @@
+"""Mesa models with a mistake each, and one with a constructor that is hard to read."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import mesa
+import numpy as np
+
+
+class Unseeded(mesa.Model):
+    """Draws from a generator of its own, which is not seeded."""
+
+    def __init__(self, seed: int | None = None) -> None:
+        super().__init__(seed=seed)
+        self.x = 0.0
+        self.datacollector = mesa.DataCollector({"x": "x"})
+        self.own = np.random.default_rng()
+
+    def step(self) -> None:
+        self.x = self.draw()
+
+    def draw(self) -> float:
+        return self.own.random()
+
+
+class Global(Unseeded):
+    """Draws from Python's own generator."""
+
+    def draw(self) -> float:
+        return random.random()
+
+
+class Failing(Unseeded):
+    """Fails in the second step."""
+
+    def draw(self) -> float:
+        return 1 / (2 - self.steps)
+
+
+class BadReporter(Unseeded):
+    """A reporter that fails."""
+
+    def __init__(self, seed: int | None = None) -> None:
+        super().__init__(seed=seed)
+        mesa.Agent(self)
+        reporters = {"x": lambda agent: agent.nothing}
+        self.datacollector = mesa.DataCollector(agent_reporters=reporters)
+
+
+class BadName(Unseeded):
+    """A reporter whose name cannot be that of a metric."""
+
+    def __init__(self, seed: int | None = None) -> None:
+        super().__init__(seed=seed)
+        self.datacollector = mesa.DataCollector({"x/y": "x"})
+
+
+class NoSeed(mesa.Model):
+    """Cannot be seeded."""
+
+    def __init__(self, size: int = 3) -> None:
+        super().__init__()
+
+
+class Unstatable(mesa.Model):
+    """Needs what no file can hold."""
+
+    def __init__(self, space: mesa.space.NetworkGrid, seed: int | None = None) -> None:
+        super().__init__(seed=seed)
+
+
+class WithSimulator(Unseeded):
+    """An object that has a default, as in Mesa's examples, and names that environments use."""
+
+    def __init__(
+        self,
+        roles: int = 3,
+        simulator: mesa.space.NetworkGrid | None = None,
+        rng: Any = None,
+        **others: Any,
+    ) -> None:
+        super().__init__(seed=rng)
+        self.size = roles

@@ -1,0 +1,288 @@
+"""A user's Mesa model as an environment: the same numbers as in Mesa, and the contract."""
+
+from __future__ import annotations
+
+import gc
+import pickle
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from gymnasium.utils.env_checker import check_env
+from pettingzoo.test import parallel_api_test
+
+import mores
+from mores import GymnasiumEnv, GymnasiumVectorEnv, PettingZooParallelEnv, Simulator
+from mores.core.spaces import Box, Discrete, Part
+from mores.registry import REGISTRIES
+from mores.registry.plugins import load_plugins
+from mores.sim.first_rounds import check_first_rounds
+from tests.refusals import refused
+
+mesa = pytest.importorskip("mesa")
+from mores.clients.mesa import MesaRole, mesa_environment  # noqa: E402
+from tests.mesa import faulty_models, schelling_user  # noqa: E402
+
+Schelling = schelling_user.Schelling
+
+
+class Planner(MesaRole):
+    """Sets the share of similar neighbors that all households want."""
+
+    name: ClassVar[str] = "planner"
+
+    def agents(self, model: Any) -> Sequence[Any]:
+        return [model]
+
+    def observation_space(self, model: Any) -> Box:
+        return Box.of(happy=Part(1, 0.0, 1.0), homophily=Part(1, 0.0, 1.0))
+
+    def action_space(self, model: Any) -> Discrete:
+        return Discrete(4)
+
+    def observe(self, model: Any, agent: Any) -> Sequence[float]:
+        happy = sum(each.happy for each in model.agents) / len(model.agents)
+        return [happy, model.homophily]
+
+    def act(self, model: Any, agent: Any, action: Any) -> None:
+        model.homophily = 0.2 + 0.15 * action
+
+    def reward(self, model: Any, agent: Any) -> float:
+        return -sum(model.agents.map("similar_share")) / len(model.agents)
+
+
+class Movers(MesaRole):
+    """The first three households decide whether they move once more; happy ones must not."""
+
+    name: ClassVar[str] = "mover"
+
+    def agents(self, model: Any) -> Sequence[Any]:
+        return sorted(model.agents, key=lambda household: household.unique_id)[:3]
+
+    def observation_space(self, model: Any) -> Box:
+        return Box.of(similar_share=Part(1, 0.0, 1.0))
+
+    def action_space(self, model: Any) -> Discrete:
+        return Discrete(2)
+
+    def observe(self, model: Any, agent: Any) -> Sequence[float]:
+        return [agent.similar_share()]
+
+    def act(self, model: Any, agent: Any, action: Any) -> None:
+        if action:
+            model.relocate(agent)
+
+    def action_mask(self, model: Any, agent: Any) -> Sequence[bool]:
+        return [True, not agent.happy]
+
+    def reward(self, model: Any, agent: Any) -> float:
+        return agent.similar_share() - 0.1 * agent.moves
+
+
+Planned = mesa_environment(Schelling, [Planner(), Movers()])
+METRICS = ["happy", "segregation", "mean_moves"]
+
+
+def started(environment: Any, **arguments: Any) -> Simulator:
+    simulator = Simulator(environment, environment.default_policies(), **arguments)
+    simulator.reset(7)
+    return simulator
+
+
+def test_a_registered_model_has_the_numbers_of_mesa() -> None:
+    """Replicates against plain Mesa with their seeds; a world that stops keeps its numbers."""
+    assert REGISTRIES["environment"]["schelling"] is Schelling
+    environment = mores.make_environment("schelling", size=6, homophily=0.5)
+    seeds = started(environment, worlds=3, rounds=9).state.seed.tolist()
+    assert len({*seeds}) == 3 and all(0 <= seed < 2**48 for seed in seeds)
+    result = mores.simulate(environment, worlds=3, rounds=9, seed=7, metrics=METRICS).metrics
+    ended = 0
+    for world, seed in enumerate(seeds):
+        model = Schelling(size=6, homophily=0.5, seed=seed)
+        for completed in range(10):
+            reported = model.datacollector.model_vars
+            moves = [agent.moves for agent in model.agents]
+            expected = (reported["happy"][-1], reported["segregation"][-1], np.mean(moves))
+            for name, number in zip(METRICS, expected, strict=True):
+                assert result[name].values[world, completed] == pytest.approx(number, rel=1e-6)
+            if model.running:
+                model.step()
+        ended += not model.running
+    assert ended
+
+
+def test_arms_have_the_same_seeds() -> None:
+    one, other = (
+        mores.make_environment("schelling", size=5, homophily=homophily) for homophily in (0.3, 0.6)
+    )
+    seeds = [started(environment, worlds=[4, 9]).state.seed for environment in (one, other)]
+    assert torch.equal(*seeds) and not one.couples_arms
+    alone = started(one, worlds=[9]).state
+    both = started(one, worlds=[4, 9]).state
+    assert alone.seed[0] == both.seed[1]
+    assert alone.metrics["segregation"][0] == both.metrics["segregation"][1]
+
+
+@pytest.mark.parametrize("make", [mesa_environment(Schelling), Planned], ids=["inside", "roles"])
+def test_contract(make: Any) -> None:
+    check_first_rounds(make(size=5))
+
+
+def test_a_step_does_not_change_the_state() -> None:
+    """Any state can be stepped again, with other actions as well."""
+    environment = Planned(size=6)
+    simulator = started(environment, worlds=2)
+    simulator.step()
+    state, streams = simulator.state, mores.RandomStreams.of(0, 2)
+
+    def after(option: int) -> Any:
+        actions = {
+            "planner": torch.full((2, 1), option),
+            "mover": torch.zeros(2, 3, dtype=torch.int64),
+        }
+        return environment.step(state, "step", actions, streams).state
+
+    first, other, again = after(3), after(0), after(3)
+    for name in METRICS:
+        assert torch.equal(first.metrics[name], again.metrics[name])
+    assert torch.equal(first.history, again.history)
+    assert (first.history != other.history).all()
+    assert (first.metrics["happy"] != other.metrics["happy"]).any()
+
+
+def test_a_saved_simulation_continues_without_its_models() -> None:
+    """The models are made again from their seeds; not where decisions came from outside."""
+    make = mesa_environment(Schelling)
+    simulator = started(make(size=6, homophily=0.7), worlds=2)
+    simulator.step()
+    simulator.step()
+    saved = simulator.state_dict()
+    copy = Simulator(make(size=6, homophily=0.7), worlds=2)
+    copy.load_state_dict(saved)
+    for each in (simulator, copy):
+        each.step()
+    for name in METRICS:
+        assert torch.equal(simulator.state.metrics[name], copy.state.metrics[name])
+    planned = started(Planned(size=6), worlds=2)
+    planned.step()
+    copy = Simulator(Planned(size=6), Planned().default_policies(), worlds=2)
+    copy.load_state_dict(planned.state_dict())
+    with refused("unsupported"):
+        copy.step()
+
+
+def test_worlds_reset_alone() -> None:
+    """Worlds whose episodes end at different times, against the same worlds one by one."""
+    environment = Planned(size=5)
+
+    def simulated(worlds: list[int]) -> Simulator:
+        policies, external = {"mover": "random"}, {"planner": [0]}
+        simulator = Simulator(environment, policies, external, worlds, 5, "same_step")
+        simulator.reset(3)
+        for step in range(13):
+            simulator.step({"planner": torch.tensor([[(step * w + 1) % 4] for w in worlds])})
+        return simulator
+
+    together = simulated([0, 1, 2])
+    assert together.episode.min() >= 2 and len({*together.round.tolist()}) > 1
+    for world in range(3):
+        alone = simulated([world])
+        assert alone.episode[0] == together.episode[world]
+        for name in METRICS:
+            assert alone.state.metrics[name][0] == together.state.metrics[name][world]
+
+
+@pytest.mark.full
+def test_gymnasium_and_pettingzoo() -> None:
+    env = GymnasiumEnv(Planned(size=5), agent="planner_0", rounds=6)
+    check_env(env, skip_render_check=True)
+    env.reset(seed=1)
+    rewards, ended = [], False
+    while not ended:
+        _, reward, terminated, truncated, _ = env.step(3)
+        rewards.append(reward)
+        ended = terminated or truncated
+    assert all(-1 <= reward < 0 for reward in rewards)
+    parallel_api_test(PettingZooParallelEnv(Planned(size=5), rounds=6), num_cycles=20)
+    vector = GymnasiumVectorEnv(Planned(size=5), num_envs=3, agent="mover_1", rounds=4)
+    vector.reset(seed=2)
+    for _ in range(9):
+        actions = torch.zeros(3, dtype=torch.int64)
+        vector.step(actions)
+
+
+def test_a_client_needs_a_role() -> None:
+    with refused("missing", path="agent"):
+        GymnasiumEnv("schelling", size=5)
+    with refused("missing", path="external"):
+        PettingZooParallelEnv("schelling", size=5)
+
+
+@pytest.mark.full
+def test_models_of_ended_episodes_are_forgotten() -> None:
+    """Mesa itself keeps every model that was ever made."""
+
+    def full_models() -> int:
+        gc.collect()
+        return sum(type(each) is Schelling and bool(vars(each)) for each in gc.get_objects())
+
+    before = full_models()
+    environment = mesa_environment(Schelling)(size=4)
+    simulator = started(environment, worlds=2)
+    for _ in range(100):
+        simulator.next_episode()
+    assert 2 < full_models() - before <= 2 * 2 + 64 + 1
+    assert pickle.loads(pickle.dumps(environment)) == environment
+    del environment, simulator
+    assert full_models() == before
+
+
+@pytest.mark.parametrize(
+    ("model_class", "code"),
+    [
+        (faulty_models.Unseeded, "unseeded"),
+        pytest.param(faulty_models.Global, "unseeded", marks=pytest.mark.full),
+        (faulty_models.Failing, "failed"),
+        (faulty_models.BadReporter, "failed"),
+        (faulty_models.BadName, "invalid_value"),
+    ],
+)
+def test_wrong_models(model_class: Any, code: str) -> None:
+    environment = mesa_environment(model_class)()
+    with refused(code):
+        check_first_rounds(environment)
+
+
+@pytest.mark.parametrize("model_class", [faulty_models.NoSeed, faulty_models.Unstatable])
+def test_constructors_that_do_not_fit(model_class: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(REGISTRIES["environment"], "unfit", model_class)
+    with refused("wrong_type", path=model_class.__name__):
+        mores.make_environment("unfit")
+
+
+def test_parameters_of_constructors() -> None:
+    environment = mesa_environment(faulty_models.WithSimulator)(roles=4)
+    assert set(type(environment).model_fields) == {"roles_"}
+    assert environment.roles == ()
+    with refused("unknown_name", path="schelling.homophly"):
+        mores.make_environment("schelling", homophly=0.3)
+    with refused("wrong_type", path="schelling.size"):
+        mores.make_environment("schelling", size="large")
+
+
+def test_a_population_is_refused() -> None:
+    with refused("unsupported", path="population"):
+        mores.simulate(
+            mesa_environment(Schelling)(size=4),
+            population=mores.make_population("normal", num_people=3, num_values=1),
+        )
+
+
+def test_the_file_of_a_user_is_loaded_once(tmp_path: Any) -> None:
+    """`--load` runs it as a module of its own: the same name for another class is refused."""
+    file = tmp_path / "again.py"
+    file.write_text("import mores\nmores.register('environment', 'schelling', object)\n")
+    with refused("duplicate"):
+        load_plugins([file])
