@@ -24,6 +24,7 @@ from mores.report.figures import RenderedFigure, ReportData, render_figures, the
 from mores.report.figures.attribution import arm_effects
 from mores.report.figures.plot_data import format_interval, format_number
 from mores.report.figures.text_fitting import printable
+from mores.report.headline import headline
 
 SECTION_HEADINGS = {  # by prefix of the figures' names
     "answer": "The first comparison over the rounds",
@@ -74,6 +75,7 @@ def write_report(
         data=data,
         verdicts=verdicts,
         sections=_sections(data, figures),
+        headline=headline(data, verdicts),
         drift_summary=summarize_drift(data),
         effects=arm_effects(data),
         provenance=provenance,

@@ -85,9 +85,7 @@ def curve_figure(name: str, data: ReportData, claims: Sequence[Claim]) -> Figure
     )
 
 
-def _curves(
-    data: ReportData, claim: Claim, swept: SweepAxes
-) -> dict[str, dict[str, Curve]]:
+def _curves(data: ReportData, claim: Claim, swept: SweepAxes) -> dict[str, dict[str, Curve]]:
     """Estimates by panel and line, one for each x."""
     arms = [arm for arm in data.arms if arm != claim.compare_to]
     arms = [claim_arm(data.scenario, claim) or ""] if claim.references else arms
