@@ -8,12 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import RendererAgg
-from matplotlib.backends.backend_svg import RendererSVG
+from matplotlib.text import Text
 
 from mores.report.figures.rendering import FigureSpec, draw_canvas, report_style
 
-RENDERERS: dict[str, Any] = {"png": RendererAgg, "svg": RendererSVG}
+RESOLUTIONS = {"png": 160.0, "svg": 72.0}  # pixels per inch
 TOLERANCE = 1.0  # pixels by which boxes may overlap: they include the space below a line
 
 
@@ -48,24 +47,31 @@ class Drawn(NamedTuple):
 def drawn_texts(figure: FigureSpec, file_format: str) -> Drawn:
     """Texts as drawn in a file of a format, `png` or `svg`."""
     found: dict[int, DrawnText] = {}
+    draw = Text.draw
 
-    def record(self: Any, *arguments: Any, **options: Any) -> None:
-        artist = options.get("mtext") or arguments[-1]
-        angle = artist.get_rotation()
-        extent = artist.get_window_extent(self)  # of a turned text, the box around it
-        artist.set_rotation(0.0)
-        flat = artist.get_window_extent(self)
-        artist.set_rotation(angle)
+    def record(self: Text, renderer: Any) -> None:
+        draw(self, renderer)
+        if not self.get_visible() or not self.get_text().strip():
+            return
+        angle = self.get_rotation()
+        extent = self.get_window_extent(renderer)  # of a turned text, the box around it
+        self.set_rotation(0.0)
+        flat = self.get_window_extent(renderer)
+        self.set_rotation(angle)
         half = np.array([flat.width, flat.height]) / 2.0
         center = np.array([extent.x0 + extent.x1, extent.y0 + extent.y1]) / 2.0
-        found[id(artist)] = DrawnText(artist.get_text(), center, half, np.radians(angle))
+        found[id(self)] = DrawnText(self.get_text(), center, half, np.radians(angle))
 
     with report_style(), pytest.MonkeyPatch.context() as patch:
         canvas = draw_canvas(figure)
-        patch.setattr(RENDERERS[file_format], "draw_text", record)
-        canvas.savefig(io.BytesIO(), format=file_format)
-        scale = {"png": 160.0, "svg": 72.0}[file_format]  # pixels per inch
-        return Drawn([*found.values()], scale * np.array(canvas.get_size_inches()))
+        patch.setattr(Text, "draw", record)
+        if file_format == "png":  # one pass is enough
+            canvas.set_dpi(RESOLUTIONS["png"])
+            canvas.canvas.draw()
+        else:
+            canvas.savefig(io.BytesIO(), format=file_format)
+        size = RESOLUTIONS[file_format] * np.array(canvas.get_size_inches())
+        return Drawn([*found.values()], size)
 
 
 def cut_texts(drawn: Drawn) -> list[str]:

@@ -15,7 +15,8 @@ Y_AXIS_WIDTH = 0.9  # inches
 SIZE = 8.5  # points: xtick.labelsize of mores.mplstyle
 GAP = 4.0  # points between texts
 TILT = 25.0  # degrees
-TILTED_WIDTH, LINE_HEIGHT = 130.0, 11.0  # points: of a line of a turned text
+LINE_WIDTHS = (130.0, 190.0, 280.0, math.inf)  # points: longest line of turned texts
+LINE_HEIGHT = 11.0  # points
 
 
 class ValueTicks(NamedTuple):
@@ -50,15 +51,18 @@ class ValueTicks(NamedTuple):
 
     @property
     def _lines(self) -> list[str]:
-        """The texts in lines."""
-        width = TILTED_WIDTH if self._are_turned else self._space - GAP
-        return [wrap_to_width(text, width, SIZE) for text in self.texts]
+        """The texts in lines: turned ones in as few as have space beside each other."""
+        for width in LINE_WIDTHS if self._are_turned else (self._space - GAP,):
+            lines = [wrap_to_width(text, width, SIZE) for text in self.texts]
+            if _height(lines) <= self._space:
+                break
+        return lines
 
     @property
     def _angle(self) -> float:
         """Of turned texts, degrees: tilted, or upright where lines are close to each other."""
-        height = LINE_HEIGHT * max(text.count("\n") + 1 for text in self._lines)
-        return TILT if height < self._space * math.sin(math.radians(TILT)) else 90.0
+        apart = self._space * math.sin(math.radians(TILT))
+        return TILT if _height(self._lines) < apart else 90.0
 
     @property
     def extra_height(self) -> float:
@@ -90,3 +94,8 @@ class ValueTicks(NamedTuple):
         span = float(np.ptp(ordered))
         apart = span == 0.0 or bool(np.diff(ordered).min() > 0.07 * span)
         return apart and len(self.positions) <= MAX_NUMBERS
+
+
+def _height(texts: Sequence[str]) -> float:
+    """Height of the text with the most lines, points."""
+    return LINE_HEIGHT * max(text.count("\n") + 1 for text in texts)
