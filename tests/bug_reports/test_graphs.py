@@ -34,7 +34,8 @@ def test_numbered_nodes_are_the_people_with_their_numbers(integer: type) -> None
 
 
 def test_names_keep_the_order_of_the_nodes() -> None:
-    graph = nx.Graph([("carla", "bob"), ("bob", "anna")])
+    graph = nx.Graph()
+    graph.add_edges_from([("carla", "bob"), ("bob", "anna")])
     graph.add_node("isolated")
     shares = matrix(graph)
     assert (shares[0, 1], shares[0, 2]) == (0.5, 0.0)  # carla listens to bob
@@ -50,7 +51,8 @@ def test_loops_and_several_edges_are_ties() -> None:
 
 def test_a_community_on_a_graph_with_names_is_simulated(monkeypatch: pytest.MonkeyPatch) -> None:
     def friends(num_people: int) -> nx.Graph:
-        graph = nx.relabel_nodes(nx.path_graph(num_people - 1), lambda i: f"person {i}")
+        names = {i: f"person {i}" for i in range(num_people - 1)}
+        graph: nx.Graph = nx.relabel_nodes(nx.path_graph(num_people - 1), names)
         graph.add_node("alone")
         return graph
 

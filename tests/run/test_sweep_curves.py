@@ -76,6 +76,16 @@ def test_texts_have_points_with_intervals():
 
 
 @pytest.mark.full
+def test_the_band_of_an_exact_claim_is_the_range_of_its_replicates():
+    claim = {"statement": "x", "kind": "exact", "metric": "rms_distance", "bound": {"above": 0}}
+    data, found = figures(sweep={"env.initial_std": [0.1, 0.2]}, claims=[claim])
+    values = data.records[data.cells_at_points[0]["main"].id].by_replicate("rms_distance")[:, -1]
+    ends = np.array(draw(found["sweep_0"]).collections[0].get_paths()[0].vertices)[:, 1]
+    assert (ends.min(), ends.max()) == pytest.approx((values.min(), values.max()))
+    assert "bands: smallest to largest replicate." in found["sweep_0"].caption
+
+
+@pytest.mark.full
 def test_a_second_parameter_is_lines_and_a_third_panels():
     sweep = {"env.num_people": [5, 6], "env.initial_std": [0.1, 0.2, 0.3], "env.noise_std": [0, 1]}
     data, found = figures(sweep=sweep)

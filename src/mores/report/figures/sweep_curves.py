@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from mores.analysis.intervals import IntervalEstimate
-from mores.experiments.claims.claim_estimates import estimate_claim
+from mores.analysis.sampling_intervals import effects_by_replicate
+from mores.experiments.claims.claim_estimates import ClaimData, estimate_claim
 from mores.experiments.scenario.claim_inputs import claim_arm
 from mores.experiments.scenario.specification import Claim
 from mores.report.figures.claim_lines import draw_bound
@@ -31,6 +32,7 @@ from mores.report.figures.series_panel import SHIFTED, SHIFTS, Quantity, draw_se
 from mores.report.figures.sweep_axes import SweepAxes, sweep_axes
 from mores.report.figures.theme import PlotStyle, plot_style
 
+RANGE = "smallest to largest replicate"
 MAX_PANELS = 12
 MAX_ROWS = 200  # of the table
 WIDE, NARROW = (6.2, 3.4), (3.4, 2.7)  # inches: one panel, several
@@ -100,8 +102,20 @@ def _curves(data: ReportData, claim: Claim, swept: SweepAxes) -> dict[str, dict[
         for point, at_point in zip(data.points, everywhere, strict=True):
             curves = found.setdefault(swept.panel_title(point), {})
             curve = curves.setdefault(swept.line_name(point, arm), [None] * count)
-            curve[swept.x_index(point)] = estimate_claim(quantity, at_point)
+            curve[swept.x_index(point)] = _estimate(quantity, at_point)
     return found
+
+
+def _estimate(claim: Claim, data: ClaimData) -> IntervalEstimate:
+    """Estimate as in the verdict: of a claim on every replicate, the range of the replicates."""
+    if not claim.checks_every_replicate:
+        return estimate_claim(claim, data)
+    values = effects_by_replicate(data.values, data.comparison, claim.relative)
+    if not np.isfinite(values).all():
+        return IntervalEstimate.undefined(len(values), "not finite")
+    low, high = float(values.min()), float(values.max())
+    value = min(max(float(values.mean()), low), high)
+    return IntervalEstimate(value, low, high, len(values), RANGE, 1.0)
 
 
 def _analytic(
@@ -224,7 +238,11 @@ def _caption(
     what = "bands" if x_axis.is_numeric else "whiskers"
     statistics = " or ".join(dict.fromkeys(claim.statistic for claim in claims))
     sentences = [f"{each}, by {swept.x}{' (logarithmic axis)' if x_axis.log else ''}."]
-    sentences.append(describe_sample(shown, what, statistics))
+    if all(claim.checks_every_replicate for claim in claims):
+        n = max(estimate.n for estimate in shown)
+        sentences.append(f"Mean of n = {n} replicates; {what}: {RANGE}.")
+    else:
+        sentences.append(describe_sample(shown, what, statistics))
     if has_analytic:
         sentences.append("Dashed: analytic values.")
     if any(map(_has_bound, claims)):

@@ -59,8 +59,12 @@ def sweep_figures(data: ReportData) -> list[FigureSpec]:
     curves = [curve_figure(f"sweep_{i}", data, [claim]) for i, claim in enumerate(shown)]
     swept_paths = [path for path, values in data.scenario.sweep.items() if len(values) > 1]
     if len(swept_paths) > 1:
-        for i, claim in enumerate(shown):
-            report = claim.model_copy(update={"kind": "report", "analytic": None})
+        maps = [(claim, claim_arm(data.scenario, claim) or data.arms[0]) for claim in shown]
+        if not data.scenario.claims:
+            maps = [(shown[0], arm) for arm in data.arms[:MAX_FIGURES]]
+        for i, (claim, arm) in enumerate(maps):
+            fields = {"kind": "report", "analytic": None, "arm": arm}
+            report = claim.model_copy(update=fields)
             curves.append(_heatmap_figure(f"maps_{i}", data, report, swept_paths))
     else:
         claimed = {claim.metric for claim in quantities.values()}

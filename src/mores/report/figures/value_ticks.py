@@ -52,11 +52,9 @@ class ValueTicks(NamedTuple):
     @property
     def _lines(self) -> list[str]:
         """The texts in lines: turned ones in as few as have space beside each other."""
-        for width in LINE_WIDTHS if self._are_turned else (self._space - GAP,):
-            lines = [wrap_to_width(text, width, SIZE) for text in self.texts]
-            if _height(lines) <= self._space:
-                break
-        return lines
+        widths = LINE_WIDTHS if self._are_turned else (self._space - GAP,)
+        wrapped = [[wrap_to_width(text, width, SIZE) for text in self.texts] for width in widths]
+        return next((lines for lines in wrapped if _height(lines) <= self._space), wrapped[-1])
 
     @property
     def _angle(self) -> float:
