@@ -168,7 +168,9 @@ class CsrGraph:
     def from_networkx(graph: Any, weight: str | None = "weight") -> CsrGraph:
         """Graph of a networkx graph or multigraph, with any node labels.
 
-        Edges are streamed into arrays: 8 bytes an edge, 16 with weights.
+        Nodes 0 to n - 1 are the people with these numbers, in whatever order they were added. With
+        other labels, people are numbered in the order of the nodes. Edges are streamed into arrays:
+        8 bytes an edge, 16 with weights.
 
         Args:
             graph: the networkx graph.
@@ -178,7 +180,8 @@ class CsrGraph:
             UserError: no nodes, or a weight that is not a finite number.
         """
         number: Mapping[Any, int] | range = range(len(graph))
-        if any(type(label) is not int or label != i for i, label in enumerate(graph)):
+        integers = (int, np.integer)  # of which a label of True is none
+        if not all(isinstance(i, integers) and type(i) is not bool and i in number for i in graph):
             number = {label: i for i, label in enumerate(graph)}
         count = graph.number_of_edges()
         if weight is None:

@@ -112,7 +112,7 @@ def test_caption_names_arms_without_training():
     }
     figures = _figures(replace(data, records=records))
     assert "twin" in figures["learning_last"].spec.caption
-    assert "twin" not in figures["learning_first"].spec.caption
+    assert "twin" not in figures["learning_first"].spec.caption.split("Lines:")[0]
     check_message(figures["learning_last"].spec.caption)
     check_message(figures["learning_first"].spec.caption)
 
@@ -153,10 +153,12 @@ def test_sweep_figures_are_a_line_or_heat_maps():
     claims = [{"statement": "as predicted", "kind": "statistical", "metric": "rms_distance",
                "analytic": "rms_distance", "bound": {"above": 0}}]  # fmt: skip
     line = make_scenario(sweep={"env.initial_std": [0.1, 0.2, 0.4]}, claims=claims)
-    assert _num_panels(make_report_data(line)) == {"analytic": 1, "sweep_0": 1}
+    panels = {"analytic": 1, "sweep_0": 1, "sweep_metrics": 2}
+    assert _num_panels(make_report_data(line)) == panels
     sweep = {"env.initial_std": [0.1, 0.2], "env.ai_influence": [0.5, 1.0, 0.7]}
     maps = make_scenario(sweep={**sweep, "env.num_people": [5, 6]}, claims=claims)
-    assert _num_panels(make_report_data(maps)) == {"analytic": 1, "sweep_0": 2}
+    panels = {"analytic": 1, "sweep_0": 2, "maps_0": 2}
+    assert _num_panels(make_report_data(maps)) == panels
     assert ["env.ai_influence", "0.5, 1, 0.7"] in table_rows.range_rows(maps)
 
 

@@ -88,6 +88,7 @@ def test_page_loads_nothing_and_runs_nothing(folder, text):
     ids = page.all("id")
     assert max(Counter(ids).values()) == 1
     links = page.all("src") + page.all("href") + page.all("xlink:href")
+    links = [link for link in links if not link.startswith("figures/")]  # to the files
     assert links
     assert all(link[0] == "#" and link[1:] in ids for link in links)
     assert all(link in ids for link in re.findall(r"url\(#([^)]+)\)", text))
@@ -98,9 +99,13 @@ def test_page_loads_nothing_and_runs_nothing(folder, text):
     policy = next(a["content"] or "" for t, a in page.tags if a.get("http-equiv"))
     assert "default-src 'none'" in policy
     assert len(text) < 400_000
-    pngs = {path.name: path.read_bytes() for path in (folder / "figures").iterdir()}
-    assert set(pngs) == {"drift.png", "people.png", "attribution.png", "metrics.png"}
-    assert all(png.startswith(b"\x89PNG") for png in pngs.values())
+    files = {path.name: path.read_bytes() for path in (folder / "figures").iterdir()}
+    kinds = ("drift", "people", "attribution", "metrics")
+    assert set(files) == {f"{kind}.{suffix}" for kind in kinds for suffix in ("png", "svg")}
+    for name, content in files.items():
+        assert content.startswith(b"\x89PNG" if name.endswith("png") else b"<?xml")
+        assert f'<a href="figures/{name}">' in text  # opened by a click
+        assert len(content) < 300_000
 
 
 def test_texts_of_a_scenario_are_escaped(text):
@@ -110,6 +115,17 @@ def test_texts_of_a_scenario_are_escaped(text):
     assert words.count(HOSTILE_TEXT) >= 5  # about, source, claim, its source, summary, command
     assert any(HOSTILE_LABEL in label for label in page.all("aria-label"))
     assert "$a b$" in "".join(re.findall(r"<text[^>]*>([^<]*)</text>", text))  # not as mathematics
+
+
+@pytest.mark.full
+def test_equal_results_have_equal_files(folder, tmp_path):
+    """Neither times nor random ids are in the page or in a figure."""
+    scenario = make_scenario(about=HOSTILE_TEXT, source=HOSTILE_TEXT, claims=CLAIMS, **ARMS)
+    cells, records = make_results(scenario)
+    verdicts = evaluate_claims(scenario, cells, records)
+    write_report(tmp_path, scenario, cells, records, verdicts, PROVENANCE)
+    for path in (folder / "report.html", *(folder / "figures").iterdir()):
+        assert (tmp_path / path.relative_to(folder)).read_bytes() == path.read_bytes(), path.name
 
 
 def test_page_is_accessible(text):

@@ -23,6 +23,8 @@ from mores.report import claims_section, table_rows
 from mores.report.figures import RenderedFigure, ReportData, render_figures, theme
 from mores.report.figures.attribution import arm_effects
 from mores.report.figures.plot_data import format_interval, format_number
+from mores.report.figures.text_fitting import printable
+from mores.report.headline import headline
 
 SECTION_HEADINGS = {  # by prefix of the figures' names
     "answer": "The first comparison over the rounds",
@@ -33,6 +35,7 @@ SECTION_HEADINGS = {  # by prefix of the figures' names
     "episodes": "Metrics by episode",
     "analytic": "Agreement with analytic values",
     "sweep": "Parameter sweep",
+    "maps": "Parameter sweep: heat maps",
     "sensitivity": "Sensitivity to uncertain parameters",
     "metrics": "Metrics over rounds",
 }
@@ -47,7 +50,7 @@ def write_report(
     provenance: Mapping[str, Any],
     sensitivity: SensitivityIndices | None = None,
 ) -> None:
-    """Write `report.html`, and the figures as PNG in `figures/`.
+    """Write `report.html`, and the figures as PNG and SVG in `figures/`.
 
     The report uses the cells of the arms, and their results by cell id.
     """
@@ -59,6 +62,7 @@ def write_report(
     for figure in figures:
         if figure.svgs:
             write_bytes(folder / "figures" / f"{figure.spec.name}.png", figure.png)
+            write_text(folder / "figures" / f"{figure.spec.name}.svg", figure.svg)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("mores.report", ""),
         autoescape=True,
@@ -71,6 +75,7 @@ def write_report(
         data=data,
         verdicts=verdicts,
         sections=_sections(data, figures),
+        headline=headline(data, verdicts),
         drift_summary=summarize_drift(data),
         effects=arm_effects(data),
         provenance=provenance,
@@ -79,7 +84,7 @@ def write_report(
         table_rows=table_rows,
         theme=theme,
     )
-    write_text(folder / "report.html", page)
+    write_text(folder / "report.html", printable(page))
 
 
 def _sections(

@@ -17,7 +17,7 @@ from mores.experiments.claims.verdicts import Verdict
 from mores.experiments.results.checked_files import CheckedFolder
 from mores.experiments.scenario.specification import Claim, Scenario
 
-WORDING = ("statement", "source")  # fields that change no verdict
+WORDING = ("statement", "source", "headline")  # fields that change no verdict
 ESTIMAND = (
     *("kind", "metric", "arm", "compare_to", "references", "analytic", "ablation", "stage"),
     *("at_round", "statistic", "relative", "interval", "slope_in", "monotone_in"),

@@ -205,6 +205,11 @@ class Claim(StrictModel):
         description="dotted path in sweep: the claim is about the change between consecutive "
         "values of this parameter, and must hold for all",
     )
+    headline: bool = Field(
+        default=False,
+        description="the claim of the report's first sentence; default: the first claim that "
+        "rests on an interval",
+    )
     source: str | None = Field(default=None, description="source of the finding: arXiv id, section")
 
     @property
@@ -365,7 +370,11 @@ class Scenario(StrictModel):
                     raise ParameterError(*path, message=message, code="unknown_name")
             if stage.loop != "fit_offline":
                 recorded.append(stage.name)
+        first_headline = next((i for i, claim in enumerate(self.claims) if claim.headline), None)
         for i, claim in enumerate(self.claims):
+            if claim.headline and i != first_headline:
+                message = f"claim {first_headline} has it already: a report has one headline"
+                raise conflict(message, "claims", i, "headline")
             if claim.stage is not None and claim.stage not in stages:
                 raise unknown("stage", claim.stage, names, "claims", i, "stage")
             single = self.worlds == self.stage(claim.stage).episodes == 1

@@ -45,16 +45,21 @@ def arm_effects(data: ReportData) -> list[ArmEffect]:
     ends = {arm: values[:, :, -1] for arm, values in drift.items()}  # value replicate
 
     def by_value(differences: np.ndarray) -> dict[str, IntervalEstimate]:
-        return {value_label(control, i): estimate(differences[i]) for i in data.top_dimensions(3)}
+        return {value_label(control, i): _mean(differences[i]) for i in data.top_dimensions(3)}
 
     for arm, changes in changes_by_arm.items():
-        distance = estimate(effect_by_replicate(data.record(arm), control)[:, -1])
+        distance = _mean(effect_by_replicate(data.record(arm), control)[:, -1])
         effects.append(ArmEffect(arm, _factors(changes), arm, by_value(ends[arm]), distance))
     for arm, first, second in _factor_combinations(changes_by_arm):
         interaction = by_value(ends[arm] - ends[first] - ends[second])
         factors = _factors(changes_by_arm[arm])
         effects.append(ArmEffect(f"{first} + {second}", factors, arm, interaction, None, True))
     return effects
+
+
+def _mean(differences: np.ndarray) -> IntervalEstimate:
+    """Mean of differences by replicate. Differences of 0 or 1 are no outcomes of a share."""
+    return estimate(differences, is_difference=True)
 
 
 def _metric_effects(

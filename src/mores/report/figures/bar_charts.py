@@ -15,12 +15,13 @@ from mores.report.figures.plot_data import (
     format_interval,
     format_number,
     format_range,
-    shorten,
 )
 from mores.report.figures.rendering import FigureSpec, PanelSpec
+from mores.report.figures.text_fitting import wrap_to_width
 from mores.report.figures.theme import LIGHT_COLORS, plot_style
 
-MAX_NAME_LENGTH = 22  # of an arm
+NAME_WIDTH, NAME_SIZE = 118.0, 8.5  # points: of a line with the name of an arm; font size
+LINE_HEIGHT, ROW_GAP = 0.145, 0.13  # inches: of the lines of a name; between rows
 MAX_PATH_LENGTH = 26  # of a line of a parameter
 MAX_PARAMETERS = 20  # parameters in a figure, in order of importance
 MAX_WHISKER_RATIO = 3.0  # of a sensitivity index to the longest bar; a longer one would hide bars
@@ -109,7 +110,8 @@ def attribution_figures(data: ReportData) -> list[FigureSpec]:
     caption += " In parentheses: the factors in which the arm differs from the control."
     if any(effect.is_interaction for effect in effects):
         caption += " Hatched: interaction, the combined effect minus both single effects."
-    size = (3.4, 0.9 + 0.42 * len(effects))
+    num_lines = max(_bar_label(effect).count("\n") + 1 for effect in effects)
+    size = (3.4, 0.9 + (ROW_GAP + LINE_HEIGHT * num_lines) * len(effects))
     return [FigureSpec("attribution", caption, panels, panel_size=size)]
 
 
@@ -121,15 +123,20 @@ def _effect_panel(
     for effect in effects:
         interval = effect.distance if component is None else effect.components.get(component)
         if interval is not None:
-            kind = "interaction" if effect.is_interaction else ", ".join(effect.factors)
-            label = f"{shorten(effect.name, MAX_NAME_LENGTH)}\n({kind})"
             text = f"{effect.name} {format_interval(interval)}"
             ends = interval.low, interval.value, interval.high
             color = data.style(effect.arm).color
-            bars.append(Bar(label, text, *ends, color, effect.is_interaction))
+            bars.append(Bar(_bar_label(effect), text, *ends, color, effect.is_interaction))
     if component is None:
         return bar_panel("Distance from the control", bars, "distance", len(effects))
     return bar_panel(component, bars, "difference", len(effects))
+
+
+def _bar_label(effect: ArmEffect) -> str:
+    """Name of an effect in lines, and in parentheses the factors of the arm."""
+    kind = "interaction" if effect.is_interaction else ", ".join(effect.factors)
+    lines = (effect.name, f"({kind})")
+    return "\n".join(wrap_to_width(line, NAME_WIDTH, NAME_SIZE) for line in lines)
 
 
 def wrap_path(path: str) -> str:

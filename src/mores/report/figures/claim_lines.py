@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from mores.experiments.claims.bounds import bound_range
 from mores.experiments.claims.claim_evaluation import stage_and_round
 from mores.experiments.scenario.claim_inputs import claim_arm
-from mores.experiments.scenario.specification import Bound, Claim
-from mores.report.figures.metric_lines import LINES_DESCRIPTION, line_panel
+from mores.experiments.scenario.specification import Claim
+from mores.report.figures.metric_lines import LINES_DESCRIPTION, describe_coinciding, line_panel
 from mores.report.figures.plot_data import ReportData, metric_label
 from mores.report.figures.rendering import FigureSpec, PanelSpec
 from mores.report.figures.theme import LIGHT_COLORS
@@ -51,7 +52,8 @@ def claim_figures(data: ReportData) -> list[FigureSpec]:
     )
     if claim.interval == "people":
         caption += " The interval of the claim covers the choice of respondents as well."
-    shown = _with_bound(panel, claim.bound)
+    caption += describe_coinciding({title: differences})
+    shown = _with_bound(panel, claim)
     return [
         FigureSpec(
             "answer", caption, [shown], data.legend(list(differences)), panel_size=(6.2, 3.4)
@@ -73,15 +75,19 @@ def _is_shown(claim: Claim) -> bool:
     )
 
 
-def _with_bound(panel: PanelSpec, bound: Bound | None) -> PanelSpec:
-    """The panel with dashed lines at the ends of a bound."""
-    given = [] if bound is None else [*(bound.within or ()), bound.above, bound.below]
-    ends = [end for end in given if end is not None]
+def _with_bound(panel: PanelSpec, claim: Claim) -> PanelSpec:
+    """The panel with lines at 0 and at the ends of a bound."""
 
     def draw(axes: Any) -> None:
         panel.draw(axes)
         axes.axhline(0, color=LIGHT_COLORS["axis"], linewidth=0.8)
-        for end in np.unique(ends):
-            axes.axhline(end, color=LIGHT_COLORS["soft"], linewidth=0.9, linestyle=(0, (4, 3)))
+        draw_bound(axes, claim)
 
     return panel._replace(draw=draw)
+
+
+def draw_bound(axes: Any, claim: Claim) -> None:
+    """Draw dashed gray lines at the ends of the bound of a claim."""
+    for end in np.unique(bound_range(claim)[:2]):
+        if np.isfinite(end):
+            axes.axhline(end, color=LIGHT_COLORS["soft"], linewidth=0.9, linestyle=(0, (4, 3)))

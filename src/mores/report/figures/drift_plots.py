@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from mores.analysis.intervals import confidence_band
 from mores.experiments.claims.claim_evaluation import effect_by_replicate
-from mores.report.figures.metric_lines import LINES_DESCRIPTION, line_panel
+from mores.report.figures.metric_lines import LINES_DESCRIPTION, describe_coinciding, line_panel
 from mores.report.figures.plot_data import ReportData, format_number, value_label
 from mores.report.figures.rendering import FigureSpec, PanelSpec
 
@@ -22,6 +22,7 @@ def drift_figures(data: ReportData) -> list[FigureSpec]:
     effects = {arm: effect_by_replicate(data.record(arm), control) for arm in drift}
     title = "Distance from the control"
     panels = [line_panel(data, title, effects, control.rounds, y_label="distance")]
+    drawn = {title: effects}
     dimensions = data.top_dimensions(3)
     if len(dimensions) > 1:
         plane = data.top_dimensions(2)
@@ -31,10 +32,12 @@ def drift_figures(data: ReportData) -> list[FigureSpec]:
         differences = {arm: values[dimension] for arm, values in drift.items()}
         title = f"{value_label(control, dimension)} minus control"
         panels.append(line_panel(data, title, differences, control.rounds, y_label="difference"))
+        drawn[title] = differences
     caption = (
         f"Mean value of the people in each arm minus that in the control “{data.scenario.control}”,"
         f" in value units. The arms share people and random numbers, so the difference is the "
         f"effect of the arm. {LINES_DESCRIPTION.format(data.replicates)}"
+        f"{describe_coinciding(drawn)}"
     )
     return [FigureSpec("drift", caption, panels, data.legend(list(drift)))]
 

@@ -14,10 +14,9 @@ from mores import registry
 from mores.analysis.intervals import IntervalEstimate
 from mores.core.config import Config
 from mores.core.errors import UserError, describe_exception
-from mores.experiments.claims.claim_evaluation import stage_and_round
 from mores.experiments.scenario.figure_check import Reading
 from mores.experiments.scenario.specification import Claim, Scenario
-from mores.report.figures.plot_data import ReportData, metric_label
+from mores.report.figures.plot_data import ReportData, describe_time, metric_label
 from mores.report.figures.rendering import FigureSpec
 
 CHARACTERS_PER_INCH = 11  # of axis labels
@@ -74,10 +73,7 @@ class MetricFigure(Figure):
         """Text on round and stage: `after 10 rounds of stage “test”`."""
         fields = {"stage": self.stage, "at_round": self.at_round}
         claim = Claim.model_validate({"statement": "-", "kind": "report", "metric": "-", **fields})
-        stage, rounds = stage_and_round(data.scenario, claim)
-        text = f"after {rounds} round{'s' if rounds != 1 else ''}"
-        text += f" of stage “{stage.name}”" if data.scenario.stages else ""
-        return text + (f", mean over its {stage.episodes} episodes" if stage.episodes > 1 else "")
+        return describe_time(data.scenario, claim)
 
 
 def scenario_figures(data: ReportData) -> list[FigureSpec]:
@@ -119,12 +115,15 @@ def label_axes(axes: Any, x_label: str, y_label: str, size: tuple[float, float])
     axes.set(xlabel=x_text, ylabel=y_text)
 
 
-def describe_sample(estimates: Iterable[IntervalEstimate], what: str) -> str:
+def describe_sample(
+    estimates: Iterable[IntervalEstimate], what: str, statistic: str = "mean"
+) -> str:
     """Sentence on sample size and interval methods for the caption.
 
     Args:
         estimates: everything that is shown.
         what: what the intervals are drawn as: `whiskers`.
+        statistic: over replicates.
     """
     shown = list(estimates)
     sizes = sorted({estimate.n for estimate in shown})
@@ -132,4 +131,5 @@ def describe_sample(estimates: Iterable[IntervalEstimate], what: str) -> str:
     if sizes == [1]:
         return "One replicate: no intervals."
     methods = list(dict.fromkeys(estimate.method for estimate in shown))
-    return f"Mean of n = {n} replicates; {what}: 95 % interval of that mean ({'; '.join(methods)})."
+    start = f"{statistic[:1].upper()}{statistic[1:]} of n = {n} replicates"
+    return f"{start}; {what}: 95 % interval of that {statistic} ({'; '.join(methods)})."

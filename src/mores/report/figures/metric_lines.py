@@ -18,6 +18,12 @@ from mores.core.component_names import split_component
 from mores.experiments.results.cell_result import CellResult
 from mores.experiments.scenario.claim_inputs import claim_arm
 from mores.experiments.scenario.stages import Stage
+from mores.report.figures.coinciding_lines import (
+    Turn,
+    coinciding_groups,
+    describe_groups,
+    turns,
+)
 from mores.report.figures.plot_data import ReportData, format_number, metric_label
 from mores.report.figures.rendering import FigureSpec, PanelSpec
 from mores.report.figures.theme import PlotStyle
@@ -26,6 +32,7 @@ MAX_PANELS = 12
 MAX_POINTS = 200  # points per line
 MAX_BLOCKS = 60  # points per learning curve
 NUM_ANALYTIC_POINTS = 9
+BAND_ALPHA, MAX_CLEAR_BANDS = 0.18, 5  # opacity of a band; of more bands, less
 LINES_DESCRIPTION = "Lines: mean of {} replicates; bands: 95 % interval of that mean (Student's t)."
 
 Points = tuple[np.ndarray, np.ndarray]  # x and y of some points
@@ -47,6 +54,7 @@ def metric_figures(data: ReportData) -> list[FigureSpec]:
     lines = LINES_DESCRIPTION.format(data.replicates)
     caption = f"Metrics over the rounds{stage}. {lines}{omitted}"
     caption += " Circles: analytic values." if any(analytic.values()) else ""
+    caption += describe_coinciding({metric_label(n, first): each for n, each in series.items()})
     return [FigureSpec("metrics", caption, panels, data.legend(data.arms))]
 
 
@@ -68,19 +76,22 @@ def learning_figures(data: ReportData) -> list[FigureSpec]:
         x_label = "episode"
         if has_training:
             x_label += f" of {stage.name}" + ("" if stage.trains_policies else " (frozen)")
-        panels, block_size, has_gaps = [], 1, False
+        panels, block_size, has_gaps, drawn = [], 1, False, {}
         for name, by_arm in series.items():
             means, midpoints = {}, np.array([])
             for arm, values in by_arm.items():
                 midpoints, means[arm], block_size = block_means(values)
                 has_gaps |= not np.isfinite(means[arm]).all()
-            panels.append(line_panel(data, metric_label(name, first), means, midpoints, x_label))
+            title = metric_label(name, first)
+            panels.append(line_panel(data, title, means, midpoints, x_label))
+            drawn[title] = means
         caption = _describe_stage(data, stage, has_training)
         if block_size > 1:
             caption += f" Each point is the mean over {block_size} episodes."
         caption += f" {LINES_DESCRIPTION.format(data.replicates)}"
         if has_gaps:
             caption += " A gap in a line marks a non-finite value in some replicate."
+        caption += describe_coinciding(drawn)
         name = f"{'learning' if has_training else 'episodes'}_{stage.name}"
         figures.append(FigureSpec(name, caption + omitted, panels, data.legend(data.arms)))
     return figures
@@ -175,12 +186,16 @@ def line_panel(
 ) -> PanelSpec:
     """Panel with a line and band for each arm, and circles at some points."""
 
+    place = turns(coinciding_arms(series))
+    opacity = band_alpha(len(series))
+
     def draw(axes: Any) -> None:
         for arm, values in series.items():  # at columns where every replicate is finite
             columns = np.flatnonzero(np.isfinite(values).all(0))
             columns = columns[evenly_spaced(len(columns), MAX_POINTS)]
             if len(columns):
-                draw_line(axes, np.array(x_values)[columns], values[:, columns], data.style(arm))
+                x = np.array(x_values)[columns]
+                draw_line(axes, x, values[:, columns], data.style(arm), place.get(arm), opacity)
         for arm, (x, y) in (points or {}).items():
             axes.plot(x, y, "o", ms=4.5, mfc="none", mec=data.style(arm).color, mew=1.1)
         axes.set(xlabel=x_label, ylabel=y_label)
@@ -191,16 +206,56 @@ def line_panel(
     return PanelSpec(title, f"Lines by {x_label}; at the end: {'; '.join(ends)}.", draw)
 
 
+def coinciding_arms(
+    series: Mapping[str, Float[np.ndarray, "replicate column"]],
+) -> list[list[str]]:
+    """Arms whose lines coincide in a panel with their bands."""
+    means = {arm: values.mean(0) for arm, values in series.items()}
+    ends = [np.zeros(0)]
+    for values in series.values():
+        ends += [values[0]] if len(values) == 1 else confidence_band(values)[1:]
+    shown = np.concatenate(ends)
+    shown = shown[np.isfinite(shown)]
+    return coinciding_groups(means, float(np.ptp(shown)) if len(shown) else 0.0)
+
+
+def describe_coinciding(series_by_panel: Mapping[str, Series]) -> str:
+    """Sentence on arms whose lines coincide, by title of the panel; empty without."""
+    return describe_groups({title: coinciding_arms(s) for title, s in series_by_panel.items()})
+
+
+def band_alpha(num_bands: int) -> float:
+    """Opacity of the bands of a panel: lines must remain visible below many of them."""
+    return BAND_ALPHA * min(1.0, MAX_CLEAR_BANDS / max(num_bands, 1))
+
+
 def draw_line(
-    axes: Any, x: np.ndarray, values: np.ndarray, style: PlotStyle, **marker: Any
+    axes: Any,
+    x: np.ndarray,
+    values: np.ndarray,
+    style: PlotStyle,
+    turn: Turn | None = None,
+    opacity: float = BAND_ALPHA,
+    **marker: Any,
 ) -> None:
-    """Draw mean and band; by default, markers only on a line of one point."""
+    """Draw mean and band; by default, markers only on a line of one point.
+
+    Args:
+        axes: the axes.
+        x: x of each column.
+        values: replicate by column.
+        style: color, dashes and marker.
+        turn: place among the lines that coincide with this one, if there are any.
+        opacity: of the band.
+        marker: arguments of matplotlib.
+    """
     mean, low, high = confidence_band(values)
     if len(x) == 1:
         marker = {"marker": style.marker, "ms": 4}
-    axes.plot(x, mean, **style.line, **marker)
+    line = style.line if turn is None else style.line | {"linestyle": turn.linestyle}
+    axes.plot(x, mean, **line, **marker)
     if len(values) > 1:
-        axes.fill_between(x, low, high, color=style.color, alpha=0.18, linewidth=0)
+        axes.fill_between(x, low, high, color=style.color, alpha=opacity, linewidth=0)
 
 
 def evenly_spaced(length: int, count: int) -> np.ndarray:

@@ -251,6 +251,14 @@ def describe_metric(scenario: Scenario, estimand: Claim | Sensitivity) -> str:
     return f"{estimand.metric}{arm}{reference} after {rounds} rounds"
 
 
+def describe_time(scenario: Scenario, estimand: Claim | Sensitivity) -> str:
+    """Text on round and stage: `after 10 rounds of stage “test”, mean over its 5 episodes`."""
+    stage, rounds = stage_and_round(scenario, estimand)
+    text = f"after {rounds} round{'s' if rounds != 1 else ''}"
+    text += f" of stage “{stage.name}”" if scenario.stages else ""
+    return text + (f", mean over its {stage.episodes} episodes" if stage.episodes > 1 else "")
+
+
 def format_number(x: float | None, digits: int = 4) -> str:
     """Number with significant digits, a minus sign (U+2212), and superscript powers of ten."""
     if x is None or np.isnan(x):

@@ -93,7 +93,7 @@ def series_panel(
     def draw(axes: Any) -> None:
         for i, (name, style) in enumerate(styles.items()):
             shift = (i - (len(styles) - 1) / 2) * SHIFTS[not quantity.is_numeric]
-            _draw_series(axes, quantity.positions, estimates[name], style, shift)
+            draw_series(axes, quantity.positions, estimates[name], style, shift)
             if analytic and name in analytic:
                 pairs = sorted(zip(quantity.positions, analytic[name], strict=True))
                 dashed = {"linestyle": (0, (4, 3)), "marker": "_", "ms": 12, "mew": 1.2}
@@ -132,14 +132,22 @@ def shared_range(
     return low - margin, high + margin
 
 
-def _draw_series(
+def draw_series(
     axes: Any,
     positions: Sequence[float],
     estimates: Sequence[IntervalEstimate],
     style: PlotStyle,
     shift: float,
 ) -> None:
-    """Line, markers and whiskers of a series in the order of x, shifted by some points."""
+    """Draw line, markers and whiskers of a series in the order of x.
+
+    Args:
+        axes: the axes.
+        positions: x of each estimate.
+        estimates: those that are not finite are left out.
+        style: what is drawn beside whiskers: line, markers or both.
+        shift: to the right, points.
+    """
     from matplotlib.transforms import ScaledTranslation
 
     scale = axes.get_figure(root=False).dpi_scale_trans
@@ -148,7 +156,8 @@ def _draw_series(
     shown = [(x, e) for x, e in pairs if np.isfinite(e.value)]
     xs, ys = [x for x, _ in shown], [e.value for _, e in shown]
     marker = {"marker": style.marker, "ms": 5.5, "mew": 0}
-    axes.plot(xs, ys, **style.line, **marker, zorder=3, transform=transform)
+    line = style.line | ({"linestyle": "none"} if style.draws == "marker" else {})
+    axes.plot(xs, ys, **line, **marker, zorder=3, transform=transform)
     axes.update_datalim(list(zip(xs, ys, strict=True)))  # a transform of its own is left out
     for x, e in shown:
         if np.isfinite([e.low, e.high]).all():

@@ -1,4 +1,4 @@
-"""Figures of a sweep: metrics at each point, and their agreement with analytic values."""
+"""Figures of a sweep: agreement with analytic values, curves of each quantity, and heat maps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from mores.experiments.scenario.claim_inputs import claim_arm
 from mores.experiments.scenario.specification import Claim
-from mores.report.figures.metric_lines import draw_line, evenly_spaced
+from mores.report.figures.metric_lines import evenly_spaced
 from mores.report.figures.plot_data import (
     ReportData,
     describe_metric,
@@ -18,6 +18,7 @@ from mores.report.figures.plot_data import (
     format_value,
 )
 from mores.report.figures.rendering import FigureSpec, PanelSpec
+from mores.report.figures.sweep_curves import curve_figure
 from mores.report.figures.theme import LIGHT_COLORS
 
 MAX_FIGURES = 4
@@ -28,24 +29,23 @@ MAX_TICKS = 8
 
 
 def sweep_figures(data: ReportData) -> list[FigureSpec]:
-    """Agreement with analytic values; then lines or heat maps of each quantity of the claims.
+    """Agreement with analytic values; then curves of each quantity of the claims.
 
-    Without claims, of the first metric of each arm.
+    With several parameters, heat maps follow; with one, the metrics that no claim is about. Without
+    claims, the quantity is the first metric.
     """
     analytic_claims: dict[Any, Claim] = {}
     quantities: dict[Any, Claim] = {}
     for claim in data.scenario.claims:
         arm = claim_arm(data.scenario, claim) or ""
-        estimand = arm, claim.metric, claim.stage, claim.at_round
+        measured = claim.metric, claim.stage, claim.at_round
         if claim.analytic is not None:
-            analytic_claims[estimand, claim.analytic] = claim
-        quantity = {"kind": "report", "arm": arm, "analytic": None}
-        compared = estimand, claim.compare_to, claim.references
-        quantities.setdefault(compared, claim.model_copy(update=quantity))
+            analytic_claims[arm, measured, claim.analytic] = claim
+        compared = claim.compare_to, claim.references, claim.relative, claim.statistic
+        quantities.setdefault((measured, compared), claim)
     if not quantities:
-        for arm in data.arms:
-            metric = data.record(arm).names[0]
-            quantities[arm] = Claim(statement="-", kind="report", metric=metric, arm=arm)
+        metric = data.record(data.arms[0]).names[0]
+        quantities[metric] = _report(metric)
     figures = []
     if analytic_claims:
         panels = [_agreement_panel(data, claim) for claim in analytic_claims.values()]
@@ -55,13 +55,27 @@ def sweep_figures(data: ReportData) -> list[FigureSpec]:
         )
         size = (3.4, 2.9)
         figures.append(FigureSpec("analytic", caption, panels[:MAX_PANELS], panel_size=size))
+    shown = list(quantities.values())[:MAX_FIGURES]
+    curves = [curve_figure(f"sweep_{i}", data, [claim]) for i, claim in enumerate(shown)]
     swept_paths = [path for path, values in data.scenario.sweep.items() if len(values) > 1]
-    for i, quantity in enumerate(list(quantities.values())[:MAX_FIGURES]):
-        if len(swept_paths) == 1:
-            figures.append(_line_figure(f"sweep_{i}", data, quantity, swept_paths[0]))
-        else:
-            figures.append(_heatmap_figure(f"sweep_{i}", data, quantity, swept_paths))
-    return figures
+    if len(swept_paths) > 1:
+        maps = [(claim, claim_arm(data.scenario, claim) or data.arms[0]) for claim in shown]
+        if not data.scenario.claims:
+            maps = [(shown[0], arm) for arm in data.arms[:MAX_FIGURES]]
+        for i, (claim, arm) in enumerate(maps):
+            fields = {"kind": "report", "analytic": None, "arm": arm}
+            report = claim.model_copy(update=fields)
+            curves.append(_heatmap_figure(f"maps_{i}", data, report, swept_paths))
+    else:
+        claimed = {claim.metric for claim in quantities.values()}
+        others = [_report(name) for name in data.record(data.arms[0]).names if name not in claimed]
+        curves.append(curve_figure("sweep_metrics", data, others[:MAX_PANELS]))
+    return [*figures, *(figure for figure in curves if figure is not None)]
+
+
+def _report(metric: str) -> Claim:
+    """A metric at the end, as a claim without a bound."""
+    return Claim(statement="-", kind="report", metric=metric)
 
 
 def _agreement_panel(data: ReportData, claim: Claim) -> PanelSpec:
@@ -84,32 +98,6 @@ def _agreement_panel(data: ReportData, claim: Claim) -> PanelSpec:
     title = f"{claim.metric}{f' in {arm}' if data.scenario.arms else ''}: {len(x)} points"
     difference = format_number(float(np.abs(y - x).max()))
     return PanelSpec(title, f"Largest difference from the analytic value: {difference}.", draw)
-
-
-def _line_figure(name: str, data: ReportData, claim: Claim, path: str) -> FigureSpec:
-    """Line over the values of one parameter."""
-    samples = data.claim_differences(claim)
-    values = [point[path] for point in data.points]
-    texts = [format_value(value) for value in values]
-    is_numeric = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
-
-    def draw(axes: Any) -> None:
-        x = np.array(values if is_numeric else range(len(values)), dtype=np.float64)
-        order = np.argsort(x)
-        draw_line(axes, x[order], samples[order].T, data.style(claim.arm or ""), marker="o", ms=4)
-        if not is_numeric:
-            axes.set_xticks(x, texts, rotation=25, ha="right")
-        axes.set(xlabel=path, ylabel=claim.metric)
-
-    means = (format_number(float(sample.mean())) for sample in samples)
-    alt_text = "; ".join(f"{text}: {mean}" for text, mean in zip(texts, means, strict=True))
-    title = describe_metric(data.scenario, claim)
-    caption = (
-        f"Line: {title}, mean of {data.replicates} replicates, by {path}; "
-        "band: 95 % interval of that mean (Student's t)."
-    )
-    panel = PanelSpec(title, f"{alt_text}.", draw)
-    return FigureSpec(name, caption, [panel], panel_size=(4.6, 2.9))
 
 
 def _heatmap_figure(
