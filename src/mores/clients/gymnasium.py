@@ -18,6 +18,7 @@ from mores.clients.array_conversion import (
     metric_to_numpy,
     sampling_mask,
 )
+from mores.clients.picture import Picture
 from mores.clients.registration import with_step_limit
 from mores.clients.single_agent import SingleAgentClient
 from mores.core.environment import Environment
@@ -48,7 +49,8 @@ class GymnasiumEnv(gymnasium.Env[Observation, Any]):
             objects; default: the environment's.
         population: source of the people: `{"kind": "anes96"}`; default: the environment's.
         metrics: names of metrics to add to `info`. Metrics can reveal latent quantities.
-        render_mode: `ansi` returns text, `human` prints it; None: no rendering.
+        render_mode: `ansi` returns text, `human` prints it, `rgb_array` returns a picture of the
+            episode so far; None: no rendering.
         observation: `vector`: an array; `dict`: a mapping of `observation` and, for discrete
             actions, `action_mask` (int8; masks of a multi-discrete action are concatenated).
         reward_vector: components of a vector reward, for multi-objective learners: agents
@@ -94,6 +96,7 @@ class GymnasiumEnv(gymnasium.Env[Observation, Any]):
             reward_vector,
             parameters,
             type(self),
+            render_mode == "rgb_array",
         )
         self.environment, self.simulator = self._client.environment, self._client.simulator
         self.agent_id = self._client.agent_id
@@ -104,6 +107,7 @@ class GymnasiumEnv(gymnasium.Env[Observation, Any]):
         self.observation_space = self._client.observation_space
         self.action_space = self._client.action_space
         self.render_mode = render_mode
+        self._picture: Picture | None = None
         self._spec: EnvSpec | None = None
 
     @property
@@ -121,9 +125,11 @@ class GymnasiumEnv(gymnasium.Env[Observation, Any]):
         """Start an episode. Without a seed, the seed comes from the last seeded generator."""
         super().reset(seed=seed)
         check_no_options(options)
+        if self._client.trace is not None:
+            self._client.trace.start()
+            self._picture = None
         self.simulator.reset(int(self.np_random.integers(2**63 - 1)))
-        if self.render_mode == "human":
-            print(self._render_text())
+        self._show()
         return _of_world(self._client.observe()), self._info(False)
 
     def step(self, action: Any) -> tuple[Observation, Any, bool, bool, dict[str, Any]]:
@@ -131,8 +137,7 @@ class GymnasiumEnv(gymnasium.Env[Observation, Any]):
         turn = self._client.step(action_to_tensor(action, self.agent_id.name)[None])
         final = turn.final_observation
         observation = self._client.observe() if final is None else final
-        if self.render_mode == "human":
-            print(self._render_text())
+        self._show()
         return (
             _of_world(observation),
             float(turn.reward[0]) if self.reward_space is None else turn.reward[0].numpy(),
@@ -155,11 +160,24 @@ class GymnasiumEnv(gymnasium.Env[Observation, Any]):
             )
         return mask[0].numpy()
 
-    def render(self) -> str | None:  # type: ignore[override]
-        """The agent's observation as text in mode `ansi`; mode `human` prints it at every step."""
-        if self.render_mode != "ansi":
-            return None
-        return self._render_text()
+    def render(self) -> str | np.ndarray | None:  # type: ignore[override]
+        """The agent's observation as text in mode `ansi`, a picture in mode `rgb_array`.
+
+        Mode `human` prints the text at every step. Pictures, uint8 `[608, 800, 3]`, are for people:
+        they show latent quantities.
+        """
+        if self.render_mode == "rgb_array" and self._client.trace is not None:
+            if self._picture is None:
+                self._picture = Picture(self.simulator, self._client.trace, [self.agent_id])
+            return self._picture.draw()
+        return self._render_text() if self.render_mode == "ansi" else None
+
+    def _show(self) -> None:
+        """Print the text in mode `human`; record the state for pictures."""
+        if self.render_mode == "human":
+            print(self._render_text())
+        if self._client.trace is not None:
+            self._client.trace.observe_state(self.simulator)
 
     def _render_text(self) -> str:
         return text_rendering.render_text(

@@ -19,7 +19,9 @@ from mores.clients.array_conversion import (
     metric_to_numpy,
     sampling_mask,
 )
+from mores.clients.episode_trace import EpisodeTrace
 from mores.clients.observation_format import check_format, formatted, formatted_space
+from mores.clients.picture import Picture
 from mores.clients.registration import versioned
 from mores.clients.resolve import AgentId, Spec
 from mores.core.arguments import check_names
@@ -82,7 +84,17 @@ class _PettingZooBase:
         self.environment = resolve.resolve_environment(environment, parameters, people, type(self))
         agents = resolve.resolve_external_agents(self.environment, external, policies)
         policies = resolve.resolve_policies(self.environment, policies, agents)
-        self.simulator = Simulator(self.environment, policies, agents, 1, rounds, population=people)
+        self._trace = EpisodeTrace(self.environment) if render_mode == "rgb_array" else None
+        self._picture: Picture | None = None
+        self.simulator = Simulator(
+            self.environment,
+            policies,
+            agents,
+            1,
+            rounds,
+            population=people,
+            recorder=self._trace,
+        )
         self.max_cycles, self.metric_names = max_cycles, tuple(check_names("metrics", metrics))
         self.render_mode = render_mode
         name = environment if isinstance(environment, str) else type(environment).__name__.lower()
@@ -161,8 +173,13 @@ class _PettingZooBase:
         vectors = [self._observations[role][i] for role, i in self.agent_ids.values()]
         return np.concatenate(vectors)
 
-    def render(self) -> str | None:
-        """The external agents' observations as text; mode `human` prints them at every step."""
+    def render(self) -> str | np.ndarray | None:
+        """The external agents' observations as text, or a picture: see `GymnasiumEnv.render`."""
+        if self._trace is not None:
+            if self._picture is None:
+                agents = list(self.agent_ids.values())
+                self._picture = Picture(self.simulator, self._trace, agents)
+            return self._picture.draw()
         return self._render_text() if self.render_mode == "ansi" else None
 
     def close(self) -> None:
@@ -171,6 +188,9 @@ class _PettingZooBase:
     def _reset(self, seed: int | None) -> None:
         if seed is not None:
             self._generator, _ = seeding.np_random(seed)
+        if self._trace is not None:
+            self._trace.start()
+            self._picture = None
         self.simulator.reset(int(self.np_random.integers(2**63 - 1)))
         self.agents = self.possible_agents[:]
         self._cycles = 0
@@ -232,6 +252,8 @@ class _PettingZooBase:
         }
         if self.render_mode == "human":
             print(self._render_text())
+        if self._trace is not None:
+            self._trace.observe_state(self.simulator)
 
     def _observation_dict(self) -> dict[str, Observation]:
         return {agent: self.observe(agent) for agent in self.possible_agents}
@@ -280,7 +302,8 @@ class PettingZooParallelEnv(_PettingZooBase, ParallelEnv[str, Observation, Any])
         max_cycles: maximum number of steps of an episode; None: no limit but `rounds`.
         population: source of the people: `{"kind": "anes96"}`; default: the environment's.
         metrics: names of metrics to add to every `info`. Metrics can reveal latent quantities.
-        render_mode: `ansi` returns text, `human` prints it; None: no rendering.
+        render_mode: `ansi` returns text, `human` prints it, `rgb_array` returns a picture of the
+            episode so far; None: no rendering.
         observation: `vector`: an array; `dict`: a mapping of `observation` and, for discrete
             actions, `action_mask` (int8; masks of a multi-discrete action are concatenated).
         **parameters: of an environment given by name.

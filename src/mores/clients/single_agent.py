@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mores.clients import gymnasium_spaces, resolve
+from mores.clients.episode_trace import EpisodeTrace
 from mores.clients.observation_format import check_format, formatted, formatted_space
 from mores.clients.reward_vector import RewardVector
 from mores.core.arguments import check_names
@@ -51,8 +52,10 @@ class SingleAgentClient:
         reward_vector: components of the reward: `mores.clients.reward_vector`; none: a number.
         parameters: of an environment given by name.
         client: class of the client, for messages.
+        traced: record the episode of the first world, for pictures.
 
     Attributes:
+        trace: the record.
         reward_labels: name of each component of a reward vector.
         reward_space: space of reward vectors; `None`: rewards are numbers.
     """
@@ -72,6 +75,7 @@ class SingleAgentClient:
         reward_vector: Sequence[str],
         parameters: Mapping[str, Any],
         client: type[Any],
+        traced: bool = False,
     ) -> None:
         self._observation_format = check_format(observation)
         people = resolve.resolve_population(population)
@@ -79,6 +83,7 @@ class SingleAgentClient:
         self.agent_id = resolve.resolve_agent(self.environment, agent)
         self.metric_names = tuple(check_names("metrics", metrics))
         external = {self.agent_id.role: [self.agent_id.agent_index]}
+        self.trace = EpisodeTrace(self.environment) if traced else None
         self.simulator = Simulator(
             self.environment,
             resolve.resolve_policies(self.environment, policies, external),
@@ -88,6 +93,7 @@ class SingleAgentClient:
             autoreset_mode,
             population=people,
             device=device,
+            recorder=self.trace,
         )
         role = get_role(self.environment, self.agent_id.role)
         self.action_space = gymnasium_spaces.action_space(self.environment, role.name)
