@@ -4,6 +4,8 @@
 # make test           run the tests, at most five minutes on two cores
 # make test-full      every case of every suite, about half an hour
 # make test-SUITE     every case of the suite in tests/SUITE, such as test-clients
+# make test-lowest    tests with the lowest declared versions of all dependencies
+# make test-gymnasium-versions  tests of clients with Gymnasium 1.2.2, 1.2.3 and 1.3.0
 # make golden         compare all golden numbers: what environments, clients, recipes, scenarios compute
 # make format         format the code
 # make language       install SmolLM2-135M (93 MB to download, 540 MB in a cache), run llm_personas
@@ -29,7 +31,8 @@ FAST = tests/agents tests/analysis tests/scenario
 ONE_THREAD = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMEXPR_NUM_THREADS=1
 TEST_IN_FULL = MORES_TESTS=full $(ONE_THREAD) $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 
-.PHONY: help run lint test test-fast test-full test-language language golden format clean
+.PHONY: help run lint test test-fast test-full test-language test-lowest test-gymnasium-versions
+.PHONY: language golden format clean
 .NOTPARALLEL:
 
 help:
@@ -73,6 +76,13 @@ test-language:
 	@sh scripts/setup.sh $(EXTRAS)
 	@$(BIN)/python -m mores.agents.language.models.smollm2
 	@$(TEST_IN_FULL) tests/language tests/language_weights
+
+test-lowest:
+	@sh scripts/test_lowest.sh $(TESTS)
+
+test-gymnasium-versions:
+	@sh scripts/setup.sh $(EXTRAS)
+	@sh scripts/test_gymnasium.sh 1.2.2 1.2.3 1.3.0
 
 test-%:
 	@test -d tests/$* || { echo "no suite tests/$*" >&2; exit 1; }

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import runpy
+from pathlib import Path
+
 import gymnasium
 import numpy as np
+import pettingzoo
 import pytest
 import torch
 from gymnasium.envs.registration import EnvSpec
@@ -11,6 +16,8 @@ from gymnasium.utils.env_checker import check_env, data_equivalence
 from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers.vector import ArrayConversion, RecordEpisodeStatistics
 
+import mores.clients
+from mores.clients.array_conversion import to_numpy
 from mores.clients.registration import gymnasium_id
 from tests.clients.kinds import AGENTS, FILTERS, KINDS, gym_make, gym_make_vec, role_names, small
 from tests.conformance.environments import make
@@ -138,3 +145,56 @@ def test_ids() -> None:
         gymnasium.make("mores/LokIn-v0")
     with refused("unknown_name", path="lock_in.peple"):
         gymnasium.make("mores/LockIn-v0", peple=3)
+
+
+def test_spaces_are_not_subscripted() -> None:
+    """Most classes of spaces are generic from Gymnasium 1.4 on only: 1.2 could not import them."""
+    pattern = re.compile(r"spaces\.(?!Space\b|Sequence\b)[A-Z]\w*\[")
+    for file in sorted(Path(mores.clients.__file__).parent.glob("*.py")):
+        assert not pattern.search(file.read_text("utf-8")), file
+
+
+def test_lowest_requirements() -> None:
+    """Every required dependency has a lower bound, with which `make test-lowest` runs."""
+    path = Path(__file__).parents[2] / "scripts" / "lowest_requirements.py"
+    lines = runpy.run_path(str(path))["lowest_requirements"]()
+    assert "torch==2.13" in lines and "gymnasium[array-api]==1.2" in lines
+    assert all(re.fullmatch(r"[A-Za-z0-9-]+(\[[a-z-]+\])?==[0-9.]+", line) for line in lines)
+
+
+def test_unknown_arguments() -> None:
+    """TypeErrors that name what is near, of the client and of the environment, in one line.
+
+    TorchRL's `GymEnv` passes `frameskip` and reads the text of the error.
+    """
+    for name, near in (
+        ("round", "'rounds'"),
+        ("num_agent", "'num_assistants' or 'agent'"),
+        ("frameskip", "lock_in has: "),
+    ):
+        with refused("unknown_name", path=f"lock_in.{name}") as raised:
+            gymnasium.make("mores/LockIn-v0", **{name: 5})
+        assert isinstance(raised.value, TypeError)
+        assert f"unexpected keyword argument '{name}'" in str(raised.value)
+        assert near in str(raised.value) and "\n" not in str(raised.value)
+    with refused("unknown_name", path="lock_in.max_cycle"):
+        pettingzoo.make("parallel", "mores/lock_in_v0", max_cycle=3)  # type: ignore
+
+
+@pytest.mark.cut(5)
+@pytest.mark.parametrize("kind", KINDS)
+def test_torchrls_gym_env(kind: str) -> None:
+    torchrl_envs = pytest.importorskip("torchrl.envs", reason="an extra: pip install mores[rl]")
+    env = torchrl_envs.GymEnv(gymnasium_id(kind), rounds=2, **small(kind))
+    assert env.rollout(2).batch_size[0] in (1, 2)
+
+
+def test_numpy_arrays() -> None:
+    """`array="numpy"` returns the same numbers as `array="torch"`."""
+    envs = [gym_make_vec("errands", num_envs=3, rounds=2, array=a) for a in ("numpy", "torch")]
+    results = [tuple(map(to_numpy, env.reset(seed=1))) for env in envs]
+    for _ in range(4):
+        action = envs[0].action_space.sample()
+        assert data_equivalence(results[0], results[1], exact=True)
+        results = [tuple(map(to_numpy, env.step(action))) for env in envs]
+    assert isinstance(envs[0].unwrapped.action_masks(), np.ndarray)

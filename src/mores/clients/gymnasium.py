@@ -7,6 +7,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 from jaxtyping import Bool, Float
 
 from mores.clients import text_rendering
@@ -17,6 +18,8 @@ from mores.clients.array_conversion import (
     metric_to_numpy,
     sampling_mask,
 )
+from mores.clients.picture import Picture
+from mores.clients.registration import with_step_limit
 from mores.clients.single_agent import SingleAgentClient
 from mores.core.environment import Environment
 from mores.core.errors import UserError
@@ -24,7 +27,7 @@ from mores.core.people import Population
 from mores.core.policy import Policy
 from mores.registry.specs import Spec
 
-Observation = Float[np.ndarray, " size"]
+Observation = Float[np.ndarray, " size"] | dict[str, np.ndarray]
 
 
 class GymnasiumEnv(gymnasium.Env[Observation, Any]):
@@ -34,7 +37,9 @@ class GymnasiumEnv(gymnasium.Env[Observation, Any]):
     `action_mask` for discrete actions (int8, as `action_space.sample` takes it; for multi-discrete
     actions a tuple with one mask per component), `projected` (the last action was out of range or
     illegal and was projected to a legal one) and the requested metrics. An episode ends when the
-    environment terminates it (`terminated`) or after `rounds` rounds (`truncated`).
+    environment terminates it (`terminated`) or after `rounds` rounds (`truncated`): the limit in
+    turns is `spec.max_episode_steps`. A smaller `max_episode_steps` of `gymnasium.make` truncates
+    earlier; a larger one has no effect.
 
     Args:
         environment: name of an environment (`mores list`), or an environment.
@@ -44,8 +49,18 @@ class GymnasiumEnv(gymnasium.Env[Observation, Any]):
             objects; default: the environment's.
         population: source of the people: `{"kind": "anes96"}`; default: the environment's.
         metrics: names of metrics to add to `info`. Metrics can reveal latent quantities.
-        render_mode: `ansi` returns text, `human` prints it; None: no rendering.
+        render_mode: `ansi` returns text, `human` prints it, `rgb_array` returns a picture of the
+            episode so far; None: no rendering.
+        observation: `vector`: an array; `dict`: a mapping of `observation` and, for discrete
+            actions, `action_mask` (int8; masks of a multi-discrete action are concatenated).
+        reward_vector: components of a vector reward, for multi-objective learners: agents
+            (`person_3`), roles (`person`: a component for each of its agents) and numeric feedback
+            to the agent (`feedback.reward`); empty: the agent's reward, a float.
         **parameters: of an environment given by name.
+
+    Attributes:
+        reward_space: space of vector rewards; `None`: rewards are floats.
+        reward_labels: name of each component of a vector reward.
 
     Raises:
         UserError: an unknown name or parameter, or a wrong value.
@@ -62,6 +77,8 @@ class GymnasiumEnv(gymnasium.Env[Observation, Any]):
         population: Population | Spec | None = None,
         metrics: Sequence[str] = (),
         render_mode: str | None = None,
+        observation: str = "vector",
+        reward_vector: Sequence[str] = (),
         **parameters: Any,
     ) -> None:
         check_render_mode(render_mode)
@@ -75,13 +92,32 @@ class GymnasiumEnv(gymnasium.Env[Observation, Any]):
             1,
             "disabled",
             "cpu",
+            observation,
+            reward_vector,
             parameters,
+            type(self),
+            render_mode == "rgb_array",
         )
         self.environment, self.simulator = self._client.environment, self._client.simulator
         self.agent_id = self._client.agent_id
+        self.reward_space, self.reward_labels = (
+            self._client.reward_space,
+            self._client.reward_labels,
+        )
         self.observation_space = self._client.observation_space
         self.action_space = self._client.action_space
         self.render_mode = render_mode
+        self._picture: Picture | None = None
+        self._spec: EnvSpec | None = None
+
+    @property
+    def spec(self) -> EnvSpec | None:
+        """Specification from which `gymnasium.make` made the environment; `None`: it did not."""
+        return self._spec
+
+    @spec.setter
+    def spec(self, spec: EnvSpec | None) -> None:  # type: ignore[override]
+        self._spec = with_step_limit(spec, self._client.max_episode_steps)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -89,21 +125,22 @@ class GymnasiumEnv(gymnasium.Env[Observation, Any]):
         """Start an episode. Without a seed, the seed comes from the last seeded generator."""
         super().reset(seed=seed)
         check_no_options(options)
+        if self._client.trace is not None:
+            self._client.trace.start()
+            self._picture = None
         self.simulator.reset(int(self.np_random.integers(2**63 - 1)))
-        if self.render_mode == "human":
-            print(self._render_text())
-        return self._client.observe()[0].numpy(), self._info(False)
+        self._show()
+        return _of_world(self._client.observe()), self._info(False)
 
-    def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[Observation, Any, bool, bool, dict[str, Any]]:
         """Act and simulate until the agent's next turn or the end of the episode."""
         turn = self._client.step(action_to_tensor(action, self.agent_id.name)[None])
         final = turn.final_observation
         observation = self._client.observe() if final is None else final
-        if self.render_mode == "human":
-            print(self._render_text())
+        self._show()
         return (
-            observation[0].numpy(),
-            float(turn.reward[0]),
+            _of_world(observation),
+            float(turn.reward[0]) if self.reward_space is None else turn.reward[0].numpy(),
             bool(turn.terminated[0]),
             bool(turn.truncated[0]),
             self._info(bool(turn.projected[0])),
@@ -123,11 +160,24 @@ class GymnasiumEnv(gymnasium.Env[Observation, Any]):
             )
         return mask[0].numpy()
 
-    def render(self) -> str | None:  # type: ignore[override]
-        """The agent's observation as text in mode `ansi`; mode `human` prints it at every step."""
-        if self.render_mode != "ansi":
-            return None
-        return self._render_text()
+    def render(self) -> str | np.ndarray | None:  # type: ignore[override]
+        """The agent's observation as text in mode `ansi`, a picture in mode `rgb_array`.
+
+        Mode `human` prints the text at every step. Pictures, uint8 `[608, 800, 3]`, are for people:
+        they show latent quantities.
+        """
+        if self.render_mode == "rgb_array" and self._client.trace is not None:
+            if self._picture is None:
+                self._picture = Picture(self.simulator, self._client.trace, [self.agent_id])
+            return self._picture.draw()
+        return self._render_text() if self.render_mode == "ansi" else None
+
+    def _show(self) -> None:
+        """Print the text in mode `human`; record the state for pictures."""
+        if self.render_mode == "human":
+            print(self._render_text())
+        if self._client.trace is not None:
+            self._client.trace.observe_state(self.simulator)
 
     def _render_text(self) -> str:
         return text_rendering.render_text(
@@ -143,3 +193,10 @@ class GymnasiumEnv(gymnasium.Env[Observation, Any]):
             metrics = self._client.metrics(self.simulator.state)
             info |= {name: metric_to_numpy(metric[0]) for name, metric in metrics.items()}
         return info
+
+
+def _of_world(observation: Any) -> Observation:
+    """Observation of the one world as arrays."""
+    if isinstance(observation, dict):
+        return {name: part[0].numpy() for name, part in observation.items()}
+    return observation[0].numpy()

@@ -19,6 +19,9 @@ from mores.clients.array_conversion import (
     metric_to_numpy,
     sampling_mask,
 )
+from mores.clients.episode_trace import EpisodeTrace
+from mores.clients.observation_format import check_format, formatted, formatted_space
+from mores.clients.picture import Picture
 from mores.clients.registration import versioned
 from mores.clients.resolve import AgentId, Spec
 from mores.core.arguments import check_names
@@ -28,7 +31,7 @@ from mores.core.people import Population
 from mores.core.policy import Policy
 from mores.sim.simulator import Simulator
 
-Observation = Float[np.ndarray, " size"]
+Observation = Float[np.ndarray, " size"] | dict[str, np.ndarray]
 
 
 class NotResetError(UserError, AttributeError):
@@ -37,7 +40,7 @@ class NotResetError(UserError, AttributeError):
 
 # What `reset` defines.
 EPISODE_ATTRIBUTES = {
-    *("_observations", "_cycles", "_projected", "_actions", "_agents_to_act"),
+    *("_observations", "_masks", "_cycles", "_projected", "_actions", "_agents_to_act"),
     *("agent_selection", "rewards", "_cumulative_rewards", "terminations", "truncations", "infos"),
 }
 
@@ -66,9 +69,11 @@ class _PettingZooBase:
         population: Population | Spec | None = None,
         metrics: Sequence[str] = (),
         render_mode: str | None = None,
+        observation: str = "vector",
         **parameters: Any,
     ) -> None:
         check_render_mode(render_mode)
+        self._observation_format = check_format(observation)
         if max_cycles is not None and max_cycles < 1:
             raise UserError(
                 f"max_cycles: at least 1, not {max_cycles}",
@@ -76,10 +81,20 @@ class _PettingZooBase:
                 path="max_cycles",
             )
         people = resolve.resolve_population(population)
-        self.environment = resolve.resolve_environment(environment, parameters, people)
+        self.environment = resolve.resolve_environment(environment, parameters, people, type(self))
         agents = resolve.resolve_external_agents(self.environment, external, policies)
         policies = resolve.resolve_policies(self.environment, policies, agents)
-        self.simulator = Simulator(self.environment, policies, agents, 1, rounds, population=people)
+        self._trace = EpisodeTrace(self.environment) if render_mode == "rgb_array" else None
+        self._picture: Picture | None = None
+        self.simulator = Simulator(
+            self.environment,
+            policies,
+            agents,
+            1,
+            rounds,
+            population=people,
+            recorder=self._trace,
+        )
         self.max_cycles, self.metric_names = max_cycles, tuple(check_names("metrics", metrics))
         self.render_mode = render_mode
         name = environment if isinstance(environment, str) else type(environment).__name__.lower()
@@ -87,36 +102,58 @@ class _PettingZooBase:
             "name": versioned(name),
             "render_modes": list(text_rendering.RENDER_MODES),
             "render_fps": 4,
-            "is_parallelizable": True,
+            "is_parallelizable": self._is_parallelizable(),
         }
         agent_ids = [AgentId(role, index) for role in agents for index in agents[role]]
         self.agent_ids = {agent_id.name: agent_id for agent_id in agent_ids}
         self.possible_agents = list(self.agent_ids)
         self.agents: list[str] = []
         # One space object per agent: sampling from one must not advance another's generator.
-        self.observation_spaces = {
-            name: gymnasium_spaces.observation_space(get_role(self.environment, agent_id.role))
-            for name, agent_id in self.agent_ids.items()
-        }
         self.action_spaces = {
             name: gymnasium_spaces.action_space(self.environment, agent_id.role)
             for name, agent_id in self.agent_ids.items()
         }
-        boxes = list(self.observation_spaces.values())
-        self.state_space = gymnasium_spaces.concatenate_boxes(boxes)
         self._num_options = {
             agent_id.role: options
             for name, agent_id in self.agent_ids.items()
             if (options := gymnasium_spaces.num_options(self.action_spaces[name])) is not None
         }
+        boxes = {
+            name: gymnasium_spaces.observation_space(get_role(self.environment, agent_id.role))
+            for name, agent_id in self.agent_ids.items()
+        }
+        self.observation_spaces = {
+            name: formatted_space(
+                box, self._num_options.get(self.agent_ids[name].role), observation
+            )
+            for name, box in boxes.items()
+        }
+        self.state_space = gymnasium_spaces.concatenate_boxes(list(boxes.values()))
         self._generator: np.random.Generator | None = None
+
+    def _is_parallelizable(self) -> bool:
+        """Whether all agents act whenever one does, so that a cycle of them is one step.
+
+        Else a conversion of AEC to parallel would ask some agents to act on observations that are
+        older than the phase in which they act; PettingZoo's `aec_to_parallel` reads this value.
+        """
+        roles = self.simulator.external.keys()
+        acting = [roles & phase.action_spaces.keys() for phase in self.environment.phases]
+        return all(each in (roles, set()) for each in acting)
+
+    @property
+    def np_random(self) -> np.random.Generator:
+        """The generator of seeds, which wrappers (SuperSuit's `frame_skip`) also draw from."""
+        if self._generator is None:
+            self._generator, _ = seeding.np_random()
+        return self._generator
 
     def __getattr__(self, name: str) -> Any:
         if name in EPISODE_ATTRIBUTES:
             raise NotResetError("call reset first", code="wrong_order")
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
-    def observation_space(self, agent: str) -> gymnasium.spaces.Box:
+    def observation_space(self, agent: str) -> gymnasium.spaces.Space[Any]:
         """Observation space of an agent: the same object at every call."""
         return self.observation_spaces[agent]
 
@@ -127,27 +164,38 @@ class _PettingZooBase:
     def observe(self, agent: str) -> Observation:
         """Current observation of an agent."""
         role, index = self.agent_ids[agent]
-        return self._observations[role][index].copy()
+        mask = self._masks.get(role)
+        mask = None if mask is None else mask[index]
+        return formatted(self._observations[role][index].copy(), mask, self._observation_format)
 
     def state(self) -> Float[np.ndarray, " all"]:
         """Concatenated observations of all external agents, without any latent quantity."""
-        return np.concatenate([self.observe(agent) for agent in self.possible_agents])
+        vectors = [self._observations[role][i] for role, i in self.agent_ids.values()]
+        return np.concatenate(vectors)
 
-    def render(self) -> str | None:
-        """The external agents' observations as text; mode `human` prints them at every step."""
+    def render(self) -> str | np.ndarray | None:
+        """The external agents' observations as text, or a picture: see `GymnasiumEnv.render`."""
+        if self._trace is not None:
+            if self._picture is None:
+                agents = list(self.agent_ids.values())
+                self._picture = Picture(self.simulator, self._trace, agents)
+            return self._picture.draw()
         return self._render_text() if self.render_mode == "ansi" else None
 
     def close(self) -> None:
         """Do nothing: there are no resources to release."""
 
     def _reset(self, seed: int | None) -> None:
-        if seed is not None or self._generator is None:
+        if seed is not None:
             self._generator, _ = seeding.np_random(seed)
-        self.simulator.reset(int(self._generator.integers(2**63 - 1)))
+        if self._trace is not None:
+            self._trace.start()
+            self._picture = None
+        self.simulator.reset(int(self.np_random.integers(2**63 - 1)))
         self.agents = self.possible_agents[:]
         self._cycles = 0
         self._projected = dict.fromkeys(self.possible_agents, False)
-        self._update_observations(None)
+        self._update_observations(None, None)
 
     def _acting_agents(self) -> list[str]:
         """Names of the agents that act in the current phase."""
@@ -173,7 +221,7 @@ class _PettingZooBase:
         for name in acting:
             self._projected[name] = next(projected[self.agent_ids[name].role])
         self._cycles += 1
-        self._update_observations(turn.final_observation)
+        self._update_observations(turn.final_observation, turn.final_state)
         rewards = {role: reward[0].tolist() for role, reward in turn.reward.items()}
         terminated, truncated = bool(turn.terminated[0]), bool(turn.truncated[0])
         if self.max_cycles is not None and self._cycles >= self.max_cycles:
@@ -184,15 +232,28 @@ class _PettingZooBase:
             truncated,
         )
 
-    def _update_observations(self, final_observation: Mapping[str, torch.Tensor] | None) -> None:
-        """Store observations, `[agent, size]` by role; at an episode's end the final ones."""
+    def _update_observations(
+        self, final_observation: Mapping[str, torch.Tensor] | None, final_state: Any
+    ) -> None:
+        """Store observations, `[agent, size]` by role, and masks; at an episode's end the final."""
         observe, final = self.simulator.observe, final_observation
         self._observations = {
             role: (observe(role) if final is None else final[role])[0].numpy()
             for role in self.simulator.external
         }
+        self._masks = {
+            role: (
+                self.simulator.action_mask(role, options)
+                if final is None
+                else self.simulator.next_action_mask(role, final_state, options)
+            )[0].numpy()
+            for role, options in self._num_options.items()
+            if self._observation_format == "dict"
+        }
         if self.render_mode == "human":
             print(self._render_text())
+        if self._trace is not None:
+            self._trace.observe_state(self.simulator)
 
     def _observation_dict(self) -> dict[str, Observation]:
         return {agent: self.observe(agent) for agent in self.possible_agents}
@@ -241,7 +302,10 @@ class PettingZooParallelEnv(_PettingZooBase, ParallelEnv[str, Observation, Any])
         max_cycles: maximum number of steps of an episode; None: no limit but `rounds`.
         population: source of the people: `{"kind": "anes96"}`; default: the environment's.
         metrics: names of metrics to add to every `info`. Metrics can reveal latent quantities.
-        render_mode: `ansi` returns text, `human` prints it; None: no rendering.
+        render_mode: `ansi` returns text, `human` prints it, `rgb_array` returns a picture of the
+            episode so far; None: no rendering.
+        observation: `vector`: an array; `dict`: a mapping of `observation` and, for discrete
+            actions, `action_mask` (int8; masks of a multi-discrete action are concatenated).
         **parameters: of an environment given by name.
 
     Raises:
@@ -265,7 +329,7 @@ class PettingZooParallelEnv(_PettingZooBase, ParallelEnv[str, Observation, Any])
         dict[str, dict[str, Any]],
     ]:
         """Step to the next phase in which an external agent acts."""
-        if self._generator is None:
+        if self.simulator.seed is None:
             raise NotResetError("call reset before step", code="wrong_order")
         if not self.agents:  # the episode is over
             return {}, {}, {}, {}, {}

@@ -1,5 +1,7 @@
 """Observations of external agents as text: `render_mode` "ansi" and "human".
 
+Pictures, `render_mode` "rgb_array", are in `mores.clients.picture`.
+
 An agent whose turn it is sees the text of the environment (`Environment.describe`), if that has
 one; else the parts of its observation are listed. Text may contain messages of agents: whatever is
 unprintable is escaped.
@@ -17,7 +19,8 @@ from mores.core.errors import printable
 from mores.core.turn_text import written_turn
 from mores.sim.simulator import Simulator
 
-RENDER_MODES = ("ansi", "human")  # ansi: a returned string; human: printed after every step
+# ansi: a returned string; human: text printed after every step; rgb_array: a returned picture
+RENDER_MODES = ("ansi", "human", "rgb_array")
 MAX_NUMBERS_SHOWN = 8  # of one part of an observation
 MAX_LINE = 2_000  # characters of a line of text
 
@@ -37,19 +40,21 @@ def render_text(
     if text := simulator.environment.render(simulator.state):
         lines += [printable(line, MAX_LINE) for line in text.split("\n")]
     for role in dict.fromkeys(agent.role for agent in agents):
-        observations, space = simulator.observe(role)[0], simulator.roles[role].observation_space
         for agent in agents:
-            if agent.role != role:
-                continue
-            lines.append(agent.name)
-            if text := _turn_text(simulator, agent, observations[agent.agent_index]):
-                lines += [f"  {printable(line, MAX_LINE)}" for line in text.splitlines()]
-                continue
-            for part in space.parts:
-                values = space.read(observations[agent.agent_index], part)
-                lines.append(f"  {part}: {_format_numbers(values)}")
+            if agent.role == role:
+                lines.append(agent.name)
+                lines += [f"  {line}" for line in observation_lines(simulator, agent)]
     lines += [f"{name}: {_format_numbers(value[0].reshape(-1))}" for name, value in metrics.items()]
     return "\n".join(lines)
+
+
+def observation_lines(simulator: Simulator, agent: AgentId) -> list[str]:
+    """Observation of an agent: the text of its turn, or else the parts by name."""
+    observation = simulator.observe(agent.role)[0, agent.agent_index]
+    if text := _turn_text(simulator, agent, observation):
+        return [printable(line, MAX_LINE) for line in text.splitlines()]
+    space = simulator.roles[agent.role].observation_space
+    return [f"{part}: {_format_numbers(space.read(observation, part))}" for part in space.parts]
 
 
 def _turn_text(simulator: Simulator, agent: AgentId, observation: Tensor) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from pydantic import ValidationError
 from torch import Tensor
 
@@ -227,6 +227,28 @@ class Environment(Config, ABC, Generic[State]):
     def render(self, state: State, world: int = 0) -> str:
         """What happened in a world, in a few lines for a person to read. Empty: no text."""
         return ""
+
+    def draw(self, state: State, axes: Any, world: int = 0) -> bool:
+        """Draw a world into matplotlib axes, for the largest part of a client's picture.
+
+        Default: nothing; clients then draw the values of people, or rewards, over rounds.
+
+        Args:
+            state: the state.
+            axes: empty axes.
+            world: the world.
+
+        Returns:
+            Whether anything was drawn.
+        """
+        return False
+
+    def ties(self, state: State, world: int = 0) -> Int[Tensor, "tie 2"] | None:
+        """Graph of a world's people: pairs of a person and a neighbor who influences it.
+
+        `None`: there is no graph.
+        """
+        return None
 
     def role_rules(self, role: str) -> str:
         """Text that an agent reads once: the situation, its aims, and what it is rewarded for.
