@@ -92,13 +92,6 @@ class InfluenceGraph(pytree.Growing):
         names = ("indptr", "indices", "weights", "self_weight")
         return all(torch.equal(getattr(self, name), getattr(other, name)) for name in names)
 
-    def ties(self, world: int = 0) -> Int[Tensor, "tie 2"]:
-        """Pairs of a person and a neighbor who influences it, in one world."""
-        row = slice(None) if self.is_shared else world
-        degree, neighbors = self.degree[row], self.indices[row]
-        person = torch.arange(len(degree), device=degree.device).repeat_interleave(degree)
-        return torch.stack([person, neighbors[: len(person)].to(person.dtype)], 1)
-
     @property
     def num_people(self) -> int:
         """Number of people."""

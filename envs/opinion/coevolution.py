@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from pydantic import ConfigDict, Field, model_validator
 from torch import Tensor
 
@@ -726,12 +726,6 @@ class Coevolution(PeopleDynamics, Environment[CoevolutionState]):
         history = self.history.attraction or self.history.drift_share
         assistants = self.num_assistants and self.influence
         return self._displacements_persist and not (history or assistants or self.noise_std)
-
-    def ties(self, state: CoevolutionState, world: int = 0) -> Int[Tensor, "tie 2"] | None:
-        """Pairs of a person and a peer who influences it."""
-        if state.graph is None and self._shared_graph is None:
-            return None
-        return (state.graph or self._graph_on(state.answers.device)).ties(world)
 
     @functools.cached_property
     def _shared_graph(self) -> InfluenceGraph | None:

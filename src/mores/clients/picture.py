@@ -125,7 +125,7 @@ class Picture:
 
     def _side_panel(self, axes: Any, agent: AgentId) -> Panel:
         environment, state = self._simulator.environment, self._simulator.state
-        if self._has_values() and environment.ties(state) is not None:
+        if self._has_values() and environment.influence_graph(state) is not None:
             return GraphPanel(axes, self._simulator, self._value_names()[0])
         has_words = type(environment).render is not Environment.render
         if self._has_values() and not has_words:

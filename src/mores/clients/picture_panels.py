@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from mores.clients.episode_trace import EpisodeTrace
 from mores.clients.resolve import AgentId
@@ -196,8 +197,12 @@ class GraphPanel(Panel):
         self.artists = [self._ties, self._people]
 
     def _current_ties(self) -> np.ndarray:
-        ties = self._simulator.environment.ties(self._simulator.state)
-        return np.zeros((0, 2), int) if ties is None else ties.cpu().numpy()
+        """Pairs of a person and a neighbor who influences it, in the first world."""
+        graph = self._simulator.environment.influence_graph(self._simulator.state)
+        if graph is None:
+            return np.zeros((0, 2), int)
+        ties = graph.ties(0)
+        return torch.stack([ties.person, ties.neighbor], -1).cpu().numpy()
 
     def _values(self) -> np.ndarray:
         people = self._simulator.environment.people(self._simulator.state)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from pydantic import ValidationError
 from torch import Tensor
 
@@ -242,13 +242,6 @@ class Environment(Config, ABC, Generic[State]):
             Whether anything was drawn.
         """
         return False
-
-    def ties(self, state: State, world: int = 0) -> Int[Tensor, "tie 2"] | None:
-        """Graph of a world's people: pairs of a person and a neighbor who influences it.
-
-        `None`: there is no graph.
-        """
-        return None
 
     def role_rules(self, role: str) -> str:
         """Text that an agent reads once: the situation, its aims, and what it is rewarded for.
