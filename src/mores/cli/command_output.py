@@ -9,7 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from mores.cli.console import stdout_console
 from mores.core.errors import UserError
@@ -17,6 +17,19 @@ from mores.core.errors import UserError
 if TYPE_CHECKING:
     from pydantic import BaseModel
     from rich.console import Console
+
+
+@runtime_checkable
+class Stream(Protocol):
+    """Where text is written."""
+
+    def write(self, text: str, /) -> Any:
+        """Write text."""
+        ...
+
+    def flush(self) -> Any:
+        """Pass on what was written."""
+        ...
 
 
 class CommandOutput:
@@ -31,7 +44,7 @@ class CommandOutput:
         console: prints tables and lines; prints nothing if `quiet` or `json`.
     """
 
-    def __init__(self, stream: TextIO, quiet: bool, json: bool) -> None:
+    def __init__(self, stream: Stream, quiet: bool, json: bool) -> None:
         self._stream, self.json = stream, json
         self.console: Console = stdout_console(silent=quiet or json)
 
@@ -97,7 +110,7 @@ def _log_lines() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _reserved_stdout() -> Iterator[TextIO]:
+def _reserved_stdout() -> Iterator[Stream]:
     """Standard output; what users' classes and worker processes print goes to standard error."""
     stdout = sys.stdout
     try:
