@@ -9,8 +9,8 @@ import pytest
 
 from mores.analysis.sensitivity import compute_indices, sample_design
 from mores.report.figures import FigureSpec, ReportData, render_figures
+from mores.report.figures.drift_plots import drift_figures
 from mores.report.figures.text_fitting import text_width, wrap_to_width
-from tests.cases import FULL
 from tests.run import small_run
 from tests.run.drawn_texts import cut_texts, drawn_texts, overlapping_texts
 from tests.run.small_run import make_report_data, make_scenario
@@ -60,16 +60,19 @@ def specs_of(data: ReportData, monkeypatch: pytest.MonkeyPatch, indices: Any = N
     return render_figures(data, indices)
 
 
+def test_a_legend_of_twelve_arms(monkeypatch: pytest.MonkeyPatch):
+    check(drift_figures(many_arms(12, 20, monkeypatch)), "png")
+
+
+@pytest.mark.full
 def test_figures_of_twelve_arms(monkeypatch: pytest.MonkeyPatch):
-    """The one with the widest legend: in a full run, figures of every kind."""
     specs = specs_of(many_arms(12, 20, monkeypatch), monkeypatch)
     names = [spec.name for spec in specs]
     assert names == [
         *("figure_1", "figure_2", "figure_3", "answer", "drift", "people", "attribution"),
         *("episodes_one", "metrics"),
     ]
-    chosen = specs if FULL else [spec for spec in specs if spec.name == "drift"]
-    check(chosen, "png", *(["svg"] if FULL else []))
+    check(specs, "png", "svg")
 
 
 @pytest.mark.full
