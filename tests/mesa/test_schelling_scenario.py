@@ -21,7 +21,6 @@ from mores.experiments.scenario.expansion import build_and_verify
 from mores.experiments.scenario.loading import load_scenario
 
 pytest.importorskip("mesa")
-from tests.mesa import schelling_user
 
 ARMS = {"indifferent", "mild", "mild_again", "strong"}
 HERE = Path(__file__).parent
@@ -47,7 +46,6 @@ model_class.__init__ = counted
 
 def test_an_experiment_with_a_mesa_model() -> None:
     """Verdicts of the registered class, without a folder and a report."""
-    assert schelling_user.Schelling.__module__ == "tests.mesa.schelling_user"
     loaded = load_scenario(HERE / "schelling.yaml", ["env.size=5", "rounds=5"])
     scenario, cells = loaded.scenario, [built.cell for built in build_and_verify(loaded)]
     replicates = range(scenario.replicates)

@@ -18,16 +18,6 @@ import matplotlib.colors
 from mores.clients.mesa.community_model import CommunityAgent, MoresModel
 from mores.core.errors import UserError, did_you_mean
 
-try:
-    from mesa.visualization import SolaraViz, make_plot_component, make_space_component
-    from mesa.visualization.components import AgentPortrayalStyle
-except ImportError as error:
-    raise UserError(
-        f"Mesa's pages need more packages ({error}): pip install mores[mesa]",
-        code="not_installed",
-        path="mesa",
-    ) from None
-
 COLORS = "coolwarm"  # low values blue, high values red
 WITHOUT_VALUES = "0.6"  # gray
 
@@ -50,8 +40,13 @@ def make_page(
             (`{"seed": 1, "num_people": Slider(...)}`). Without them it resets to the defaults.
 
     Raises:
-        UserError: the model has no metric of that name.
+        UserError: the model has no metric of that name; Solara is not installed.
     """
+    try:
+        from mesa.visualization import SolaraViz, make_plot_component, make_space_component
+    except ImportError as error:
+        message = f"Mesa's pages need more packages ({error}): pip install mores[mesa]"
+        raise UserError(message, code="not_installed", path="solara") from None
     for name in plots:
         if name not in model.metrics:
             message = f"plots: the model has no metric {name!r}{did_you_mean(name, model.metrics)}"
@@ -74,6 +69,8 @@ def make_page(
 
 def portray(agent: CommunityAgent, value: int, limit: float) -> Any:
     """How Mesa draws an agent: people by their value, others in gray."""
+    from mesa.visualization.components import AgentPortrayalStyle
+
     color = WITHOUT_VALUES
     if agent.values is not None:
         share = (float(agent.values[value]) / limit + 1) / 2
