@@ -16,9 +16,8 @@ from mores.core.errors import UserError
 from mores.core.spaces import Box, Discrete, MultiDiscrete
 from mores.sim.action_masks import NumOptions
 
-ActionSpace = (
-    gymnasium.spaces.Discrete | gymnasium.spaces.MultiDiscrete[np.int64] | gymnasium.spaces.Box
-)
+# `MultiDiscrete` is generic from Gymnasium 1.4 on only.
+ActionSpace = gymnasium.spaces.Discrete | gymnasium.spaces.MultiDiscrete | gymnasium.spaces.Box
 
 
 def box_space(box: Box) -> gymnasium.spaces.Box:
