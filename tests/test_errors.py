@@ -14,7 +14,7 @@ from pydantic import ValidationError, model_validator
 
 import mores
 from mores import registry
-from mores.clients.array_conversion import RenderModeError
+from mores.clients.client_errors import RenderModeError, UnknownArgumentError
 from mores.core.errors import CODES, ParameterError, UserError
 from mores.core.people import People, Population
 from mores.core.random_streams import RandomStreams
@@ -51,7 +51,7 @@ def span() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("copied", [copy.copy, lambda error: pickle.loads(pickle.dumps(error))])
-@pytest.mark.parametrize("error_class", [UserError, RenderModeError])
+@pytest.mark.parametrize("error_class", [UserError, RenderModeError, UnknownArgumentError])
 def test_copies_preserve_code_and_path(error_class: type[UserError], copied: Any) -> None:
     error = copied(error_class("no", code="conflict", path="a.b"))
     assert (type(error), str(error)) == (error_class, "no")

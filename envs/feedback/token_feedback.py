@@ -396,6 +396,8 @@ class TokenFeedback(Environment[TokenFeedbackState]):
         feedback: dict[str, Mapping[str, Tensor]] = {}
         if bool(last.any()):
             fields = self._feedback(next_state, rewarded, streams)
+            # Worlds that were reset at different times complete in different rounds.
+            fields["reward"] = torch.where(last[:, None, None], fields["reward"], 0.0)
             critique = torch.where(last[:, None, None], fields["critique"], state.critique)
             next_state = dataclasses.replace(next_state, critique=critique)
             feedback = {ASSISTANT: fields}

@@ -30,6 +30,9 @@ FILTERS = (
     "ignore:We recommend you to use a symmetric and normalized Box action space",
     # A multi-discrete space is neither a box nor a discrete space.
     "ignore:Action space for each agent probably should be gymnasium.spaces.box",
+    # Nor is a mapping of an observation and a mask.
+    "ignore:Observation space for each agent probably should be gymnasium.spaces.box",
+    "ignore:Observation is not a NumPy array",
     # Roles have different observation spaces.
     "ignore:Agents have different observation space sizes",
     "ignore:Observations are different shapes",

@@ -10,12 +10,11 @@ import torch
 from torch import Tensor
 
 from mores.clients import text_rendering
+from mores.clients.client_errors import RenderModeError
 from mores.core.errors import UserError, did_you_mean
 from mores.sim.action_masks import NumOptions
 
-
-class RenderModeError(UserError, TypeError):
-    """Unknown render mode. A `TypeError`, so that Stable-Baselines3 falls back to another mode."""
+ARRAYS = ("torch", "numpy")  # what vector environments return
 
 
 def action_to_tensor(action: Any, agent: str) -> Tensor:
@@ -76,3 +75,24 @@ def check_no_options(options: Mapping[str, Any] | None) -> None:
         raise UserError(
             f"reset takes no options; got {sorted(options)}", code="unsupported", path="options"
         )
+
+
+def check_array(array: Any) -> str:
+    """The kind of arrays that a vector environment returns, if it is one."""
+    if array in ARRAYS:
+        return array
+    near = did_you_mean(array, ARRAYS)
+    raise UserError(
+        f"array: must be one of {', '.join(ARRAYS)}, not {array!r:.60}{near}",
+        code="unknown_name" if isinstance(array, str) else "wrong_type",
+        path="array",
+    )
+
+
+def to_numpy(value: Any) -> Any:
+    """A tensor as an array on the host, also inside dictionaries. CPU memory is not copied."""
+    if isinstance(value, Tensor):
+        return value.cpu().numpy()
+    if isinstance(value, dict):
+        return {name: to_numpy(entry) for name, entry in value.items()}
+    return value

@@ -7,6 +7,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 from jaxtyping import Bool, Float
 
 from mores.clients import text_rendering
@@ -17,6 +18,7 @@ from mores.clients.array_conversion import (
     metric_to_numpy,
     sampling_mask,
 )
+from mores.clients.registration import with_step_limit
 from mores.clients.single_agent import SingleAgentClient
 from mores.core.environment import Environment
 from mores.core.errors import UserError
@@ -24,7 +26,7 @@ from mores.core.people import Population
 from mores.core.policy import Policy
 from mores.registry.specs import Spec
 
-Observation = Float[np.ndarray, " size"]
+Observation = Float[np.ndarray, " size"] | dict[str, np.ndarray]
 
 
 class GymnasiumEnv(gymnasium.Env[Observation, Any]):
@@ -34,7 +36,9 @@ class GymnasiumEnv(gymnasium.Env[Observation, Any]):
     `action_mask` for discrete actions (int8, as `action_space.sample` takes it; for multi-discrete
     actions a tuple with one mask per component), `projected` (the last action was out of range or
     illegal and was projected to a legal one) and the requested metrics. An episode ends when the
-    environment terminates it (`terminated`) or after `rounds` rounds (`truncated`).
+    environment terminates it (`terminated`) or after `rounds` rounds (`truncated`): the limit in
+    turns is `spec.max_episode_steps`. A smaller `max_episode_steps` of `gymnasium.make` truncates
+    earlier; a larger one has no effect.
 
     Args:
         environment: name of an environment (`mores list`), or an environment.
@@ -45,7 +49,16 @@ class GymnasiumEnv(gymnasium.Env[Observation, Any]):
         population: source of the people: `{"kind": "anes96"}`; default: the environment's.
         metrics: names of metrics to add to `info`. Metrics can reveal latent quantities.
         render_mode: `ansi` returns text, `human` prints it; None: no rendering.
+        observation: `vector`: an array; `dict`: a mapping of `observation` and, for discrete
+            actions, `action_mask` (int8; masks of a multi-discrete action are concatenated).
+        reward_vector: components of a vector reward, for multi-objective learners: agents
+            (`person_3`), roles (`person`: a component for each of its agents) and numeric feedback
+            to the agent (`feedback.reward`); empty: the agent's reward, a float.
         **parameters: of an environment given by name.
+
+    Attributes:
+        reward_space: space of vector rewards; `None`: rewards are floats.
+        reward_labels: name of each component of a vector reward.
 
     Raises:
         UserError: an unknown name or parameter, or a wrong value.
@@ -62,6 +75,8 @@ class GymnasiumEnv(gymnasium.Env[Observation, Any]):
         population: Population | Spec | None = None,
         metrics: Sequence[str] = (),
         render_mode: str | None = None,
+        observation: str = "vector",
+        reward_vector: Sequence[str] = (),
         **parameters: Any,
     ) -> None:
         check_render_mode(render_mode)
@@ -75,13 +90,30 @@ class GymnasiumEnv(gymnasium.Env[Observation, Any]):
             1,
             "disabled",
             "cpu",
+            observation,
+            reward_vector,
             parameters,
+            type(self),
         )
         self.environment, self.simulator = self._client.environment, self._client.simulator
         self.agent_id = self._client.agent_id
+        self.reward_space, self.reward_labels = (
+            self._client.reward_space,
+            self._client.reward_labels,
+        )
         self.observation_space = self._client.observation_space
         self.action_space = self._client.action_space
         self.render_mode = render_mode
+        self._spec: EnvSpec | None = None
+
+    @property
+    def spec(self) -> EnvSpec | None:
+        """Specification from which `gymnasium.make` made the environment; `None`: it did not."""
+        return self._spec
+
+    @spec.setter
+    def spec(self, spec: EnvSpec | None) -> None:  # type: ignore[override]
+        self._spec = with_step_limit(spec, self._client.max_episode_steps)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -92,9 +124,9 @@ class GymnasiumEnv(gymnasium.Env[Observation, Any]):
         self.simulator.reset(int(self.np_random.integers(2**63 - 1)))
         if self.render_mode == "human":
             print(self._render_text())
-        return self._client.observe()[0].numpy(), self._info(False)
+        return _of_world(self._client.observe()), self._info(False)
 
-    def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[Observation, Any, bool, bool, dict[str, Any]]:
         """Act and simulate until the agent's next turn or the end of the episode."""
         turn = self._client.step(action_to_tensor(action, self.agent_id.name)[None])
         final = turn.final_observation
@@ -102,8 +134,8 @@ class GymnasiumEnv(gymnasium.Env[Observation, Any]):
         if self.render_mode == "human":
             print(self._render_text())
         return (
-            observation[0].numpy(),
-            float(turn.reward[0]),
+            _of_world(observation),
+            float(turn.reward[0]) if self.reward_space is None else turn.reward[0].numpy(),
             bool(turn.terminated[0]),
             bool(turn.truncated[0]),
             self._info(bool(turn.projected[0])),
@@ -143,3 +175,10 @@ class GymnasiumEnv(gymnasium.Env[Observation, Any]):
             metrics = self._client.metrics(self.simulator.state)
             info |= {name: metric_to_numpy(metric[0]) for name, metric in metrics.items()}
         return info
+
+
+def _of_world(observation: Any) -> Observation:
+    """Observation of the one world as arrays."""
+    if isinstance(observation, dict):
+        return {name: part[0].numpy() for name, part in observation.items()}
+    return observation[0].numpy()

@@ -1,4 +1,4 @@
-"""Gymnasium vector environment: one agent in many worlds at once, torch tensors."""
+"""Gymnasium vector environment: one agent in many worlds at once, tensors or numpy arrays."""
 
 from __future__ import annotations
 
@@ -8,12 +8,19 @@ from typing import Any
 import gymnasium
 import numpy as np
 import torch
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 
-from mores.clients.array_conversion import action_to_tensor, check_no_options
+from mores.clients.array_conversion import (
+    action_to_tensor,
+    check_array,
+    check_no_options,
+    to_numpy,
+)
+from mores.clients.registration import with_step_limit
 from mores.clients.single_agent import SingleAgentClient, SingleAgentTurn
 from mores.core.arguments import check_integer
 from mores.core.environment import Environment
@@ -30,10 +37,10 @@ MODES: Mapping[AutoresetMode, simulator_autoreset.AutoresetMode] = {
 }
 
 
-class GymnasiumVectorEnv(gymnasium.vector.VectorEnv[Tensor, Tensor, Tensor]):
+class GymnasiumVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
     """One external agent in each of `num_envs` worlds; policies act for all others.
 
-    Steps, rewards and `info` are as in `GymnasiumEnv`. Every tensor leads with the world dimension,
+    Steps, rewards and `info` are as in `GymnasiumEnv`. All arrays lead with the world dimension,
     and `info` has Gymnasium's validity masks (`_action_mask`, ...). `action_mask` is bool,
     `[world, option]`; masks of a multi-discrete action are concatenated.
 
@@ -45,7 +52,8 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv[Tensor, Tensor, Tensor]):
     `reset(options={"reset_mask": mask})`, which can also reset worlds that are not finished, before
     the agent's first turn of a round.
 
-    For numpy clients: `ArrayConversion(env, env_xp=torch, target_xp=numpy)`.
+    `array="numpy"` returns numpy arrays, which most wrappers of `gymnasium.wrappers.vector` need.
+    Actions may be arrays or tensors in any case.
 
     Args:
         environment: name of an environment (`mores list`), or an environment.
@@ -56,10 +64,12 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv[Tensor, Tensor, Tensor]):
             objects; default: the environment's.
         population: source of the people: `{"kind": "anes96"}`; default: the environment's.
         metrics: names of metrics to add to `info`. Metrics can reveal latent quantities.
-        device: device of the tensors.
+        device: device of the simulation, and of the tensors.
         max_episode_steps: a shorter limit than `rounds`, in turns of the agent; a multiple of the
             turns per round. Gymnasium passes it.
         autoreset_mode: a `gymnasium.vector.AutoresetMode`, or its value, such as `"NextStep"`.
+        observation, reward_vector: see `GymnasiumEnv`. A vector reward is `[world, component]`.
+        array: `torch` returns tensors, `numpy` arrays.
         **parameters: of an environment given by name.
 
     Raises:
@@ -80,8 +90,12 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv[Tensor, Tensor, Tensor]):
         device: torch.device | str = "cpu",
         max_episode_steps: int | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
+        observation: str = "vector",
+        reward_vector: Sequence[str] = (),
+        array: str = "torch",
         **parameters: Any,
     ) -> None:
+        self._as_numpy = check_array(array) == "numpy"
         num_envs = check_integer("num_envs", num_envs)
         mode = _gymnasium_mode(autoreset_mode)
         self.autoreset_mode = mode  # TorchRL reads this attribute, Gymnasium's wrappers metadata
@@ -96,7 +110,15 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv[Tensor, Tensor, Tensor]):
             num_envs,
             MODES[mode],
             device,
+            observation,
+            reward_vector,
             parameters,
+            type(self),
+        )
+        self._spec: EnvSpec | None = None
+        self.reward_space, self.reward_labels = (
+            self._client.reward_space,
+            self._client.reward_labels,
         )
         self.environment, self.simulator = self._client.environment, self._client.simulator
         self.agent_id = self._client.agent_id
@@ -119,9 +141,18 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv[Tensor, Tensor, Tensor]):
             )
         return steps // turns
 
+    @property
+    def spec(self) -> EnvSpec | None:
+        """Specification from which `make_vec` made the environment; `None`: it did not."""
+        return self._spec
+
+    @spec.setter
+    def spec(self, spec: EnvSpec | None) -> None:  # type: ignore[override]
+        self._spec = with_step_limit(spec, self._client.max_episode_steps)
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Float[Tensor, "world size"], dict[str, Any]]:
+    ) -> tuple[Any, dict[str, Any]]:
         """Start an episode in every world, or in those of `options["reset_mask"]`.
 
         Args:
@@ -136,11 +167,12 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv[Tensor, Tensor, Tensor]):
         check_no_options(options)
         self.simulator.reset(int(self.np_random.integers(2**63 - 1)))
         projected = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
-        return self._client.observe(), self._info(projected, torch.ones_like(projected))
+        info = self._info(projected, torch.ones_like(projected))
+        return self._returned(self._client.observe()), self._returned(info)
 
     def _reset_worlds(
         self, seed: int | None, options: Mapping[str, Any]
-    ) -> tuple[Float[Tensor, "world size"], dict[str, Any]]:
+    ) -> tuple[Any, dict[str, Any]]:
         """Start an episode in the worlds of `options["reset_mask"]`."""
         check_no_options({name: value for name, value in options.items() if name != "reset_mask"})
         mask = self._reset_mask(options["reset_mask"])
@@ -151,7 +183,8 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv[Tensor, Tensor, Tensor]):
                 path="seed",
             )
         self.simulator.reset_worlds(mask)
-        return self._client.observe(), self._info(torch.zeros_like(mask), mask.clone())
+        info = self._info(torch.zeros_like(mask), mask.clone())
+        return self._returned(self._client.observe()), self._returned(info)
 
     def _reset_mask(self, mask: Any) -> Bool[Tensor, " world"]:
         """The mask on the device, if it is one."""
@@ -169,15 +202,7 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv[Tensor, Tensor, Tensor]):
         tensor = simulator_autoreset.check_reset_mask(mask, self.num_envs, "options.reset_mask")
         return tensor.to(self.device)
 
-    def step(
-        self, actions: Any
-    ) -> tuple[
-        Float[Tensor, "world size"],
-        Float[Tensor, " world"],
-        Bool[Tensor, " world"],
-        Bool[Tensor, " world"],
-        dict[str, Any],
-    ]:
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Act (`[world]` or `[world, size]`) and simulate until the agent's next turn."""
         if self.autoreset_mode is AutoresetMode.DISABLED and self.simulator.finished is not None:
             worlds = self.simulator.finished.nonzero()[:, 0].tolist()
@@ -193,10 +218,12 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv[Tensor, Tensor, Tensor]):
             final_info = self._final_info(turn, turn.final_observation)
             projected = projected & ~final_info["_final_obs"]  # `info` is that of the new episode
         info = self._info(projected, torch.ones_like(projected)) | final_info
-        return self._client.observe(), turn.reward, turn.terminated, turn.truncated, info
+        observation = self._client.observe()
+        parts = observation, turn.reward, turn.terminated, turn.truncated, info
+        return tuple(map(self._returned, parts))  # type: ignore[return-value]
 
-    def action_masks(self) -> Bool[Tensor, "world option"]:
-        """Legal options now; masks of a multi-discrete action are concatenated.
+    def action_masks(self) -> Any:
+        """Legal options now, bool `[world, option]`; multi-discrete masks are concatenated.
 
         Raises:
             UserError: the action is a box.
@@ -208,7 +235,11 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv[Tensor, Tensor, Tensor]):
                 code="unsupported",
                 path=self.agent_id.name,
             )
-        return mask
+        return self._returned(mask)
+
+    def _returned(self, value: Any) -> Any:
+        """Tensors as the caller wants them."""
+        return to_numpy(value) if self._as_numpy else value
 
     def _info(
         self, projected: Bool[Tensor, " world"], valid: Bool[Tensor, " world"]
@@ -218,17 +249,22 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv[Tensor, Tensor, Tensor]):
             own["action_mask"] = mask
         return _with_masks(own, self._client.metrics(self.simulator.state), valid)
 
-    def _final_info(
-        self, turn: SingleAgentTurn, final_observation: Float[Tensor, "world size"]
-    ) -> dict[str, Any]:
+    def _final_info(self, turn: SingleAgentTurn, final_observation: Any) -> dict[str, Any]:
         done = turn.terminated | turn.truncated
         own, metrics = {"projected": turn.projected}, self._client.metrics(turn.final_state)
         return {
-            "final_obs": torch.where(done[:, None], final_observation, 0.0),
+            "final_obs": _zero_unless(done, final_observation),
             "_final_obs": done,
             "final_info": _with_masks(own, metrics, done.clone()),
             "_final_info": done.clone(),
         }
+
+
+def _zero_unless(valid: Bool[Tensor, " world"], observation: Any) -> Any:
+    """The observation, 0 in the other worlds."""
+    if isinstance(observation, dict):
+        return {name: _zero_unless(valid, part) for name, part in observation.items()}
+    return torch.where(valid[:, None], observation, 0)
 
 
 def _gymnasium_mode(mode: AutoresetMode | str) -> AutoresetMode:

@@ -19,6 +19,7 @@ from mores.clients.array_conversion import (
     metric_to_numpy,
     sampling_mask,
 )
+from mores.clients.observation_format import check_format, formatted, formatted_space
 from mores.clients.registration import versioned
 from mores.clients.resolve import AgentId, Spec
 from mores.core.arguments import check_names
@@ -28,7 +29,7 @@ from mores.core.people import Population
 from mores.core.policy import Policy
 from mores.sim.simulator import Simulator
 
-Observation = Float[np.ndarray, " size"]
+Observation = Float[np.ndarray, " size"] | dict[str, np.ndarray]
 
 
 class NotResetError(UserError, AttributeError):
@@ -37,7 +38,7 @@ class NotResetError(UserError, AttributeError):
 
 # What `reset` defines.
 EPISODE_ATTRIBUTES = {
-    *("_observations", "_cycles", "_projected", "_actions", "_agents_to_act"),
+    *("_observations", "_masks", "_cycles", "_projected", "_actions", "_agents_to_act"),
     *("agent_selection", "rewards", "_cumulative_rewards", "terminations", "truncations", "infos"),
 }
 
@@ -66,9 +67,11 @@ class _PettingZooBase:
         population: Population | Spec | None = None,
         metrics: Sequence[str] = (),
         render_mode: str | None = None,
+        observation: str = "vector",
         **parameters: Any,
     ) -> None:
         check_render_mode(render_mode)
+        self._observation_format = check_format(observation)
         if max_cycles is not None and max_cycles < 1:
             raise UserError(
                 f"max_cycles: at least 1, not {max_cycles}",
@@ -76,7 +79,7 @@ class _PettingZooBase:
                 path="max_cycles",
             )
         people = resolve.resolve_population(population)
-        self.environment = resolve.resolve_environment(environment, parameters, people)
+        self.environment = resolve.resolve_environment(environment, parameters, people, type(self))
         agents = resolve.resolve_external_agents(self.environment, external, policies)
         policies = resolve.resolve_policies(self.environment, policies, agents)
         self.simulator = Simulator(self.environment, policies, agents, 1, rounds, population=people)
@@ -94,21 +97,26 @@ class _PettingZooBase:
         self.possible_agents = list(self.agent_ids)
         self.agents: list[str] = []
         # One space object per agent: sampling from one must not advance another's generator.
-        self.observation_spaces = {
-            name: gymnasium_spaces.observation_space(get_role(self.environment, agent_id.role))
-            for name, agent_id in self.agent_ids.items()
-        }
         self.action_spaces = {
             name: gymnasium_spaces.action_space(self.environment, agent_id.role)
             for name, agent_id in self.agent_ids.items()
         }
-        boxes = list(self.observation_spaces.values())
-        self.state_space = gymnasium_spaces.concatenate_boxes(boxes)
         self._num_options = {
             agent_id.role: options
             for name, agent_id in self.agent_ids.items()
             if (options := gymnasium_spaces.num_options(self.action_spaces[name])) is not None
         }
+        boxes = {
+            name: gymnasium_spaces.observation_space(get_role(self.environment, agent_id.role))
+            for name, agent_id in self.agent_ids.items()
+        }
+        self.observation_spaces = {
+            name: formatted_space(
+                box, self._num_options.get(self.agent_ids[name].role), observation
+            )
+            for name, box in boxes.items()
+        }
+        self.state_space = gymnasium_spaces.concatenate_boxes(list(boxes.values()))
         self._generator: np.random.Generator | None = None
 
     def __getattr__(self, name: str) -> Any:
@@ -116,7 +124,7 @@ class _PettingZooBase:
             raise NotResetError("call reset first", code="wrong_order")
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
-    def observation_space(self, agent: str) -> gymnasium.spaces.Box:
+    def observation_space(self, agent: str) -> gymnasium.spaces.Space[Any]:
         """Observation space of an agent: the same object at every call."""
         return self.observation_spaces[agent]
 
@@ -127,11 +135,14 @@ class _PettingZooBase:
     def observe(self, agent: str) -> Observation:
         """Current observation of an agent."""
         role, index = self.agent_ids[agent]
-        return self._observations[role][index].copy()
+        mask = self._masks.get(role)
+        mask = None if mask is None else mask[index]
+        return formatted(self._observations[role][index].copy(), mask, self._observation_format)
 
     def state(self) -> Float[np.ndarray, " all"]:
         """Concatenated observations of all external agents, without any latent quantity."""
-        return np.concatenate([self.observe(agent) for agent in self.possible_agents])
+        vectors = [self._observations[role][i] for role, i in self.agent_ids.values()]
+        return np.concatenate(vectors)
 
     def render(self) -> str | None:
         """The external agents' observations as text; mode `human` prints them at every step."""
@@ -147,7 +158,7 @@ class _PettingZooBase:
         self.agents = self.possible_agents[:]
         self._cycles = 0
         self._projected = dict.fromkeys(self.possible_agents, False)
-        self._update_observations(None)
+        self._update_observations(None, None)
 
     def _acting_agents(self) -> list[str]:
         """Names of the agents that act in the current phase."""
@@ -173,7 +184,7 @@ class _PettingZooBase:
         for name in acting:
             self._projected[name] = next(projected[self.agent_ids[name].role])
         self._cycles += 1
-        self._update_observations(turn.final_observation)
+        self._update_observations(turn.final_observation, turn.final_state)
         rewards = {role: reward[0].tolist() for role, reward in turn.reward.items()}
         terminated, truncated = bool(turn.terminated[0]), bool(turn.truncated[0])
         if self.max_cycles is not None and self._cycles >= self.max_cycles:
@@ -184,12 +195,23 @@ class _PettingZooBase:
             truncated,
         )
 
-    def _update_observations(self, final_observation: Mapping[str, torch.Tensor] | None) -> None:
-        """Store observations, `[agent, size]` by role; at an episode's end the final ones."""
+    def _update_observations(
+        self, final_observation: Mapping[str, torch.Tensor] | None, final_state: Any
+    ) -> None:
+        """Store observations, `[agent, size]` by role, and masks; at an episode's end the final."""
         observe, final = self.simulator.observe, final_observation
         self._observations = {
             role: (observe(role) if final is None else final[role])[0].numpy()
             for role in self.simulator.external
+        }
+        self._masks = {
+            role: (
+                self.simulator.action_mask(role, options)
+                if final is None
+                else self.simulator.next_action_mask(role, final_state, options)
+            )[0].numpy()
+            for role, options in self._num_options.items()
+            if self._observation_format == "dict"
         }
         if self.render_mode == "human":
             print(self._render_text())
@@ -242,6 +264,8 @@ class PettingZooParallelEnv(_PettingZooBase, ParallelEnv[str, Observation, Any])
         population: source of the people: `{"kind": "anes96"}`; default: the environment's.
         metrics: names of metrics to add to every `info`. Metrics can reveal latent quantities.
         render_mode: `ansi` returns text, `human` prints it; None: no rendering.
+        observation: `vector`: an array; `dict`: a mapping of `observation` and, for discrete
+            actions, `action_mask` (int8; masks of a multi-discrete action are concatenated).
         **parameters: of an environment given by name.
 
     Raises:

@@ -7,8 +7,11 @@ before an environment is made, and an `EnvSpec` can be saved as JSON.
 
 from __future__ import annotations
 
+import dataclasses
+
 import gymnasium
 import pettingzoo
+from gymnasium.envs.registration import EnvSpec
 
 from mores.registry import REGISTRIES
 from mores.registry.entries import ENVIRONMENT_VERSIONS
@@ -39,7 +42,7 @@ def pettingzoo_id(kind: str) -> str:
 
 
 def register_environment(kind: str) -> None:
-    """Register an environment once; `rounds` limits its episodes, not `max_episode_steps`."""
+    """Register an environment once, without `max_episode_steps`: see `with_step_limit`."""
     if gymnasium_id(kind) in gymnasium.registry:
         return
     kwargs = {"environment": kind}
@@ -53,3 +56,15 @@ def register_environment(kind: str) -> None:
     entry_point = "mores.clients.pettingzoo:PettingZoo{}Env"
     pettingzoo.register("parallel", name, entry_point.format("Parallel"), kwargs=kwargs)
     pettingzoo.register("aec", name, entry_point.format("AEC"), kwargs=kwargs)
+
+
+def with_step_limit(spec: EnvSpec | None, limit: int) -> EnvSpec | None:
+    """A specification with the limit of an episode in turns, which its `rounds` imply.
+
+    `TimeAwareObservation` and other wrappers read it. A smaller limit in the specification stays.
+    """
+    if spec is None:
+        return None
+    given = spec.max_episode_steps
+    steps = limit if given is None or given < 0 else min(given, limit)
+    return dataclasses.replace(spec, max_episode_steps=steps)

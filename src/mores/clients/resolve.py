@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mores import registry
+from mores.clients.client_errors import check_arguments
 from mores.core.environment import Environment
 from mores.core.errors import UserError, did_you_mean
 from mores.core.people import Population
@@ -37,16 +38,23 @@ def resolve_environment(
     environment: str | Environment[Any],
     parameters: Mapping[str, Any],
     population: Population | None = None,
+    client: type[Any] | None = None,
 ) -> Environment[Any]:
-    """Environment by name and parameters, or the given object, for the people of a population."""
-    resolved = _named_or_given(environment, parameters)
+    """Environment by name and parameters, or the given object, for the people of a population.
+
+    `client`: class whose own arguments are also named where a parameter is unknown.
+    """
+    resolved = _named_or_given(environment, parameters, client)
     return resolved if population is None else resolved.with_population(population)
 
 
 def _named_or_given(
-    environment: str | Environment[Any], parameters: Mapping[str, Any]
+    environment: str | Environment[Any], parameters: Mapping[str, Any], client: type[Any] | None
 ) -> Environment[Any]:
     if isinstance(environment, str):
+        fields = registry.class_of("environment", environment).model_fields
+        known = [field.alias or name for name, field in fields.items()]
+        check_arguments(environment, parameters, known, client)
         return registry.make("environment", environment, parameters)
     if parameters:
         raise UserError(

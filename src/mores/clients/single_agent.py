@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import gymnasium
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mores.clients import gymnasium_spaces, resolve
+from mores.clients.observation_format import check_format, formatted, formatted_space
+from mores.clients.reward_vector import RewardVector
 from mores.core.arguments import check_names
 from mores.core.environment import Environment, get_role
 from mores.core.errors import UserError
@@ -22,11 +26,11 @@ from mores.sim.simulator import Simulator
 class SingleAgentTurn(NamedTuple):
     """Result since the agent's last turn: see `mores.sim.simulator.ExternalTurn`."""
 
-    reward: Float[Tensor, " world"]
+    reward: Float[Tensor, "world *component"]
     terminated: Bool[Tensor, " world"]
     truncated: Bool[Tensor, " world"]
     projected: Bool[Tensor, " world"]
-    final_observation: Float[Tensor, "world size"] | None
+    final_observation: Any  # in the format of the client; None if no episode ended
     final_state: Any
 
 
@@ -43,7 +47,14 @@ class SingleAgentClient:
         worlds: number of parallel worlds.
         autoreset_mode: see `Simulator`.
         device: device of the tensors.
+        observation: format of observations: `mores.clients.observation_format`.
+        reward_vector: components of the reward: `mores.clients.reward_vector`; none: a number.
         parameters: of an environment given by name.
+        client: class of the client, for messages.
+
+    Attributes:
+        reward_labels: name of each component of a reward vector.
+        reward_space: space of reward vectors; `None`: rewards are numbers.
     """
 
     def __init__(
@@ -57,10 +68,14 @@ class SingleAgentClient:
         worlds: int,
         autoreset_mode: AutoresetMode,
         device: torch.device | str,
+        observation: str,
+        reward_vector: Sequence[str],
         parameters: Mapping[str, Any],
+        client: type[Any],
     ) -> None:
+        self._observation_format = check_format(observation)
         people = resolve.resolve_population(population)
-        self.environment = resolve.resolve_environment(environment, parameters, people)
+        self.environment = resolve.resolve_environment(environment, parameters, people, client)
         self.agent_id = resolve.resolve_agent(self.environment, agent)
         self.metric_names = tuple(check_names("metrics", metrics))
         external = {self.agent_id.role: [self.agent_id.agent_index]}
@@ -75,18 +90,38 @@ class SingleAgentClient:
             device=device,
         )
         role = get_role(self.environment, self.agent_id.role)
-        self.observation_space = gymnasium_spaces.observation_space(role)
         self.action_space = gymnasium_spaces.action_space(self.environment, role.name)
         self.num_options = gymnasium_spaces.num_options(self.action_space)
+        self.observation_space = formatted_space(
+            gymnasium_spaces.observation_space(role), self.num_options, observation
+        )
+        self._reward_vector = None
+        self.reward_labels: tuple[str, ...] = ()
+        self.reward_space: gymnasium.spaces.Box | None = None
+        if check_names("reward_vector", reward_vector):
+            self._reward_vector = RewardVector(reward_vector, self.simulator, self.agent_id)
+            self.reward_labels = tuple(self._reward_vector.labels)
+            shape = (len(self.reward_labels),)
+            self.reward_space = gymnasium.spaces.Box(-np.inf, np.inf, shape, np.float32)
 
     @property
     def turns_per_round(self) -> int:
         """Number of phases of a round in which the agent acts."""
         return sum(self.agent_id.role in phase.action_spaces for phase in self.environment.phases)
 
-    def observe(self) -> Float[Tensor, "world size"]:
-        """Current observation: a copy, which clients may store and modify."""
-        return self.simulator.observe(self.agent_id.role)[:, self.agent_id.agent_index].clone()
+    @property
+    def max_episode_steps(self) -> int:
+        """Limit of an episode in turns of the agent."""
+        return self.simulator.rounds * self.turns_per_round
+
+    def observe(self) -> Any:
+        """Current observation: a copy, which clients may store and modify.
+
+        Returns:
+            `[world, size]`, or the mapping of `mores.clients.observation_format`.
+        """
+        vector = self.simulator.observe(self.agent_id.role)[:, self.agent_id.agent_index].clone()
+        return self._formatted(vector, self.action_mask())
 
     def action_mask(self) -> Bool[Tensor, "world option"] | None:
         """Legal options now; masks of a multi-discrete action are concatenated.
@@ -113,11 +148,23 @@ class SingleAgentClient:
         role, index = self.agent_id
         turn = self.simulator.step({role: actions[:, None]})
         final = turn.final_observation
+        vector = self._reward_vector
         return SingleAgentTurn(
-            turn.reward[role][:, index],
+            turn.reward[role][:, index] if vector is None else vector.read(turn.reward),
             turn.terminated.clone(),
             turn.truncated.clone(),
             turn.projected[role][:, 0],
-            None if final is None else final[role][:, index].clone(),
+            None if final is None else self._final_observation(final[role], turn.final_state),
             turn.final_state,
         )
+
+    def _final_observation(self, observation: Float[Tensor, "world agent size"], state: Any) -> Any:
+        """Last observation of an episode, with the mask of the turn that would follow."""
+        mask = None
+        if self._observation_format == "dict" and self.num_options is not None:
+            mask = self.simulator.next_action_mask(self.agent_id.role, state, self.num_options)
+            mask = mask[:, self.agent_id.agent_index]
+        return self._formatted(observation[:, self.agent_id.agent_index].clone(), mask)
+
+    def _formatted(self, vector: Tensor, mask: Tensor | None) -> Any:
+        return formatted(vector, mask, self._observation_format)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mores.clients.array_conversion import check_no_options, metric_to_numpy
 from mores.clients.gymnasium_vector import GymnasiumVectorEnv
+from mores.clients.resolve import resolve_environment
 from mores.core.arguments import check_names
 from mores.core.environment import Environment
 from mores.core.errors import UserError, did_you_mean
@@ -83,7 +84,7 @@ class SB3VecEnv(vec_env.VecEnv):
         **parameters: Any,
     ) -> None:
         self.vector_env = GymnasiumVectorEnv(
-            environment,
+            resolve_environment(environment, parameters, client=type(self)),
             num_envs,
             agent,
             rounds,
@@ -91,7 +92,6 @@ class SB3VecEnv(vec_env.VecEnv):
             population,
             metrics,
             device,
-            **parameters,
         )
         self._info_keys = ("projected", *check_names("metrics", metrics))
         self._actions: np.ndarray | None = None

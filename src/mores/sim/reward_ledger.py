@@ -1,7 +1,7 @@
 """Accounts of rewards and feedback for external agents and for learners.
 
-Rewards of an external agent add up until its next turn. Rewards and feedback of a learner add up
-over the phases of a round.
+Rewards of an external agent add up until its next turn; so do rewards of other roles and numeric
+feedback, on request. Rewards and feedback of a learner add up over the phases of a round.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 from mores.core import pytree
 from mores.sim.episode_recorder import EpisodeRecorder
 
-RewardByRole = dict[str, Float[Tensor, "world agent"]]
+RewardByRole = dict[str, Float[Tensor, "world agent *component"]]
 
 
 class RewardLedger:
@@ -47,18 +47,52 @@ class RewardLedger:
         self._external_roles, self._learning_roles = list(external_roles), list(learning_roles)
         self.listeners: list[Callable[[str, Tensor], None]] = []
         accounts = {*self._external_roles, *self._learning_roles}
-        self._empty = {name: self._zeros(name) for name in accounts}  # never written, nor given out
+        self._empty = {  # never written, nor given out
+            name: self._zeros(num_agents[name]) for name in accounts
+        }
+        self._pending_names = [*self._external_roles]
+        self._feedback_names: dict[tuple[str, str], str] = {}  # account by role and feedback
         self.reset()
+
+    def report_reward(self, role: str) -> str:
+        """Add up the rewards of a role until the next turn of external agents, from a reset on.
+
+        Returns:
+            Its account among the pending rewards, which hold `[world, agent]`.
+        """
+        self._add_pending(role, (self._num_agents[role],))
+        return role
+
+    def report_feedback(self, role: str, name: str, size: int) -> str:
+        """Add up numeric feedback to a role, like a reward: see `report_reward`.
+
+        Args:
+            role: the role.
+            name: name of the feedback, `[world, agent, ...]`.
+            size: numbers for each agent.
+
+        Returns:
+            Its account, which holds `[world, agent, size]`.
+        """
+        account = f"{role}.{name}"
+        self._add_pending(account, (self._num_agents[role], size))
+        self._feedback_names[role, name] = account
+        return account
+
+    def _add_pending(self, account: str, shape: tuple[int, ...]) -> None:
+        self._empty.setdefault(account, self._zeros(*shape))
+        if account not in self._pending_names:
+            self._pending_names.append(account)
 
     @property
     def enabled(self) -> bool:
         """Whether anything needs the rewards."""
-        accounts = self._external_roles or self._learning_roles or self.listeners
+        accounts = self._pending_names or self._learning_roles or self.listeners
         return bool(accounts) or self._recorder is not None
 
     def reset(self) -> None:
         """Clear all accounts, at the start of an episode in every world."""
-        self.pending_reward: RewardByRole = {n: self._empty[n] for n in self._external_roles}
+        self.pending_reward: RewardByRole = {n: self._empty[n] for n in self._pending_names}
         self.round_reward: RewardByRole = {n: self._empty[n] for n in self._learning_roles}
         self.round_feedback: dict[str, dict[str, Tensor]] = {
             name: {} for name in self._learning_roles
@@ -97,8 +131,19 @@ class RewardLedger:
                         for name in before.keys() & new.keys()
                     }
                 self.round_feedback[role] = {**before, **new}
+            for name, tensor in tensors.items():
+                if (account := self._feedback_names.get((role, name))) is not None:
+                    self._add_pending_feedback(account, tensor, finished)
             if self._recorder is not None:
                 self._recorder.record_feedback(role, tensors)
+
+    def _add_pending_feedback(
+        self, account: str, feedback: Tensor, finished: Bool[Tensor, " world"] | None
+    ) -> None:
+        feedback = feedback.unsqueeze(-1).flatten(2)  # world agent number
+        if finished is not None:
+            feedback = torch.where(finished[:, None, None], 0.0, feedback)
+        self.pending_reward[account] = self._sum(account, self.pending_reward[account], feedback)
 
     def pop_round(self, role: str) -> tuple[Float[Tensor, "world agent"], dict[str, Tensor]]:
         """Take out the rewards and feedback of a learning role in the completed round."""
@@ -110,7 +155,8 @@ class RewardLedger:
         """Clear pending rewards in the worlds `reset_mask`; returns the previous ones of all."""
         previous = self.pending_reward
         self.pending_reward = {
-            role: torch.where(reset_mask[:, None], 0.0, reward) for role, reward in previous.items()
+            account: torch.where(_along(reset_mask, reward), 0.0, reward)
+            for account, reward in previous.items()
         }
         return previous
 
@@ -130,17 +176,17 @@ class RewardLedger:
             reset_mask: worlds that were reset; `None`: there was no reset.
             previous_reward: pending rewards before the reset; `None`: there was no reset.
         """
-        pending = {role: self._given_out(role, r) for role, r in self.pending_reward.items()}
-        self.pending_reward = {name: self._empty[name] for name in self._external_roles}
+        pending = {name: self._given_out(name, r) for name, r in self.pending_reward.items()}
+        self.pending_reward = {name: self._empty[name] for name in self._pending_names}
         if reset_mask is None or previous_reward is None:
             return pending
         self.pending_reward = {
-            role: torch.where(reset_mask[:, None], pending[role], 0.0)
-            for role in self._external_roles
+            name: torch.where(_along(reset_mask, reward), reward, 0.0)
+            for name, reward in pending.items()
         }
         return {
-            role: torch.where(reset_mask[:, None], previous_reward[role], pending[role])
-            for role in self._external_roles
+            name: torch.where(_along(reset_mask, reward), previous_reward[name], reward)
+            for name, reward in pending.items()
         }
 
     def _sum(self, role: str, account: Tensor, reward: Tensor) -> Tensor:
@@ -151,7 +197,12 @@ class RewardLedger:
 
     def _given_out(self, role: str, account: Tensor) -> Tensor:
         """The account, as a tensor that may be written to."""
-        return self._zeros(role) if account is self._empty[role] else account
+        return torch.zeros_like(account) if account is self._empty[role] else account
 
-    def _zeros(self, role: str) -> Float[Tensor, "world agent"]:
-        return torch.zeros(self._num_worlds, self._num_agents[role], device=self._device)
+    def _zeros(self, *shape: int) -> Float[Tensor, "world agent *component"]:
+        return torch.zeros(self._num_worlds, *shape, device=self._device)
+
+
+def _along(mask: Bool[Tensor, " world"], tensor: Tensor) -> Bool[Tensor, "world *ones"]:
+    """The mask, with the dimensions of a tensor `[world, ...]`."""
+    return mask.view(-1, *[1] * (tensor.dim() - 1))

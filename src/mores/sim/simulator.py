@@ -42,7 +42,8 @@ class ExternalTurn(NamedTuple):
     """Events since the external agents last acted.
 
     Attributes:
-        reward: rewards of each external role, `[world, agent]`.
+        reward: rewards of each external role, `[world, agent]`, and what else the `reward_ledger`
+            was asked to report.
         terminated, truncated: worlds whose episode ended by the rules, or at the limit of rounds.
         final_observation: last observation of each external role, `[world, agent, size]`, valid in
             those worlds; `None` if no episode ended.
@@ -50,7 +51,7 @@ class ExternalTurn(NamedTuple):
         final_state: state of all worlds before any reset; `None` if no episode ended.
     """
 
-    reward: dict[str, Float[Tensor, "world agent"]]
+    reward: RewardByRole
     terminated: Bool[Tensor, " world"]
     truncated: Bool[Tensor, " world"]
     final_observation: dict[str, Float[Tensor, "world agent size"]] | None
@@ -430,15 +431,35 @@ class Simulator:
 
         See `mores.sim.action_masks.pad_action_mask`.
         """
-        length = sum(num_options) if isinstance(num_options, tuple) else num_options
-        size = len(self.worlds), self.roles[role].num_agents, length
-        if size not in self._all_legal:
-            self._all_legal[size] = torch.ones(size, dtype=torch.bool, device=self.device)
         space = self.phase.action_spaces.get(role)
         mask = None
         if space is not None:
             mask = self._action_mask(role, self.phase)
-        return action_masks.pad_action_mask(space, mask, num_options, self._all_legal[size])
+        return action_masks.pad_action_mask(
+            space, mask, num_options, self._legal(role, num_options)
+        )
+
+    def next_action_mask(
+        self, role: str, state: Any, num_options: action_masks.NumOptions
+    ) -> Bool[Tensor, "world agent option"]:
+        """Legal options of a role in the first phase in which it acts, from a state: do not write.
+
+        Of a state at the end of an episode, those of the turn that would follow.
+        """
+        phase = next(phase for phase in self.phases if role in phase.action_spaces)
+        mask = self.environment.action_mask(state, role, phase.name)
+        space = phase.action_spaces[role]
+        return action_masks.pad_action_mask(
+            space, mask, num_options, self._legal(role, num_options)
+        )
+
+    def _legal(self, role: str, num_options: action_masks.NumOptions) -> Tensor:
+        """A mask in which all options are legal: do not write."""
+        length = sum(num_options) if isinstance(num_options, tuple) else num_options
+        size = len(self.worlds), self.roles[role].num_agents, length
+        if size not in self._all_legal:
+            self._all_legal[size] = torch.ones(size, dtype=torch.bool, device=self.device)
+        return self._all_legal[size]
 
     # --- steps -------------------------------------------------------------------------------
 

@@ -1,0 +1,141 @@
+"""Rewards as vectors, for multi-objective learners (MO-Gymnasium).
+
+Components are named by agents, roles and numeric feedback (`StepResult.feedback`):
+
+    assistant_0        the reward of this agent
+    person             the reward of each agent of this role, one component each
+    feedback.reward    feedback of this name to the external agent, for instance its reward from
+                       each principal: one component for each number
+
+Like a scalar reward, a component is the sum since the agent's last turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mores.clients.resolve import AgentId
+from mores.core.arguments import check_names
+from mores.core.environment import Environment
+from mores.core.errors import UserError, did_you_mean, nearest_name
+from mores.core.people import Population
+from mores.sim.episode_recorder import EpisodeRecorder
+from mores.sim.simulator import Simulator
+
+FEEDBACK = "feedback."
+PROBE_ROUNDS = 100  # in which feedback must be given once, to know its size
+
+
+class _Component(NamedTuple):
+    """Account of the simulator's reward ledger, and an agent; `None`: all, one component each."""
+
+    account: str
+    agent_index: int | None
+
+
+class RewardVector:
+    """Components of the reward of one external agent.
+
+    Args:
+        names: names of the components: see the module docstring.
+        simulator: simulator with the agent; its ledger reports the components from a reset on.
+        agent: the external agent.
+
+    Attributes:
+        labels: name of each component: `person_3`, `feedback.reward_1`.
+
+    Raises:
+        UserError: an unknown name, or feedback that is no number or is never given.
+    """
+
+    def __init__(self, names: Sequence[str], simulator: Simulator, agent: AgentId) -> None:
+        names = check_names("reward_vector", names)
+        counts = {role: spec.num_agents for role, spec in simulator.roles.items()}
+        feedback = [name.removeprefix(FEEDBACK) for name in names if name.startswith(FEEDBACK)]
+        sizes = _feedback_sizes(
+            simulator.environment, simulator.population, agent.role, feedback, simulator.rounds
+        )
+        ledger = simulator.reward_ledger
+        self._components: list[_Component] = []
+        self.labels: list[str] = []
+        for name in names:
+            if name.startswith(FEEDBACK):
+                field = name.removeprefix(FEEDBACK)
+                account = ledger.report_feedback(agent.role, field, sizes[field])
+                self._components.append(_Component(account, agent.agent_index))
+                indexed = [f"{name}_{i}" for i in range(sizes[field])]
+                self.labels += indexed if sizes[field] > 1 else [name]
+                continue
+            role, agent_index = _role_and_agent(name, counts)
+            self._components.append(_Component(ledger.report_reward(role), agent_index))
+            agents = range(counts[role]) if agent_index is None else [agent_index]
+            self.labels += [AgentId(role, index).name for index in agents]
+
+    def read(self, reward: Mapping[str, Tensor]) -> Float[Tensor, "world component"]:
+        """The vector, from the rewards of a turn (`ExternalTurn.reward`)."""
+        return torch.cat(
+            [
+                reward[account]
+                if agent is None
+                else reward[account][:, agent].flatten(1)
+                if reward[account].dim() > 2
+                else reward[account][:, agent, None]
+                for account, agent in self._components
+            ],
+            1,
+        )
+
+
+def _role_and_agent(name: str, counts: Mapping[str, int]) -> tuple[str, int | None]:
+    """Role, and index of the agent; `None`: all agents of the role."""
+    if name in counts:
+        return name, None
+    role, _, number = name.rpartition("_")
+    if role in counts and number.isdecimal() and int(number) < counts[role]:
+        return role, int(number)
+    known = [*counts, *(AgentId(role, count - 1).name for role, count in counts.items())]
+    raise UserError(
+        f"reward_vector: no role, agent or feedback {name!r}"
+        f"{nearest_name(name, known) or did_you_mean('', [*known, FEEDBACK + 'NAME'])}",
+        code="unknown_name",
+        path=f"reward_vector.{name}",
+    )
+
+
+def _feedback_sizes(
+    environment: Environment[Any],
+    population: Population | None,
+    role: str,
+    names: Sequence[str],
+    rounds: int,
+) -> dict[str, int]:
+    """Numbers of an agent in each of these feedbacks, from an episode of random policies."""
+    if not names:
+        return {}
+    recorder = EpisodeRecorder([role])
+    policies = dict.fromkeys((each.name for each in environment.roles), "random")
+    simulator = Simulator(
+        environment, policies, population=population, rounds=rounds, recorder=recorder
+    )
+    simulator.reset(0)
+    given: dict[str, Tensor] = {}
+    for _ in range(min(rounds, PROBE_ROUNDS)):
+        if simulator.all_finished or given.keys() >= {*names}:
+            break
+        simulator.step()
+        given = recorder.dataset(role).feedback
+    numeric = {name: f for name, f in given.items() if f.is_floating_point()}
+    for name in names:
+        if name not in numeric:
+            hint = did_you_mean(FEEDBACK + name, [FEEDBACK + known for known in numeric])
+            raise UserError(
+                f"reward_vector: {role} gets no numeric feedback {name!r} in an episode{hint}",
+                code="unknown_name",
+                path=f"reward_vector.{FEEDBACK}{name}",
+            )
+    return {name: numeric[name][0, 0, 0].numel() for name in names}
