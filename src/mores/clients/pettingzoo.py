@@ -117,12 +117,23 @@ class _PettingZooBase:
             for name, box in boxes.items()
         }
         self.state_space = gymnasium_spaces.concatenate_boxes(list(boxes.values()))
-        self._generator: np.random.Generator | None = None
+        self._generator: np.random.Generator | None = None  # of the seeds of episodes
+        self._wrapper_generator: np.random.Generator | None = None
 
     def __getattr__(self, name: str) -> Any:
         if name in EPISODE_ATTRIBUTES:
             raise NotResetError("call reset first", code="wrong_order")
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    @property
+    def np_random(self) -> np.random.Generator:
+        """Generator of wrappers that draw (SuperSuit's `frame_skip`), seeded by `reset`.
+
+        It is not that of the environment: what a wrapper draws does not change the worlds.
+        """
+        if self._wrapper_generator is None:
+            raise NotResetError("call reset first", code="wrong_order")
+        return self._wrapper_generator
 
     def observation_space(self, agent: str) -> gymnasium.spaces.Space[Any]:
         """Observation space of an agent: the same object at every call."""
@@ -154,6 +165,7 @@ class _PettingZooBase:
     def _reset(self, seed: int | None) -> None:
         if seed is not None or self._generator is None:
             self._generator, _ = seeding.np_random(seed)
+            (self._wrapper_generator,) = self._generator.spawn(1)
         self.simulator.reset(int(self._generator.integers(2**63 - 1)))
         self.agents = self.possible_agents[:]
         self._cycles = 0
