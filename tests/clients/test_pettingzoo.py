@@ -15,7 +15,7 @@ from pettingzoo.test import (
     seed_test,
 )
 from pettingzoo.test.state_test import state_test
-from pettingzoo.utils.conversions import parallel_to_aec
+from pettingzoo.utils.conversions import aec_to_parallel, parallel_to_aec
 
 import mores.clients.zoo
 from mores.clients.registration import pettingzoo_id, versioned
@@ -131,6 +131,48 @@ def test_registry(kind: str) -> None:
     assert list(observations) == list(others) == from_module.possible_agents
     assert all(np.array_equal(obs, others[agent]) for agent, obs in observations.items())
     assert str(from_module) == versioned(kind)
+
+
+@pytest.mark.cut(4)
+@pytest.mark.parametrize("kind", KINDS)
+def test_aec_is_parallelizable_if_all_agents_act_at_once(kind: str) -> None:
+    """Converted back, it then equals the parallel environment; else the conversion is refused."""
+    aec_env, parallel = (zoo_make(api, kind, rounds=3) for api in ("aec", "parallel"))
+    parallel.reset(seed=1)
+    phases = [{*phase.action_spaces} for phase in aec_env.environment.phases]
+    if any(phase != phases[0] for phase in phases):
+        with pytest.raises(AssertionError, match="not generally safe"):
+            aec_to_parallel(aec_env)
+        return
+    converted = aec_to_parallel(aec_env)
+    observations = converted.reset(seed=1)[0], parallel.observe
+    while parallel.agents:
+        assert all(np.array_equal(obs, observations[1](a)) for a, obs in observations[0].items())
+        actions = {agent: parallel.action_space(agent).sample() for agent in parallel.agents}
+        obs, rewards, terminated, truncated, _ = converted.step(actions)
+        expected = parallel.step(actions)
+        assert (rewards, terminated, truncated) == expected[1:4]
+        observations = obs, parallel.observe
+
+
+def test_converted_environments_can_be_converted_back() -> None:
+    module = SmallModule("moral_hazard")  # three phases
+    assert module.env().metadata["is_parallelizable"]
+    assert aec_to_parallel(module.env()).reset(seed=1)[1]["agent_0"]["acting"] is False
+    assert not module.aec_env().metadata["is_parallelizable"]
+    assert module.aec_env(external=["principal"]).metadata["is_parallelizable"]  # acts twice
+
+
+def test_wrappers_draw_from_np_random() -> None:
+    """SuperSuit's random `frame_skip`; episodes of one seed stay equal."""
+    supersuit = pytest.importorskip("supersuit")
+    env = supersuit.frame_skip_v0(zoo_make("parallel", "dr_mdp", rounds=20), (1, 4))
+    trajectories = []
+    for _ in range(2):
+        env.reset(seed=3)
+        rewards = [env.step(dict.fromkeys(env.agents, 1))[1] for _ in range(4)]
+        trajectories.append((rewards, int(env.unwrapped.np_random.integers(2**62))))
+    assert trajectories[0] == trajectories[1]
 
 
 def test_unknown_zoo_module() -> None:

@@ -90,7 +90,7 @@ class _PettingZooBase:
             "name": versioned(name),
             "render_modes": list(text_rendering.RENDER_MODES),
             "render_fps": 4,
-            "is_parallelizable": True,
+            "is_parallelizable": self._is_parallelizable(),
         }
         agent_ids = [AgentId(role, index) for role in agents for index in agents[role]]
         self.agent_ids = {agent_id.name: agent_id for agent_id in agent_ids}
@@ -117,23 +117,29 @@ class _PettingZooBase:
             for name, box in boxes.items()
         }
         self.state_space = gymnasium_spaces.concatenate_boxes(list(boxes.values()))
-        self._generator: np.random.Generator | None = None  # of the seeds of episodes
-        self._wrapper_generator: np.random.Generator | None = None
+        self._generator: np.random.Generator | None = None
+
+    def _is_parallelizable(self) -> bool:
+        """Whether all agents act whenever one does, so that a cycle of them is one step.
+
+        Else a conversion of AEC to parallel would ask some agents to act on observations that are
+        older than the phase in which they act; PettingZoo's `aec_to_parallel` reads this value.
+        """
+        roles = self.simulator.external.keys()
+        acting = [roles & phase.action_spaces.keys() for phase in self.environment.phases]
+        return all(each in (roles, set()) for each in acting)
+
+    @property
+    def np_random(self) -> np.random.Generator:
+        """The generator of seeds, which wrappers (SuperSuit's `frame_skip`) also draw from."""
+        if self._generator is None:
+            self._generator, _ = seeding.np_random()
+        return self._generator
 
     def __getattr__(self, name: str) -> Any:
         if name in EPISODE_ATTRIBUTES:
             raise NotResetError("call reset first", code="wrong_order")
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-
-    @property
-    def np_random(self) -> np.random.Generator:
-        """Generator of wrappers that draw (SuperSuit's `frame_skip`), seeded by `reset`.
-
-        It is not that of the environment: what a wrapper draws does not change the worlds.
-        """
-        if self._wrapper_generator is None:
-            raise NotResetError("call reset first", code="wrong_order")
-        return self._wrapper_generator
 
     def observation_space(self, agent: str) -> gymnasium.spaces.Space[Any]:
         """Observation space of an agent: the same object at every call."""
@@ -163,10 +169,9 @@ class _PettingZooBase:
         """Do nothing: there are no resources to release."""
 
     def _reset(self, seed: int | None) -> None:
-        if seed is not None or self._generator is None:
+        if seed is not None:
             self._generator, _ = seeding.np_random(seed)
-            (self._wrapper_generator,) = self._generator.spawn(1)
-        self.simulator.reset(int(self._generator.integers(2**63 - 1)))
+        self.simulator.reset(int(self.np_random.integers(2**63 - 1)))
         self.agents = self.possible_agents[:]
         self._cycles = 0
         self._projected = dict.fromkeys(self.possible_agents, False)
@@ -301,7 +306,7 @@ class PettingZooParallelEnv(_PettingZooBase, ParallelEnv[str, Observation, Any])
         dict[str, dict[str, Any]],
     ]:
         """Step to the next phase in which an external agent acts."""
-        if self._generator is None:
+        if self.simulator.seed is None:
             raise NotResetError("call reset before step", code="wrong_order")
         if not self.agents:  # the episode is over
             return {}, {}, {}, {}, {}
