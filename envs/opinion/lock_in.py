@@ -22,6 +22,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
+from mores.core.config import MAX_FLOAT32
 from mores.core.deterministic_sum import mean, total
 from mores.core.environment import Environment, Phase, Role, StepResult
 from mores.core.errors import UserError
@@ -41,6 +42,8 @@ from mores.envs.dynamics import belief_pooling
 from mores.envs.dynamics.belief_pooling import Beliefs
 from mores.envs.opinion import lock_in_text as texts
 from mores.registry.varying import PersonNumber
+
+REPORT_LIMIT = 8.0  # standard deviations of the first evidence
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,8 +80,9 @@ class LockIn(Environment[LockInState]):
         mean_report    1   mean of the other role's last reports; 0 if there are none
 
     Action:
-        Both roles, phase report: `report` in [-1e6, 1e6], the belief shown to the other role. It is
-        pooled with the precision of the agent's actual belief.
+        Both roles, phase report: `report`, the belief shown to the other role, within
+        `report_limit` of 0: 8 standard deviations of an agent's first piece of evidence, which
+        honest reports never reach. It is pooled with the precision of the agent's actual belief.
 
     Reward:
         Minus the squared error of the agent's own belief.
@@ -136,8 +140,17 @@ class LockIn(Environment[LockInState]):
     @property
     def phases(self) -> tuple[Phase, ...]:
         """All agents report simultaneously."""
-        space = Box.of(report=Part(1, -1e6, 1e6))
+        space = Box.of(report=Part(1, -self.report_limit, self.report_limit))
         return (Phase("report", {role.name: space for role in self.roles}),)
+
+    @property
+    def report_limit(self) -> float:
+        """Largest absolute report, in units of the estimated number.
+
+        A truthful report is an average of evidence, earlier reports and the prior mean 0.
+        """
+        evidence_std = math.hypot(self.truth_std, self.evidence_noise_std)
+        return min(REPORT_LIMIT * evidence_std, MAX_FLOAT32)
 
     @functools.cached_property
     def _role_names(self) -> tuple[str, ...]:

@@ -156,8 +156,8 @@ def test_observation_contains_reports_only():
     env = LockIn(num_people=4, num_assistants=2)
     simulator = Simulator(env, env.default_policies(), {"assistant": [0, 1]}, worlds=3, rounds=9)
     simulator.reset(1)
-    simulator.step({"assistant": torch.tensor([1000.0, 500.0])[None, :, None].expand(3, 2, 1)})
-    assert (simulator.observe("person")[..., 2] == 750.0).all()
+    simulator.step({"assistant": torch.tensor([10.0, 5.0])[None, :, None].expand(3, 2, 1)})
+    assert (simulator.observe("person")[..., 2] == 7.5).all()
     observations = {role: simulator.observe(role) for role in ("person", "assistant")}
     beliefs = dataclasses.replace(simulator.state.beliefs, mean=simulator.state.beliefs.mean + 1)
     simulator.state = dataclasses.replace(simulator.state, beliefs=beliefs)
