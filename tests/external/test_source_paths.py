@@ -1,54 +1,62 @@
 """Clients that are source code at a path: `MORES_EPYMARL`, `MORES_PUFFERLIB`.
 
-They are installed by nobody here: the tests run where a variable names a folder with their code.
+Nothing installs them: the tests run where a variable names a folder with their code.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.clients.kinds import gym_make, zoo_make
 
+ROUNDS = 4
 
-def use_source(variable: str, monkeypatch: pytest.MonkeyPatch, *folders: str) -> None:
-    """Import from the folder that the variable names, or skip the test."""
+
+def import_source(variable: str, folder: str, module: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A module of the code in the folder that the variable names; else the test is skipped."""
     root = os.environ.get(variable)
     if not root:
         pytest.skip(f"{variable} names no folder")
-    for folder in folders:
-        monkeypatch.syspath_prepend(os.path.join(root, folder))
-    assert sys.path
+    monkeypatch.syspath_prepend(os.path.join(root, folder))
+    for name in [name for name in sys.modules if name.split(".")[0] == module.split(".")[0]]:
+        monkeypatch.delitem(sys.modules, name)  # EPyMARL's `envs` is not the folder of mores
+    return importlib.import_module(module)
 
 
 def test_epymarl(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its wrapper of PettingZoo environments: joint steps, masks and the state."""
-    use_source("MORES_EPYMARL", monkeypatch, "src")
-    from envs.pz_wrapper import PettingZooWrapper  # type: ignore[import-not-found]
-
-    made = zoo_make("parallel", "dr_mdp", external=["assistant"], rounds=4)
-    monkeypatch.setattr("pettingzoo.make", lambda *_, **__: made)
-    env = PettingZooWrapper("mores", "dr_mdp")
-    env.reset()
-    for _ in range(4):
+    """Its wrapper of PettingZoo environments, which imports a module with `parallel_env`."""
+    wrapper = import_source("MORES_EPYMARL", "src/envs", "pz_wrapper", monkeypatch)
+    module = SimpleNamespace(
+        parallel_env=lambda **kwargs: zoo_make(
+            "parallel", "dr_mdp", external=["assistant"], rounds=ROUNDS, **kwargs
+        )
+    )
+    monkeypatch.setitem(sys.modules, "pettingzoo.mores.dr_mdp", module)
+    env = wrapper.PettingZooWrapper("mores", "dr_mdp")
+    observations, _ = env.reset(seed=1)
+    assert env.observation_space.contains(observations)
+    for _ in range(ROUNDS - 1):
         observations, rewards, done, truncated, _ = env.step(env.action_space.sample())
-    assert len(observations) == len(rewards) == len(made.possible_agents)
-    assert done or truncated
+        assert len(observations) == len(rewards) == env.n_agents
+        assert env.observation_space.contains(observations)
+        assert not done and not truncated
 
 
 def test_pufferlib(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its emulation flattens observations and pads nothing."""
-    use_source("MORES_PUFFERLIB", monkeypatch, "")
-    import pufferlib.emulation  # type: ignore[import-not-found]
-
-    env = pufferlib.emulation.GymnasiumPufferEnv(
-        env_creator=lambda **_: gym_make("dr_mdp", agent="assistant_0", rounds=4)
+    """Its emulation flattens the observations of a Gymnasium environment."""
+    emulation = import_source("MORES_PUFFERLIB", "", "pufferlib.emulation", monkeypatch)
+    env = emulation.GymnasiumPufferEnv(
+        env_creator=lambda **_: gym_make("dr_mdp", agent="assistant_0", rounds=ROUNDS)
     )
     observation, _ = env.reset(seed=1)
     assert np.asarray(observation).shape[-1] == env.single_observation_space.shape[0]
-    for _ in range(4):
+    for _ in range(ROUNDS):
         *_, truncated, _ = env.step(env.single_action_space.sample())
     assert bool(np.asarray(truncated).all())
