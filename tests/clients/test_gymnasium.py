@@ -68,7 +68,7 @@ def test_policies_by_name(kind: str) -> None:
 
 @pytest.mark.skipif(
     tuple(map(int, gymnasium.__version__.split(".")[:2])) < (1, 4),
-    reason="Gymnasium's recorder counts wrong with SAME_STEP: tests/bug_reports/test_old_recorders.py",
+    reason="its recorder is wrong with SAME_STEP: tests/bug_reports/test_old_recorders.py",
 )
 @pytest.mark.cut(4)
 @pytest.mark.parametrize(("kind", "agent"), AGENTS)
