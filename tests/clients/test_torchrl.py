@@ -194,6 +194,7 @@ GROUP_MAPS = {
 }
 
 
+@pytest.mark.cut(3)
 @pytest.mark.parametrize("group_done", [False, True])
 @pytest.mark.parametrize("groups", GROUP_MAPS)
 def test_groups_hold_what_roles_hold(groups: str, group_done: bool) -> None:

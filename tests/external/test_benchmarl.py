@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-pytest.importorskip("benchmarl", reason="an environment of its own: make test-clients")
+pytest.importorskip("benchmarl.algorithms", reason="an environment of its own: make test-clients")
 
 from benchmarl.algorithms import IppoConfig, MappoConfig, MasacConfig, QmixConfig
 from benchmarl.experiment import Experiment, ExperimentConfig
