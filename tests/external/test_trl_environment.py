@@ -138,6 +138,7 @@ def only_actions(net: Any, tokens: Any) -> None:
     head.forward = masked
 
 
+@pytest.mark.full
 def test_trainer_plays_whole_episodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every rollout has its own world; rewards reach the loss, and the weights change."""
     from tests.learners.tiny_language_model import tiny_llama
