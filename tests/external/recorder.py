@@ -4,7 +4,7 @@
         python -m pytest -p tests.external.recorder tests/external/test_rllib.py
 
 A row of the results is one client in one group: version, ids of environments, numbers of tests by
-outcome, seconds. A run replaces the rows of its group whose tests it ran; other rows stay.
+outcome, seconds, and whether all cases ran. A run replaces the rows of its group whose tests it ran; other rows stay.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import pytest
 
 from mores.clients.registration import gymnasium_id
 from mores.registry import REGISTRIES
+from tests.cases import FULL
 from tests.external.clients import CLIENTS, Client
 
 TESTS = Path(__file__).parents[1]
@@ -79,6 +80,7 @@ class Recorder:
                     "ids": sorted(self.kinds.get(name, ())),
                     "outcomes": dict(sorted(self.outcomes[name].items())),
                     "seconds": round(self.seconds[name], 1),
+                    "full": FULL,
                 }
             )
         order = {client.name: index for index, client in enumerate(CLIENTS)}

@@ -20,8 +20,8 @@ HEAD = """\
 # Clients
 
 Libraries whose own code was run on mores: one row for a client and a version. *ids* is the number
-of registered environments that its tests name; *tests* are those of a full run. Clients whose
-versions agree with the extras of mores are tested by `make test` too, with fewer cases.
+of registered environments that its tests name. *tests* are all cases, or some cases as in
+`make test`, which tests the clients that agree with the extras of mores.
 `make test-clients` installs the others, each group in an environment of its own
 (`tests/external/requirements/`), runs the tests, and writes this page: do not edit it.
 
@@ -53,7 +53,7 @@ def _line(client: Client, group: str, row: Mapping[str, Any]) -> str:
         f"{outcomes[outcome]} {outcome}"
         for outcome in ("passed", "failed", "skipped")
         if outcome in outcomes
-    )
+    ) + ("" if row["full"] else " (some cases)")
     cells = (client.name, row["version"], group, client.calls, len(row["ids"]) or "one or two")
     return _cells(*cells, counts, f"{row['seconds']:.0f}")
 

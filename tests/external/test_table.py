@@ -37,6 +37,7 @@ def test_rows() -> None:
         "ids": ["mores/LockIn-v0"],
         "outcomes": {"passed": 3, "skipped": 1},
         "seconds": 4.2,
+        "full": True,
     }
     (line,) = [line for line in table([row]).splitlines() if line.startswith("| RLlib")]
     assert line.startswith("| RLlib | 2.0 | rllib |")
