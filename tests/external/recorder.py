@@ -4,7 +4,8 @@
         python -m pytest -p tests.external.recorder tests/external/test_rllib.py
 
 A row of the results is one client in one group: version, ids of environments, numbers of tests by
-outcome, seconds, and whether all cases ran. A run replaces the rows of its group whose tests it ran; other rows stay.
+outcome, seconds, and whether all cases ran. A run replaces the rows of its group whose tests it
+ran; other rows stay.
 """
 
 from __future__ import annotations
@@ -69,7 +70,11 @@ class Recorder:
         rows: list[dict[str, Any]] = []
         if self.file.exists():
             rows = json.loads(self.file.read_text("utf-8"))
-        ran = {client.name: client for client in self.clients if client.name in self.outcomes}
+        ran = {
+            client.name: client
+            for client in self.clients
+            if set(self.outcomes.get(client.name, ())) - {"skipped"}
+        }
         rows = [row for row in rows if row["group"] != self.group or row["client"] not in ran]
         for name, client in ran.items():
             rows.append(
