@@ -3,9 +3,9 @@
 # make lint           check style and types
 # make test           run the tests, at most five minutes on two cores
 # make test-full      every case of every suite, about half an hour
-# make test-SUITE     every case of the suite in tests/SUITE, such as test-clients
+# make test-SUITE     every case of the suite in tests/SUITE, such as test-text
+# make test-clients   every case of the clients, the conflicting ones in environments of their own
 # make test-lowest    tests with the lowest declared versions of all dependencies
-# make test-gymnasium-versions  tests of clients with Gymnasium 1.2.2, 1.2.3 and 1.3.0
 # make golden         compare all golden numbers: what environments, clients, recipes, scenarios compute
 # make format         format the code
 # make language       install SmolLM2-135M (93 MB to download, 540 MB in a cache), run llm_personas
@@ -31,7 +31,7 @@ FAST = tests/agents tests/analysis tests/scenario
 ONE_THREAD = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMEXPR_NUM_THREADS=1
 TEST_IN_FULL = MORES_TESTS=full $(ONE_THREAD) $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 
-.PHONY: help run lint test test-fast test-full test-language test-lowest test-gymnasium-versions
+.PHONY: help run lint test test-fast test-full test-language test-clients test-lowest
 .PHONY: language golden format clean
 .NOTPARALLEL:
 
@@ -77,12 +77,12 @@ test-language:
 	@$(BIN)/python -m mores.agents.language.models.smollm2
 	@$(TEST_IN_FULL) tests/language tests/language_weights
 
+test-clients:
+	@sh scripts/setup.sh $(EXTRAS)
+	@BIN=$(BIN) $(ONE_THREAD) sh scripts/clients.sh
+
 test-lowest:
 	@sh scripts/test_lowest.sh $(TESTS)
-
-test-gymnasium-versions:
-	@sh scripts/setup.sh $(EXTRAS)
-	@sh scripts/test_gymnasium.sh 1.2.2 1.2.3 1.3.0
 
 test-%:
 	@test -d tests/$* || { echo "no suite tests/$*" >&2; exit 1; }
@@ -100,5 +100,5 @@ format:
 
 clean:
 	if [ -f $(BIN)/../mores-made ]; then rm -rf "$(VENV)"; fi
-	rm -rf build .pytest_cache .ruff_cache .hypothesis src/*.egg-info
+	rm -rf .venv-clients .venv-lowest build .pytest_cache .ruff_cache .hypothesis src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

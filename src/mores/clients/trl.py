@@ -18,6 +18,8 @@ requested metrics at the end of the episode. `TRLRollouts.reward_function` selec
 
 The LM policy converts observations to text and replies to actions: for instance
 `mores.agents.language.lm_policy.DialoguePolicy`.
+
+`mores.clients.trl_environment` is for models that act by tool calls (`environment_factory`).
 """
 
 from __future__ import annotations
@@ -39,6 +41,31 @@ from mores.sim.episode_recorder import EpisodeRecorder
 from mores.sim.simulator import Simulator
 
 PROMPT_PATTERN = re.compile(r"world (\d+)")
+
+
+def world_dataset(worlds: int | Sequence[int], prompt: Callable[[int], Any]) -> Any:
+    """Dataset for a trainer with one row per world: `prompt` and `world`.
+
+    Args:
+        worlds: number of worlds, or their numbers.
+        prompt: prompt of a world.
+    """
+    try:
+        from datasets import Dataset  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise UserError(
+            f"datasets is not installed ({error}): pip install 'mores[hf]'",
+            code="not_installed",
+            path="datasets",
+        ) from None
+    numbers = list(range(worlds)) if isinstance(worlds, int) else [int(n) for n in worlds]
+    if not numbers or min(numbers) < 0:
+        raise UserError(
+            f"worlds: at least one, numbered from 0, not {worlds}",
+            code="out_of_range",
+            path="worlds",
+        )
+    return Dataset.from_dict({"prompt": [prompt(n) for n in numbers], "world": numbers})
 
 
 @runtime_checkable
@@ -127,22 +154,7 @@ class TRLRollouts:
             worlds: number of worlds, or their numbers. Every epoch simulates a world with the same
                 people and random numbers: many worlds are better than many epochs.
         """
-        try:
-            from datasets import Dataset  # type: ignore[import-untyped]
-        except ImportError as error:
-            raise UserError(
-                f"datasets is not installed ({error}): pip install 'mores[hf]'",
-                code="not_installed",
-                path="datasets",
-            ) from None
-        numbers = list(range(worlds)) if isinstance(worlds, int) else [int(n) for n in worlds]
-        if not numbers or min(numbers) < 0:
-            raise UserError(
-                f"worlds: at least one, numbered from 0, not {worlds}",
-                code="out_of_range",
-                path="worlds",
-            )
-        return Dataset.from_dict({"prompt": [f"world {n}" for n in numbers], "world": numbers})
+        return world_dataset(worlds, lambda number: f"world {number}")
 
     def reward_function(self, field: str, index: int | None = None) -> Callable[..., list[float]]:
         """Reward function for TRL that returns one of the fields of the module docstring.
