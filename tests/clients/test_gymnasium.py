@@ -73,6 +73,9 @@ def test_policies_by_name(kind: str) -> None:
     assert data_equivalence(env.reset(seed=3), copy.reset(seed=3), exact=True)
 
 
+@pytest.mark.skipif(
+    gymnasium.__version__ < "1.4", reason="same-step resets are miscounted (Gymnasium #1624)"
+)
 @pytest.mark.cut(4)
 @pytest.mark.parametrize(("kind", "agent"), AGENTS)
 def test_true_episode_lengths(kind: str, agent: str) -> None:
