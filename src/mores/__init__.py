@@ -1,7 +1,7 @@
 """mores: communities of people, principals, supervisors and AI agents whose values move.
 
-The import registers every environment with Gymnasium (`mores/LockIn-v0`) and PettingZoo
-(`mores/lock_in_v0`). It imports nothing heavy: a public name is loaded at its first use.
+The import registers every environment with Gymnasium (`mores/LockIn-v1`) and PettingZoo
+(`mores/lock_in_v1`). It imports nothing heavy: a public name is loaded at its first use.
 """
 
 from __future__ import annotations

@@ -42,6 +42,7 @@ def test_bounds() -> None:
     assert found == pytest.approx(LARGEST, rel=1e-3)
 
 
+@pytest.mark.cut(5)
 @pytest.mark.parametrize("kind", sorted({kind for kind, _ in LARGEST}))
 def test_returns_of_random_policies(kind: str) -> None:
     """Finite, and not far larger than rewards of the default policies."""
@@ -71,6 +72,7 @@ def largest_return(kind: str, policies: dict[str, object]) -> dict[str, float]:
     return {role: float(total.abs().max()) for role, total in totals.items()}
 
 
+@pytest.mark.cut(3)
 @pytest.mark.parametrize(
     ("truth_std", "noise_std"), itertools.product([0.0, 1.0, 100.0], [0.01, 1.0])
 )

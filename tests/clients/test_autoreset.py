@@ -7,10 +7,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers.vector import (
-    ArrayConversion,
     FlattenObservation,
     NormalizeObservation,
     RecordEpisodeStatistics,
@@ -116,10 +114,14 @@ def test_steps_equal_those_of_single_worlds(agent: str, mode: AutoresetMode) -> 
 @pytest.mark.parametrize("mode", AutoresetMode)
 def test_gymnasiums_wrappers_accept_the_modes(mode: AutoresetMode) -> None:
     env: Any = gymnasium.make_vec(
-        "mores/MoralHazard-v0", num_envs=4, agent="agent_0", rounds=3, autoreset_mode=mode.value
+        "mores/MoralHazard-v0",
+        num_envs=4,
+        agent="agent_0",
+        rounds=3,
+        autoreset_mode=mode.value,
+        array="numpy",
     )
     assert env.metadata["autoreset_mode"] is env.unwrapped.autoreset_mode is mode
-    env = ArrayConversion(env, env_xp=torch, target_xp=np)
     if mode is not AutoresetMode.SAME_STEP:  # it would not transform `final_obs`
         env = FlattenObservation(env)
     if mode is AutoresetMode.NEXT_STEP:

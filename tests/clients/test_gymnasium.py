@@ -144,11 +144,11 @@ def test_gymnasium_vectorization(mode: str) -> None:
 def test_ids() -> None:
     """An id contains the class name; the error for an unknown id contains the nearest one."""
     assert gymnasium_id("dr_mdp") == "mores/DRMDP-v0"
-    assert gymnasium_id("lock_in") == "mores/LockIn-v0"
+    assert gymnasium_id("lock_in") == "mores/LockIn-v1"
     with pytest.raises(gymnasium.error.NameNotFound, match="`LockIn`"):
         gymnasium.make("mores/LokIn-v0")
     with refused("unknown_name", path="lock_in.peple"):
-        gymnasium.make("mores/LockIn-v0", peple=3)
+        gymnasium.make("mores/LockIn-v1", peple=3)
 
 
 def test_spaces_are_not_subscripted() -> None:
@@ -177,12 +177,12 @@ def test_unknown_arguments() -> None:
         ("frameskip", "lock_in has: "),
     ):
         with refused("unknown_name", path=f"lock_in.{name}") as raised:
-            gymnasium.make("mores/LockIn-v0", **{name: 5})
+            gymnasium.make("mores/LockIn-v1", **{name: 5})
         assert isinstance(raised.value, TypeError)
         assert f"unexpected keyword argument '{name}'" in str(raised.value)
         assert near in str(raised.value) and "\n" not in str(raised.value)
     with refused("unknown_name", path="lock_in.max_cycle"):
-        pettingzoo.make("parallel", "mores/lock_in_v0", max_cycle=3)  # type: ignore
+        pettingzoo.make("parallel", "mores/lock_in_v1", max_cycle=3)  # type: ignore
 
 
 @pytest.mark.cut(5)

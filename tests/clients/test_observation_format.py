@@ -26,7 +26,7 @@ def concatenated(mask: Any) -> np.ndarray:
     return np.concatenate(mask) if isinstance(mask, tuple) else mask
 
 
-@pytest.mark.cut(6)
+@pytest.mark.cut(10)
 @pytest.mark.parametrize(("kind", "agent"), AGENTS)
 def test_gymnasium(kind: str, agent: str) -> None:
     """The mapping holds the vector and the mask of `info`."""
@@ -77,7 +77,7 @@ def single_size(env: GymnasiumVectorEnv) -> int:
     return env.single_observation_space["observation"].shape[0]
 
 
-@pytest.mark.cut(8)
+@pytest.mark.cut(20)
 @pytest.mark.parametrize("kind", KINDS)
 def test_pettingzoo(kind: str) -> None:
     env = PettingZooParallelEnv(kind, observation="dict", **small(kind))

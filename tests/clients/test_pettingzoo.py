@@ -176,6 +176,6 @@ def test_wrappers_draw_from_np_random() -> None:
 
 
 def test_unknown_zoo_module() -> None:
-    with pytest.raises(AttributeError, match="'lock_in_v0'"):
+    with pytest.raises(AttributeError, match="'lock_in_v1'"):
         mores.clients.zoo.lokin_v0  # noqa: B018
     assert versioned(KINDS[0]) in dir(mores.clients.zoo)

@@ -19,7 +19,7 @@ SHAPE = (608, 800, 3)
 pytestmark = pytest.mark.filterwarnings(*FILTERS)
 
 
-@pytest.mark.cut(7)
+@pytest.mark.cut(20)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_environment(kind: str) -> None:
     """A picture follows the episode, and a new episode starts a new one."""
@@ -39,6 +39,7 @@ def test_every_environment(kind: str) -> None:
     assert np.array_equal(env.render(), first)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("api", ["parallel", "aec"])
 def test_pettingzoo(api: str) -> None:
     env = zoo_make(api, "coevolution", render_mode="rgb_array", rounds=3)
@@ -54,6 +55,7 @@ def test_pettingzoo(api: str) -> None:
     assert not np.array_equal(env.render(), first)
 
 
+@pytest.mark.full
 def test_rendering_changes_no_numbers() -> None:
     kwargs: dict[str, Any] = {"agent": "porter_1", "rounds": 4}
     env = GymnasiumEnv(Errands(), render_mode="rgb_array", **kwargs)
@@ -77,6 +79,7 @@ class OwnDrawing(LockIn):
         return True
 
 
+@pytest.mark.full
 def test_an_environment_draws_its_own_picture() -> None:
     env = GymnasiumEnv(OwnDrawing(num_people=4), render_mode="rgb_array", rounds=3)
     env.reset(seed=1)

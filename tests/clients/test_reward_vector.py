@@ -20,6 +20,7 @@ from tests.refusals import refused
 pytestmark = pytest.mark.filterwarnings(*FILTERS)
 
 
+@pytest.mark.cut(2)
 @pytest.mark.parametrize("agent", ["runner_1", "caller_0"])
 @pytest.mark.parametrize("mode", ["SameStep", "Disabled"])
 def test_the_agents_component_is_its_reward(agent: str, mode: str) -> None:

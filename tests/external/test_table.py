@@ -34,7 +34,7 @@ def test_rows() -> None:
         "client": "RLlib",
         "group": "rllib",
         "version": "2.0",
-        "ids": ["mores/LockIn-v0"],
+        "ids": ["mores/LockIn-v1"],
         "outcomes": {"passed": 3, "skipped": 1},
         "seconds": 4.2,
         "full": True,

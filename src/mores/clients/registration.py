@@ -1,6 +1,6 @@
 """Ids under which Gymnasium and PettingZoo know the registered environments.
 
-`lock_in` is `mores/LockIn-v0` in Gymnasium and `mores/lock_in_v0` in PettingZoo. The version rises
+`lock_in` is `mores/LockIn-v1` in Gymnasium and `mores/lock_in_v1` in PettingZoo. The version rises
 when a default changes the numbers of an environment. Entry points are strings: nothing is imported
 before an environment is made, and an `EnvSpec` can be saved as JSON.
 """
@@ -32,12 +32,12 @@ def version(kind: str) -> int:
 
 
 def versioned(kind: str) -> str:
-    """`lock_in_v0` for `lock_in`."""
+    """`lock_in_v1` for `lock_in`."""
     return f"{kind}_v{version(kind)}"
 
 
 def pettingzoo_id(kind: str) -> str:
-    """`mores/lock_in_v0` for `lock_in`."""
+    """`mores/lock_in_v1` for `lock_in`."""
     return f"mores/{versioned(kind)}"
 
 

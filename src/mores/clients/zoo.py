@@ -1,4 +1,4 @@
-"""PettingZoo modules of all environments: `from mores.clients.zoo import lock_in_v0`.
+"""PettingZoo modules of all environments: `from mores.clients.zoo import lock_in_v1`.
 
 Each has `parallel_env(**kwargs)`, `env(**kwargs)` (the parallel environment, converted to AEC by
 PettingZoo), `aec_env(**kwargs)` (the native AEC environment, which selects acting agents only) and

@@ -23,8 +23,9 @@ ENVIRONMENTS: dict[str, str] = {
     "token_feedback": "mores.envs.feedback.token_feedback:TokenFeedback",
     "weak_to_strong": "mores.envs.oversight.weak_to_strong:WeakToStrong",
 }
-ENVIRONMENT_VERSIONS: dict[str, int] = {  # in ids of clients, raised when a default changes numbers
+ENVIRONMENT_VERSIONS: dict[str, int] = {  # in ids of clients, raised when numbers or spaces change
     "coevolution": 1,
+    "lock_in": 1,
     "panel": 1,
 }
 POLICIES: dict[str, str] = {
