@@ -21,8 +21,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, NoReturn, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -34,16 +34,15 @@ from mores.clients.mesa.live_models import Actions, Address, LiveModel, LiveMode
 from mores.clients.mesa.mesa_role import MesaRole
 from mores.clients.mesa.parameters import fields_of, seed_parameter
 from mores.core.environment import Environment, Phase, Role, StepResult
-from mores.core.errors import UserError, describe_exception
-from mores.core.names import name_problem
+from mores.core.errors import UserError
 from mores.core.people import People
 from mores.core.random_streams import RandomStreams
-from mores.core.spaces import Box, Discrete
+from mores.core.spaces import Box
 
 try:
     import mesa
 
-    from mores.clients.mesa import reporters
+    from mores.clients.mesa.user_model import UserModel
 except ImportError as error:
     raise UserError(
         f"Mesa is not installed ({error}): pip install mores[mesa]",
@@ -54,8 +53,6 @@ except ImportError as error:
 SEED_BITS = 24  # of each of two uniform numbers
 STEP = "step"
 WORLD_ELEMENTS = 2**17  # as many as make batches of 64 worlds, whose models are in memory at once
-
-Result = TypeVar("Result")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,38 +115,46 @@ class MesaEnvironment(Environment[MesaState]):
 
     # --- roles -------------------------------------------------------------------------------
 
+    @functools.cached_property
+    def _user_model(self) -> UserModel:
+        parameters = {
+            field.alias or name: getattr(self, name)
+            for name, field in type(self).model_fields.items()
+        }
+        return UserModel(self.model_class, parameters, self.mesa_roles)
+
+    @functools.cached_property
+    def _live_models(self) -> LiveModels:
+        return LiveModels()
+
     @property
     def _example(self) -> LiveModel:
         """A model at its start, which tells the roles and the metrics."""
-        return self._live_models.example(lambda: self._new_model(0))
+        return self._live_models.example(lambda: self._user_model.new(0))
 
     @functools.cached_property
     def _metric_names(self) -> tuple[str, ...]:
-        names = self._call("a reporter", reporters.numeric, self._example.model)
-        for name in names:
-            if problem := name_problem(name):
-                self._refuse(f"the reporter {name!r}: {problem}", "invalid_value", "metrics")
-        return names
+        return self._user_model.metric_names(self._example)
 
     @functools.cached_property
     def roles(self) -> tuple[Role, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """One for each `MesaRole`."""
-        model = self._example.model
-        found = []
+        user, example, found = self._user_model, self._example, list[Role]()
         for role in self.mesa_roles:
-            count = len(self._call(f"{role.name}.agents", role.agents, model))
-            space = self._call(f"{role.name}.observation_space", role.observation_space, model)
+            count = len(user.agents(role, example))
+            what = f"{role.name}.observation_space"
+            space = user.call(what, role.observation_space, example.model)
             if not count:
-                self._refuse(f"{role.name}.agents returns no agents", "out_of_range")
+                user.refuse(f"{role.name}.agents returns no agents", "out_of_range")
             found.append(Role(role.name, count, space))
         return tuple(found)
 
     @functools.cached_property
     def phases(self) -> tuple[Phase, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """One phase, in which all roles act."""
-        model = self._example.model
+        user, model = self._user_model, self._example.model
         spaces = {
-            role.name: self._call(f"{role.name}.action_space", role.action_space, model)
+            role.name: user.call(f"{role.name}.action_space", role.action_space, model)
             for role in self.mesa_roles
         }
         return (Phase(STEP, spaces),)
@@ -168,11 +173,13 @@ class MesaEnvironment(Environment[MesaState]):
                 role depends on the seed.
         """
         if people is not None:
-            self._refuse("has its own people: it takes no population", "unsupported", "population")
+            self._user_model.refuse(
+                "has its own people: it takes no population", "unsupported", "population"
+            )
         uniform = streams.uniform("mesa_seed", 1, 2)[:, 0].double().cpu()
         words = (uniform * 2**SEED_BITS).long()
         seeds = (words[:, 0] | words[:, 1] << SEED_BITS).tolist()
-        models = [self._new_model(seed) for seed in seeds]
+        models = [self._user_model.new(seed) for seed in seeds]
         state = self._state(models, streams.device)
         self._keep(models)
         return state
@@ -213,26 +220,10 @@ class MesaEnvironment(Environment[MesaState]):
 
     # --- models ------------------------------------------------------------------------------
 
-    @functools.cached_property
-    def _live_models(self) -> LiveModels:
-        return LiveModels()
-
     def _keep(self, models: Sequence[LiveModel]) -> None:
         """Keep models in memory, each once."""
         for live in {id(each.model): each for each in models}.values():
             self._live_models.put(live, len(models))
-
-    def _new_model(self, seed: int) -> LiveModel:
-        arguments = {
-            field.alias or name: getattr(self, name)
-            for name, field in type(self).model_fields.items()
-        }
-        arguments[seed_parameter(self.model_class)] = seed
-        model = self._call("the constructor", functools.partial(self.model_class, **arguments))
-        rewards = {}
-        for role in self.mesa_roles:
-            rewards[role.name] = [0.0] * len(self._call(f"{role.name}.agents", role.agents, model))
-        return LiveModel(model, [Address(seed)], rewards=rewards)
 
     def _stepped(self, state: MesaState, world: int, actions: Actions) -> LiveModel:
         """The model of a world after a round."""
@@ -248,7 +239,7 @@ class MesaEnvironment(Environment[MesaState]):
             live = self._made_again(state, world, address)
             if not bool(state.running[world]):
                 return live
-        self._advance(live, actions)
+        self._user_model.advance(live, actions)
         return live
 
     def _made_again(self, state: MesaState, world: int, address: Address) -> LiveModel:
@@ -261,73 +252,43 @@ class MesaEnvironment(Environment[MesaState]):
         if self.mesa_roles:
             actions = self._live_models.actions_of(address)
         if actions is None and self.mesa_roles and address.rounds:
-            self._refuse(
+            self._user_model.refuse(
                 "a state was saved or left long ago, and its model is gone: it cannot be made "
                 "again, since its decisions came from outside",
                 "unsupported",
             )
-        live = self._new_model(address.seed)
+        live = self._user_model.new(address.seed)
         for earlier in actions or [{}] * address.rounds:
-            self._advance(live, earlier)
-        found = self._metrics_of(live.model)
+            self._user_model.advance(live, earlier)
+        found = self._user_model.metrics(live)
         for name, metric in state.metrics.items():
             if not np.array_equal(found[name], metric[world].item(), equal_nan=True):
-                self._refuse(
+                self._user_model.refuse(
                     f"{name} differs when the model is made again with the same seed: draw all "
                     "random numbers from `self.random` or `self.rng`, and seed spaces by them",
                     "unseeded",
                 )
         return live
 
-    def _advance(self, live: LiveModel, actions: Actions) -> None:
-        """One round."""
-        model = live.model
-        deciding = {role: self._agents(role, live) for role in self.mesa_roles}
-        for role, agents in deciding.items():
-            act, what = functools.partial(role.act, model), f"{role.name}.act"
-            for agent, action in zip(agents, actions[role.name], strict=True):
-                plain = int(action) if np.ndim(action) == 0 else action
-                self._call(what, act, agent, plain)
-        self._call("step", model.step)
-        live.rewards = {
-            role.name: [
-                float(self._call(f"{role.name}.reward", role.reward, model, agent))
-                for agent in self._agents(role, live)
-            ]
-            for role in self.mesa_roles
-        }
-        live.addresses.append(live.address.after(actions))
-        live.actions.append(actions)
-
-    def _agents(self, role: MesaRole, live: LiveModel) -> Sequence[Any]:
-        """The deciding agents of a role, as many as at the start."""
-        agents = self._call(f"{role.name}.agents", role.agents, live.model)
-        expected = len(live.rewards[role.name])
-        if len(agents) != expected:
-            message = f"{role.name}.agents returns {len(agents)} agents, at the start {expected}"
-            self._refuse(message, "wrong_shape")
-        return agents
-
     # --- tensors -----------------------------------------------------------------------------
-
-    def _metrics_of(self, model: mesa.Model) -> dict[str, float]:
-        found = self._call("a reporter", reporters.report, model)
-        return {name: found[name] for name in self._metric_names}
 
     def _state(self, models: Sequence[LiveModel], device: torch.device) -> MesaState:
         """The state of a batch whose models are these."""
-        reports = [self._metrics_of(each.model) for each in models]
+        user = self._user_model
+        reports = [user.metrics(each) for each in models]
         columns = zip(*(each.address for each in models), strict=True)
         seed, rounds, history = (torch.tensor(column, device=device) for column in columns)
         observations, masks = {}, {}
-        for role in self.mesa_roles:
-            rows = [self._observations(role, each) for each in models]
-            observations[role.name] = torch.tensor(np.stack(rows), device=device)
-            legal = [self._masks(role, each) for each in models]
-            if any(mask is not None for mask in legal):
-                shape = next(mask.shape for mask in legal if mask is not None)
-                filled = [np.ones(shape, bool) if mask is None else mask for mask in legal]
-                masks[role.name] = torch.tensor(np.stack(filled), device=device)
+        for role, made in zip(self.mesa_roles, self.roles, strict=True):
+            size = made.observation_space.size
+            rows = np.stack([user.observations(role, each, size) for each in models])
+            observations[role.name] = torch.tensor(rows, device=device)
+            space = self.phases[0].action_spaces[role.name]
+            if type(role).action_mask is not MesaRole.action_mask and not isinstance(space, Box):
+                count = space.num_options
+                count = count if isinstance(count, int) else sum(count)
+                legal = np.stack([user.masks(role, each, count) for each in models])
+                masks[role.name] = torch.tensor(legal, device=device)
         return MesaState(
             seed=seed,
             rounds_elapsed=rounds,
@@ -343,36 +304,6 @@ class MesaEnvironment(Environment[MesaState]):
             action_masks=masks,
         )
 
-    def _observations(self, role: MesaRole, live: LiveModel) -> Float[np.ndarray, "agent size"]:
-        rows = [
-            np.asarray(
-                self._call(f"{role.name}.observe", role.observe, live.model, agent), np.float32
-            ).reshape(-1)
-            for agent in self._agents(role, live)
-        ]
-        size = self._observation_sizes[role.name]
-        if wrong := [len(row) for row in rows if len(row) != size]:
-            message = f"{role.name}.observe returns {wrong[0]} numbers, its space has {size}"
-            self._refuse(message, "wrong_shape")
-        return np.stack(rows)
-
-    def _masks(self, role: MesaRole, live: LiveModel) -> Bool[np.ndarray, "agent option"] | None:
-        """Legal options of the agents; None: all are legal."""
-        agents = self._agents(role, live)
-        what, space = f"{role.name}.action_mask", self.phases[0].action_spaces[role.name]
-        masks = [self._call(what, role.action_mask, live.model, agent) for agent in agents]
-        if isinstance(space, Box) or all(mask is None for mask in masks):
-            return None
-        size = space.num_options if isinstance(space, Discrete) else sum(space.num_options)
-        filled = [np.ones(size, bool) if mask is None else np.asarray(mask, bool) for mask in masks]
-        if wrong := [mask.shape for mask in filled if mask.shape != (size,)]:
-            self._refuse(f"{what} returns {wrong[0]} entries, not {size}", "wrong_shape")
-        return np.stack(filled)
-
-    @functools.cached_property
-    def _observation_sizes(self) -> dict[str, int]:
-        return {role.name: role.observation_space.size for role in self.roles}
-
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle without the class, which is made from that of the model."""
         parameters = {
@@ -381,21 +312,6 @@ class MesaEnvironment(Environment[MesaState]):
             if name in self.model_fields_set
         }
         return _make, (self.model_class, self.mesa_roles, parameters)
-
-    # --- errors ------------------------------------------------------------------------------
-
-    def _call(self, what: str, function: Callable[..., Result], *arguments: Any) -> Result:
-        """A result of the user's code, whose exceptions name it."""
-        try:
-            return function(*arguments)
-        except UserError:
-            raise
-        except Exception as error:
-            name, reason = self.model_class.__name__, describe_exception(error)
-            raise UserError(f"{name}: {what} fails: {reason}", code="failed") from error
-
-    def _refuse(self, message: str, code: str, path: str = "") -> NoReturn:
-        raise UserError(f"{self.model_class.__name__}: {message}", code=code, path=path)
 
 
 def mesa_environment(

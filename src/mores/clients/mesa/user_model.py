@@ -1,0 +1,122 @@
+"""Calls of a user's Mesa model and of its roles: errors name them, results are checked."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, NoReturn, TypeVar
+
+import mesa
+import numpy as np
+from jaxtyping import Bool, Float
+
+from mores.clients.mesa import reporters
+from mores.clients.mesa.live_models import Actions, Address, LiveModel
+from mores.clients.mesa.mesa_role import MesaRole
+from mores.clients.mesa.parameters import seed_parameter
+from mores.core.errors import UserError, describe_exception
+from mores.core.names import name_problem
+
+Result = TypeVar("Result")
+
+
+class UserModel(NamedTuple):
+    """A class of Mesa models with parameters, and the roles of those who decide from outside."""
+
+    model_class: type[mesa.Model]
+    parameters: Mapping[str, Any]
+    roles: tuple[MesaRole, ...] = ()
+
+    def call(self, what: str, function: Callable[..., Result], *arguments: Any) -> Result:
+        """A result of the user's code, whose exceptions name it.
+
+        Raises:
+            UserError: it raises an exception.
+        """
+        try:
+            return function(*arguments)
+        except UserError:
+            raise
+        except Exception as error:
+            name, reason = self.model_class.__name__, describe_exception(error)
+            raise UserError(f"{name}: {what} fails: {reason}", code="failed") from error
+
+    def refuse(self, message: str, code: str, path: str = "") -> NoReturn:
+        """Raise the error of a class of models."""
+        raise UserError(f"{self.model_class.__name__}: {message}", code=code, path=path)
+
+    # --- models ------------------------------------------------------------------------------
+
+    def new(self, seed: int) -> LiveModel:
+        """A model at its start."""
+        arguments = {**self.parameters, seed_parameter(self.model_class): seed}
+        model = self.call("the constructor", functools.partial(self.model_class, **arguments))
+        rewards = {role.name: [0.0] * len(self._deciding(role, model)) for role in self.roles}
+        return LiveModel(model, [Address(seed)], rewards=rewards)
+
+    def advance(self, live: LiveModel, actions: Actions) -> None:
+        """One round: the actions of all agents, and the step of the model."""
+        model = live.model
+        deciding = {role: self.agents(role, live) for role in self.roles}
+        for role, agents in deciding.items():
+            act, what = functools.partial(role.act, model), f"{role.name}.act"
+            for agent, action in zip(agents, actions[role.name], strict=True):
+                plain = int(action) if np.ndim(action) == 0 else action
+                self.call(what, act, agent, plain)
+        self.call("step", model.step)
+        live.rewards = {
+            role.name: [
+                float(self.call(f"{role.name}.reward", role.reward, model, agent))
+                for agent in self.agents(role, live)
+            ]
+            for role in self.roles
+        }
+        live.addresses.append(live.address.after(actions))
+        live.actions.append(actions)
+
+    # --- metrics -----------------------------------------------------------------------------
+
+    def metric_names(self, live: LiveModel) -> tuple[str, ...]:
+        """Names of the reporters that give numbers for a model at its start."""
+        names = self.call("a reporter", reporters.numeric, live.model)
+        for name in names:
+            if problem := name_problem(name):
+                self.refuse(f"the reporter {name!r}: {problem}", "invalid_value", "metrics")
+        return names
+
+    def metrics(self, live: LiveModel) -> dict[str, float]:
+        """Numbers of the reporters."""
+        return self.call("a reporter", reporters.report, live.model)
+
+    # --- roles -------------------------------------------------------------------------------
+
+    def _deciding(self, role: MesaRole, model: mesa.Model) -> Sequence[Any]:
+        return self.call(f"{role.name}.agents", role.agents, model)
+
+    def agents(self, role: MesaRole, live: LiveModel) -> Sequence[Any]:
+        """The deciding agents of a role, as many as at the start."""
+        agents, expected = self._deciding(role, live.model), len(live.rewards[role.name])
+        if len(agents) != expected:
+            message = f"{role.name}.agents returns {len(agents)} agents, at the start {expected}"
+            self.refuse(message, "wrong_shape")
+        return agents
+
+    def observations(
+        self, role: MesaRole, live: LiveModel, size: int
+    ) -> Float[np.ndarray, "agent size"]:
+        """Observations of the agents of a role. `size`: that of its space."""
+        what, agents = f"{role.name}.observe", self.agents(role, live)
+        given = [self.call(what, role.observe, live.model, agent) for agent in agents]
+        rows = [np.asarray(each, np.float32).reshape(-1) for each in given]
+        if wrong := [len(row) for row in rows if len(row) != size]:
+            self.refuse(f"{what} returns {wrong[0]} numbers, its space has {size}", "wrong_shape")
+        return np.stack(rows)
+
+    def masks(self, role: MesaRole, live: LiveModel, size: int) -> Bool[np.ndarray, "agent option"]:
+        """Legal options of the agents of a role. `size`: number of options of its space."""
+        what, agents = f"{role.name}.action_mask", self.agents(role, live)
+        given = [self.call(what, role.action_mask, live.model, agent) for agent in agents]
+        masks = [np.ones(size, bool) if mask is None else np.asarray(mask, bool) for mask in given]
+        if wrong := [mask.shape for mask in masks if mask.shape != (size,)]:
+            self.refuse(f"{what} returns {wrong[0]} entries, not {size}", "wrong_shape")
+        return np.stack(masks)
