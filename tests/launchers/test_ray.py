@@ -21,13 +21,13 @@ SWEPT = SCENARIO.replace("control:", "sweep: {env.num_people: [8, 10, 12]}\ncont
     "persuade: {policies.assistant: {kind: persuader, goal: [5, 5], goal_weight: 1.0}}",
     "also: {policies.assistant: {kind: mirror}, env.noise_std: 0.2}",
 )
-# The second cell that starts on the node that `doomed` names kills the node, then itself.
+# The first cell that starts on the node that `doomed` names kills the node, then itself.
 KILLING_ITS_NODE = """\
 node = os.environ.get("RAY_RAYLET_PID")
 if node is None:
     return
 (folder / f"{node}-{cell}").touch()
-if node == (folder / "doomed").read_text() and len(list(folder.glob(f"{node}-*"))) == 2:
+if node == (folder / "doomed").read_text():
     (folder / "last").write_text(cell)
     os.kill(int(node), signal.SIGKILL)
     os.kill(os.getpid(), signal.SIGKILL)
@@ -66,7 +66,7 @@ def test_a_node_is_killed(cluster, tmp_path, shared_folder):
     assert file_digests(tmp_path / "two") == expected
     assert len(json.loads((tmp_path / "two" / "status.json").read_text())["done"]) == 9
     nodes = [path.name.partition("-")[0] for path in marks.glob("*-*")]
-    assert nodes.count(str(doomed)) == 2  # a cell that it had finished, and the one in work
+    assert nodes.count(str(doomed)) == 1
     assert len(set(nodes)) == 2
     lost = (marks / "last").read_text()
     assert f"{doomed}-{lost}" in {path.name for path in marks.iterdir()}
