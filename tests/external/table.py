@@ -19,13 +19,13 @@ PAGE = Path(__file__).parents[2] / "docs/reference/clients.md"
 HEAD = """\
 # Clients
 
-Libraries whose own code was run on mores: one row for a client and a version. *ids* is the number
-of registered environments that its tests name. *tests* are all cases, or some cases as in
-`make test`, which tests the clients that agree with the extras of mores.
-`make test-clients` installs the others, each group in an environment of its own
-(`tests/external/requirements/`), runs the tests, and writes this page: do not edit it.
+Each row is a client at one version whose own code was run on mores. *ids*: number of registered
+environments that its tests use. *tests*: outcome of all cases, or of those that `make test` runs
+("some cases"). `make test-clients` installs the clients that need other versions, each group in a
+virtual environment of its own (`tests/external/requirements/`), runs the tests, and writes this
+page: do not edit it.
 
-| client | version | environment | calls | ids | tests | seconds |
+| client | version | virtual environment | calls | ids | tests | seconds |
 |---|---|---|---|---|---|---|
 """
 NOT_RUN = "not run"
@@ -54,7 +54,7 @@ def _line(client: Client, group: str, row: Mapping[str, Any]) -> str:
         for outcome in ("passed", "failed", "skipped")
         if outcome in outcomes
     ) + ("" if row["full"] else " (some cases)")
-    cells = (client.name, row["version"], group, client.calls, len(row["ids"]) or "one or two")
+    cells = (client.name, row["version"], group, client.calls, len(row["ids"]) or "1 or 2")
     return _cells(*cells, counts, f"{row['seconds']:.0f}")
 
 
