@@ -124,6 +124,7 @@ ADDRESSES: Mapping[str, str] = {
     HOMOPHILY: "Gumbel noise of the choice of neighbors",
     PERMUTATION: "permutation of people on the graph",
     GRAPH_SEED: "seed of a random graph",
+    "mesa_seed": "seed of a user's Mesa model",
     "truth": "the true value",
     "evidence": "noise of private evidence",
     "held-out tasks": "scope: tasks of an exact evaluation",
