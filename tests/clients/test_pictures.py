@@ -74,9 +74,8 @@ def test_rendering_changes_no_numbers() -> None:
 class OwnDrawing(LockIn):
     """Draws its reports."""
 
-    def draw(self, state: Any, axes: Any, world: int = 0) -> bool:
+    def draw(self, state: Any, axes: Any, world: int = 0) -> None:
         axes.bar(range(state.reports.shape[1]), state.reports[world].tolist(), color="red")
-        return True
 
 
 @pytest.mark.full

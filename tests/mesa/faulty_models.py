@@ -64,8 +64,8 @@ class NoSeed(mesa.Model):
         super().__init__()
 
 
-class Unstatable(mesa.Model):
-    """Needs what no file can hold."""
+class NotSerializable(mesa.Model):
+    """Requires a parameter that cannot be written in YAML."""
 
     def __init__(self, space: mesa.space.NetworkGrid, seed: int | None = None) -> None:
         super().__init__(seed=seed)

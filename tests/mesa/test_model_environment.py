@@ -22,7 +22,7 @@ from mores.sim.first_rounds import check_first_rounds
 from tests.refusals import refused
 
 mesa = pytest.importorskip("mesa")
-from mores.clients.mesa import MesaRole, mesa_environment  # noqa: E402
+from mores.clients.mesa import MesaRole, make_mesa_environment  # noqa: E402
 from tests.mesa import faulty_models, schelling_user  # noqa: E402
 
 Schelling = schelling_user.Schelling
@@ -81,7 +81,7 @@ class Movers(MesaRole):
         return agent.similar_share() - 0.1 * agent.moves
 
 
-Planned = mesa_environment(Schelling, [Planner(), Movers()])
+Planned = make_mesa_environment(Schelling, [Planner(), Movers()])
 METRICS = ["happy", "segregation", "mean_moves"]
 
 
@@ -124,7 +124,9 @@ def test_arms_have_the_same_seeds() -> None:
     assert alone.metrics["segregation"][0] == both.metrics["segregation"][1]
 
 
-@pytest.mark.parametrize("make", [mesa_environment(Schelling), Planned], ids=["inside", "roles"])
+@pytest.mark.parametrize(
+    "make", [make_mesa_environment(Schelling), Planned], ids=["inside", "roles"]
+)
 def test_contract(make: Any) -> None:
     check_first_rounds(make(size=5))
 
@@ -152,8 +154,8 @@ def test_a_step_does_not_change_the_state() -> None:
 
 
 def test_a_saved_simulation_continues_without_its_models() -> None:
-    """The models are made again from their seeds; not where decisions came from outside."""
-    make = mesa_environment(Schelling)
+    """The models are simulated again from their seeds; not those whose roles acted."""
+    make = make_mesa_environment(Schelling)
     simulator = started(make(size=6, homophily=0.7), worlds=2)
     simulator.step()
     simulator.step()
@@ -220,15 +222,15 @@ def test_a_client_needs_a_role() -> None:
 
 
 @pytest.mark.full
-def test_models_of_ended_episodes_are_forgotten() -> None:
-    """Mesa itself keeps every model that was ever made."""
+def test_models_of_ended_episodes_are_freed() -> None:
+    """Mesa itself keeps a reference to every model."""
 
     def full_models() -> int:
         gc.collect()
         return sum(type(each) is Schelling and bool(vars(each)) for each in gc.get_objects())
 
     before = full_models()
-    environment = mesa_environment(Schelling)(size=4)
+    environment = make_mesa_environment(Schelling)(size=4)
     simulator = started(environment, worlds=2)
     for _ in range(100):
         simulator.next_episode()
@@ -249,12 +251,12 @@ def test_models_of_ended_episodes_are_forgotten() -> None:
     ],
 )
 def test_wrong_models(model_class: Any, code: str) -> None:
-    environment = mesa_environment(model_class)()
+    environment = make_mesa_environment(model_class)()
     with refused(code):
         check_first_rounds(environment)
 
 
-@pytest.mark.parametrize("model_class", [faulty_models.NoSeed, faulty_models.Unstatable])
+@pytest.mark.parametrize("model_class", [faulty_models.NoSeed, faulty_models.NotSerializable])
 def test_constructors_that_do_not_fit(model_class: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(REGISTRIES["environment"], "unfit", model_class)
     with refused("wrong_type", path=model_class.__name__):
@@ -262,7 +264,7 @@ def test_constructors_that_do_not_fit(model_class: Any, monkeypatch: pytest.Monk
 
 
 def test_parameters_of_constructors() -> None:
-    environment = mesa_environment(faulty_models.WithSimulator)(roles=4)
+    environment = make_mesa_environment(faulty_models.WithSimulator)(roles=4)
     assert set(type(environment).model_fields) == {"roles_"}
     assert environment.roles == ()
     with refused("unknown_name", path="schelling.homophly"):
@@ -274,7 +276,7 @@ def test_parameters_of_constructors() -> None:
 def test_a_population_is_refused() -> None:
     with refused("unsupported", path="population"):
         mores.simulate(
-            mesa_environment(Schelling)(size=4),
+            make_mesa_environment(Schelling)(size=4),
             population=mores.make_population("normal", num_people=3, num_values=1),
         )
 

@@ -33,7 +33,9 @@ class EpisodeTrace(EpisodeRecorder):
     """Recorder of the first world's current episode.
 
     Attributes:
+        num_people: number of people; 0: the environment has none.
         values: values of the first people after each round, `[person, value]`.
+        mean_values: mean over all people after each round, `[value]`.
         rewards: by role, the mean over its agents in each round; the last round may be incomplete.
         actions: last actions, by role.
         last_rewards: of each agent in the current round, or else the last one, by role.
@@ -42,11 +44,13 @@ class EpisodeTrace(EpisodeRecorder):
     def __init__(self, environment: Environment[Any]) -> None:
         super().__init__([role.name for role in environment.roles])
         self._environment = environment
+        self.num_people = 0
         self.start()
 
     def start(self) -> None:
         """Forget the last episode."""
         self.values: list[np.ndarray] = []
+        self.mean_values: list[np.ndarray] = []
         self.rewards: dict[str, list[float]] = {}
         self.actions: dict[str, ActionRecord] = {}
         self.last_rewards: dict[str, Tensor] = {}
@@ -56,8 +60,10 @@ class EpisodeTrace(EpisodeRecorder):
         """Keep the people's values, once in a round."""
         people = self._environment.people(simulator.state)
         if people is not None and len(self.values) <= int(simulator.round[0]):
-            values = people.values[0, :MAX_PEOPLE, :MAX_DIMENSIONS]
-            self.values.append(values.cpu().numpy().copy())
+            values = people.values[0, :, :MAX_DIMENSIONS].cpu().numpy()
+            self.num_people = len(values)
+            self.values.append(values[:MAX_PEOPLE].copy())
+            self.mean_values.append(values.mean(0))
 
     def record_action(
         self,
@@ -67,13 +73,21 @@ class EpisodeTrace(EpisodeRecorder):
         action: Tensor,
         action_mask: Tensor | None = None,
     ) -> None:
-        """Keep the last actions of the first agents."""
+        """Keep the last actions of the first agents.
+
+        Args:
+            role: name of the role.
+            phase: the phase.
+            observation: `[world, agent, size]`.
+            action: `[world, agent]` or `[world, agent, size]`.
+            action_mask: legal options, `[world, agent, option]`; None: all.
+        """
         mask = None if action_mask is None else action_mask[0, :MAX_AGENTS]
         parts = observation[0, :MAX_AGENTS], action[0, :MAX_AGENTS]
         self.actions[role] = ActionRecord(phase, *parts, mask)
 
     def record_reward(self, role: str, reward: Tensor) -> None:
-        """Add the rewards of a phase to those of the round."""
+        """Add the rewards of a phase, `[world, agent]`, to those of the round."""
         before = self._round_rewards.get(role)
         self._round_rewards[role] = reward[0] if before is None else before + reward[0]
         self.last_rewards[role] = self._round_rewards[role]

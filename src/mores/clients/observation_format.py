@@ -22,7 +22,11 @@ OBSERVATION, ACTION_MASK = "observation", "action_mask"  # keys of the mapping
 
 
 def check_format(observation: Any) -> str:
-    """The name of a format of observations, if it is one."""
+    """Return `observation` if it is a valid format.
+
+    Raises:
+        UserError: it is no format.
+    """
     if observation in FORMATS:
         return observation
     raise UserError(
@@ -32,7 +36,7 @@ def check_format(observation: Any) -> str:
     )
 
 
-def formatted_space(
+def format_space(
     box: gymnasium.spaces.Box, num_options: NumOptions | None, observation: str
 ) -> gymnasium.spaces.Space[Any]:
     """Space of observations in a format.
@@ -51,7 +55,7 @@ def formatted_space(
     return gymnasium.spaces.Dict(spaces)
 
 
-def formatted(vector: ArrayOrTensor, mask: ArrayOrTensor | None, observation: str) -> Any:
+def format_observation(vector: ArrayOrTensor, mask: ArrayOrTensor | None, observation: str) -> Any:
     """Observation in a format: the vector, or the mapping with the mask as int8.
 
     Args:

@@ -20,7 +20,7 @@ from mores.clients.array_conversion import (
     sampling_mask,
 )
 from mores.clients.episode_trace import EpisodeTrace
-from mores.clients.observation_format import check_format, formatted, formatted_space
+from mores.clients.observation_format import check_format, format_observation, format_space
 from mores.clients.picture import Picture
 from mores.clients.registration import versioned
 from mores.clients.resolve import AgentId, Spec
@@ -123,9 +123,7 @@ class _PettingZooBase:
             for name, agent_id in self.agent_ids.items()
         }
         self.observation_spaces = {
-            name: formatted_space(
-                box, self._num_options.get(self.agent_ids[name].role), observation
-            )
+            name: format_space(box, self._num_options.get(self.agent_ids[name].role), observation)
             for name, box in boxes.items()
         }
         self.state_space = gymnasium_spaces.concatenate_boxes(list(boxes.values()))
@@ -166,7 +164,9 @@ class _PettingZooBase:
         role, index = self.agent_ids[agent]
         mask = self._masks.get(role)
         mask = None if mask is None else mask[index]
-        return formatted(self._observations[role][index].copy(), mask, self._observation_format)
+        return format_observation(
+            self._observations[role][index].copy(), mask, self._observation_format
+        )
 
     def state(self) -> Float[np.ndarray, " all"]:
         """Concatenated observations of all external agents, without any latent quantity."""

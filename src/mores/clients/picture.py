@@ -1,8 +1,9 @@
 """Pictures of a world, `render_mode` "rgb_array": what happened in the episode so far.
 
-Four parts: people's values over rounds (or rewards, or what `Environment.draw` draws); the graph of
-people, or what happened in words, or people's values now; returns; the last actions. The picture is
-for people: it shows latent quantities, which agents must not observe.
+The picture has four parts: (1) values of people, or rewards, over rounds, or the drawing of
+`Environment.draw`; (2) the influence graph, a text of the last events, or the current values; (3)
+returns; (4) the last actions. It is for people: it shows latent quantities, which agents must not
+observe.
 
 Axes, titles and legends are drawn once and kept; a frame draws only what changed over them.
 """
@@ -182,7 +183,7 @@ class _ActionsPanel(Panel):
         self._simulator, self._trace = simulator, trace
         self._agents = _listed_agents(simulator, agents)
         total = sum(role.num_agents for role in simulator.environment.roles)
-        note = "bold: controlled from outside"
+        note = "bold: external agents"
         if total > len(self._agents):
             note += f"; {total - len(self._agents)} more agents are not listed"
         figure.text(0.50, 0.335, "Last actions", fontsize=9.5, fontweight="bold", va="center")

@@ -45,7 +45,7 @@ class Limits:
         self._limits: tuple[float, float] | None = None
 
     def include(self, values: np.ndarray) -> tuple[float, float]:
-        """Limits that contain the finite values and all earlier ones."""
+        """Limits that contain the finite values (an array of any shape) and all earlier ones."""
         finite = values[np.isfinite(values)]
         if not finite.size:
             return self._limits or (0.0, 1.0)
@@ -63,7 +63,7 @@ class Limits:
 
 
 class SeriesPanel(Panel):
-    """Lines over rounds, one for each role.
+    """Lines over rounds, one for each of the first roles; the legend's title names the others.
 
     Args:
         axes: the axes.
@@ -86,7 +86,15 @@ class SeriesPanel(Panel):
             )[0]
             for role, color in zip(roles, COLORS, strict=False)
         }
-        axes.legend(loc="upper left", fontsize=7.5, ncols=2, borderaxespad=0.2)
+        others = ", ".join(roles[len(COLORS) :])
+        axes.legend(
+            loc="upper left",
+            fontsize=7.5,
+            ncols=2,
+            borderaxespad=0.2,
+            title=textwrap.fill(f"not shown: {others}", TEXT_WIDTH) if others else None,
+            title_fontsize=7.5,
+        )
         self.artists = [*self._lines.values()]
         for artist in self.artists:
             artist.set_animated(True)
@@ -104,14 +112,15 @@ class SeriesPanel(Panel):
 
 
 class ValuesPanel(Panel):
-    """Values of people over rounds: a thin line for each person, a bold one for the mean."""
+    """Values over rounds: thin lines for the first people, a bold one for the mean of all."""
 
     def __init__(self, axes: Any, trace: EpisodeTrace, names: Sequence[str]) -> None:
         from matplotlib.collections import LineCollection
 
         super().__init__()
         self._axes, self._trace, self._limits = axes, trace, Limits()
-        axes.set_title("Values of people (thin: a person, bold: the mean)")
+        shown = _shown_people(trace)
+        axes.set_title(f"Values of {trace.num_people} people (thin: {shown}; bold: mean of all)")
         _label_rounds(axes)
         self._people, self._means = [], []
         for name, color in zip(names, COLORS, strict=False):
@@ -125,23 +134,24 @@ class ValuesPanel(Panel):
     def update(self) -> None:
         """Set the lines to the values so far."""
         values = np.stack(self._trace.values)  # round person value
+        means = np.stack(self._trace.mean_values)  # round value
         steps = np.arange(len(values))
         for dimension, (people, mean) in enumerate(zip(self._people, self._means, strict=True)):
             each = values[:, :, dimension].T
             people.set_segments([np.column_stack([steps, numbers]) for numbers in each])
-            mean.set_data(steps, each.mean(0))
-        limits = self._limits.include(values)
+            mean.set_data(steps, means[:, dimension])
+        limits = self._limits.include(np.concatenate([values.ravel(), means.ravel()]))
         self.frame_key = _set_limits(self._axes, limits, len(values) - 1)
 
 
 class DotsPanel(Panel):
-    """Values of people now: a dot for each person."""
+    """Current values: a dot for each of the first people."""
 
     def __init__(self, axes: Any, trace: EpisodeTrace, names: Sequence[str]) -> None:
         super().__init__()
         self._axes, self._trace, self._is_plane = axes, trace, len(names) > 1
         self._limits = Limits(), Limits()
-        axes.set_title("People now (a dot: a person)")
+        axes.set_title(f"Current values (dots: {_shown_people(trace)})")
         axes.set_xlabel(names[0])
         if self._is_plane:
             axes.set_ylabel(names[1])
@@ -257,6 +267,12 @@ class DrawnPanel(Panel):
         self._axes.clear()
         self._simulator.environment.draw(self._simulator.state, self._axes)
         self.frame_key += 1
+
+
+def _shown_people(trace: EpisodeTrace) -> str:
+    """Which people a panel shows one by one."""
+    shown = len(trace.values[0])
+    return f"the first {shown}" if shown < trace.num_people else "each person"
 
 
 def _label_rounds(axes: Any) -> None:

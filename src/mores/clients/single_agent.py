@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mores.clients import gymnasium_spaces, resolve
 from mores.clients.episode_trace import EpisodeTrace
-from mores.clients.observation_format import check_format, formatted, formatted_space
+from mores.clients.observation_format import check_format, format_observation, format_space
 from mores.clients.reward_vector import RewardVector
 from mores.core.arguments import check_names
 from mores.core.environment import Environment, get_role
@@ -98,7 +98,7 @@ class SingleAgentClient:
         role = get_role(self.environment, self.agent_id.role)
         self.action_space = gymnasium_spaces.action_space(self.environment, role.name)
         self.num_options = gymnasium_spaces.num_options(self.action_space)
-        self.observation_space = formatted_space(
+        self.observation_space = format_space(
             gymnasium_spaces.observation_space(role), self.num_options, observation
         )
         self._reward_vector = None
@@ -173,4 +173,4 @@ class SingleAgentClient:
         return self._formatted(observation[:, self.agent_id.agent_index].clone(), mask)
 
     def _formatted(self, vector: Tensor, mask: Tensor | None) -> Any:
-        return formatted(vector, mask, self._observation_format)
+        return format_observation(vector, mask, self._observation_format)

@@ -228,20 +228,17 @@ class Environment(Config, ABC, Generic[State]):
         """What happened in a world, in a few lines for a person to read. Empty: no text."""
         return ""
 
-    def draw(self, state: State, axes: Any, world: int = 0) -> bool:
+    def draw(self, state: State, axes: Any, world: int = 0) -> None:
         """Draw a world into matplotlib axes, for the largest part of a client's picture.
 
-        Default: nothing; clients then draw the values of people, or rewards, over rounds.
+        Override to draw; without an override clients draw the values of people, or rewards, over
+        rounds.
 
         Args:
             state: the state.
             axes: empty axes.
             world: the world.
-
-        Returns:
-            Whether anything was drawn.
         """
-        return False
 
     def role_rules(self, role: str) -> str:
         """Text that an agent reads once: the situation, its aims, and what it is rewarded for.

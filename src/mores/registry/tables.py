@@ -158,7 +158,7 @@ REGISTRIES: dict[str, Registry] = {
             "environment",
             entries.ENVIRONMENTS,
             "mores.core.environment:Environment",
-            adapter="mores.clients.mesa.adapter:as_environment",
+            adapter="mores.clients.mesa.adapter:as_environment_class",
         ),
         Registry("policy", entries.POLICIES, "mores.core.policy:Policy", includes=("recipe",)),
         Registry("recipe", entries.RECIPES, "mores.core.learner:Learner"),

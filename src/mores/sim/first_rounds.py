@@ -1,8 +1,9 @@
 """Simulates the first rounds of an environment, and checks what the user's classes return.
 
-Two replicates are simulated with `ValueChecks`, and beside them the second one alone. A difference
-is a leak between worlds, or a generator without seed: then two equal simulations differ as well.
-Draws from the generators of the process are found by `global_generators`.
+Simulates replicates 0 and 1 together, and replicate 1 alone, with `ValueChecks`. If replicate 1
+differs, and two identical simulations do not, results depend on other worlds of the batch; if these
+differ too, a generator is unseeded. Draws from the generators of the process are found by
+`global_generators`.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ def check_first_rounds(
         compare: whether to compare replicate 1 with its simulation alone.
 
     Returns:
-        The metrics of the initial states.
+        The metrics of the initial states, by name, first dimension 2 (1 world for each of
+        replicates 0 and 1).
 
     Raises:
         UserError: a result of a user's class violates the contract: `docs/how-to/checks.md`.
@@ -125,22 +127,33 @@ class _FirstRounds(NamedTuple):
             # A batch whose worlds have all finished makes no calls to compare with.
             comparable = not completed or not any(each.all_finished for each in simulators)
             for simulator in simulators:
-                checks = simulator.checks
-                assert isinstance(checks, ValueChecks)
-                checks.calls.clear()
-                if not completed:
-                    simulator.reset(self.seed)
-                elif not simulator.all_finished:
-                    simulator.step()
-                metrics = checks.metrics(simulator.state)
-                if completed == rounds:
-                    checks.latent(simulator.state)
+                metrics = self._step_batch(simulator, completed, is_last=completed == rounds)
                 if simulator is simulators[0]:
                     initial = initial if completed else metrics
                     _check_equal_shapes(initial, metrics, completed)
             if comparable:
                 on_round(*(simulator.checks for simulator in simulators))
         return initial
+
+    def _step_batch(
+        self, simulator: Simulator, completed: int, is_last: bool
+    ) -> Mapping[str, Tensor]:
+        """Start a batch (`completed` = 0) or step it if it has not finished; its metrics.
+
+        The checks record the calls of this round only, in the last one also those for latent
+        quantities.
+        """
+        checks = simulator.checks
+        assert isinstance(checks, ValueChecks)
+        checks.calls.clear()
+        if not completed:
+            simulator.reset(self.seed)
+        elif not simulator.all_finished:
+            simulator.step()
+        metrics = checks.metrics(simulator.state)
+        if is_last:
+            checks.latent(simulator.state)
+        return metrics
 
     def first_difference(
         self, first: Sequence[int], second: Sequence[int], rounding: frozenset[str]
@@ -190,7 +203,7 @@ def _paths_with_networks(run: Callable[[], Any], policies: Mapping[str, Policy])
 def _unseeded_error(difference: Difference, source: str) -> UserError:
     call, name = difference.call, difference.name
     return UserError(
-        f"{call.method} returns other numbers when it is repeated with the same seed"
+        f"{call.method} returns different numbers when it is repeated with the same seed"
         f"{f' ({name})' if name else ''}: draw all random numbers from {source}",
         code="unseeded",
         path=call.path,
@@ -207,7 +220,7 @@ def _leak_error(difference: Difference) -> UserError:
         else "the result of a world must not depend on the other worlds of the batch"
     )
     return UserError(
-        f"{call.method} returns other numbers for a world when it is simulated alone{what}: "
+        f"{call.method} returns different numbers for a world when it is simulated alone{what}: "
         f"{advice}",
         code="world_leak",
         path=call.path,

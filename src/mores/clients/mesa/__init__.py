@@ -10,20 +10,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mores.clients.mesa.community_model import CommunityAgent as CommunityAgent
-    from mores.clients.mesa.community_model import MoresModel as MoresModel
     from mores.clients.mesa.mesa_role import MesaRole as MesaRole
     from mores.clients.mesa.model_environment import MesaEnvironment as MesaEnvironment
-    from mores.clients.mesa.model_environment import mesa_environment as mesa_environment
+    from mores.clients.mesa.model_environment import make_mesa_environment as make_mesa_environment
+    from mores.clients.mesa.mores_model import CommunityAgent as CommunityAgent
+    from mores.clients.mesa.mores_model import MoresModel as MoresModel
     from mores.clients.mesa.page import make_page as make_page
 
 _EXPORTS = {
-    "CommunityAgent": "mores.clients.mesa.community_model",
+    "CommunityAgent": "mores.clients.mesa.mores_model",
     "MesaEnvironment": "mores.clients.mesa.model_environment",
     "MesaRole": "mores.clients.mesa.mesa_role",
-    "MoresModel": "mores.clients.mesa.community_model",
+    "MoresModel": "mores.clients.mesa.mores_model",
+    "make_mesa_environment": "mores.clients.mesa.model_environment",
     "make_page": "mores.clients.mesa.page",
-    "mesa_environment": "mores.clients.mesa.model_environment",
 }
 
 

@@ -1,4 +1,4 @@
-"""Decisions in a user's Mesa model that come from outside: from policies or clients of mores."""
+"""Roles of a user's Mesa model: agents whose actions come from policies or clients of mores."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from mores.core.spaces import Box, Space
 
 
 class MesaRole(ABC):
-    """A role of a Mesa model: who decides, what it observes, and what its actions do.
+    """Defines agents of a Mesa model whose actions come from policies or clients of mores.
 
-    A subclass states it for one class of models and is given to `mesa_environment`. In every round
-    all agents of all roles observe the same state; `act` is called for each of them, role by role,
-    and then the model makes its step. An agent may be anything that the model holds: a Mesa agent,
-    or the model itself for a planner. The methods depend on their arguments alone and keep nothing:
-    one object serves all worlds.
+    It defines which agents act, what they observe, and what an action changes. A subclass is
+    written for one class of models and given to `make_mesa_environment`. In every round all agents
+    of all roles observe the same state; `act` is called for each of them, role by role, and then
+    the model makes its step. An agent may be any object of the model: a Mesa agent, or the model
+    itself for a planner. The methods depend on their arguments alone and store nothing: one object
+    serves all worlds.
 
     Attributes:
         name: name of the role; agents are called `<name>_0`, `<name>_1`, ...
@@ -28,7 +29,7 @@ class MesaRole(ABC):
 
     @abstractmethod
     def agents(self, model: Any) -> Sequence[Any]:
-        """The deciding agents, in a fixed order. Their number is the same in all rounds and seeds.
+        """The agents, in a fixed order. Their number is the same in all rounds and seeds.
 
         An agent that the model removed stays in its place, or another takes it.
         """
@@ -43,16 +44,25 @@ class MesaRole(ABC):
 
     @abstractmethod
     def observe(self, model: Any, agent: Any) -> Sequence[float]:
-        """Observation of an agent, the parts one after the other."""
+        """Observation of an agent: `observation_space.size` numbers, the parts in their order."""
 
     @abstractmethod
     def act(self, model: Any, agent: Any, action: int | np.ndarray) -> None:
-        """Apply an agent's action: an option (`Discrete`), or an array."""
+        """Apply an agent's action.
+
+        Args:
+            model: the model.
+            agent: one of `agents`.
+            action: an option (`Discrete`), or an array `[size]`.
+        """
 
     def reward(self, model: Any, agent: Any) -> float:
         """Reward of an agent for a round, after the step of the model. Default: 0."""
         return 0.0
 
     def action_mask(self, model: Any, agent: Any) -> Sequence[bool] | None:
-        """Legal options of an agent. Default: all."""
+        """Legal options of an agent, `num_options` booleans. Default, None: all are legal.
+
+        Those of the components of a multi-discrete action are concatenated.
+        """
         return None

@@ -15,7 +15,7 @@ from typing import Any
 import matplotlib
 import matplotlib.colors
 
-from mores.clients.mesa.community_model import CommunityAgent, MoresModel
+from mores.clients.mesa.mores_model import CommunityAgent, MoresModel
 from mores.core.errors import UserError, did_you_mean
 
 COLORS = "coolwarm"  # low values blue, high values red
@@ -25,8 +25,8 @@ WITHOUT_VALUES = "0.6"  # gray
 def make_page(
     model: MoresModel,
     plots: Sequence[str] = (),
-    value: int = 0,
-    limit: float | None = None,
+    value_index: int = 0,
+    color_limit: float | None = None,
     parameters: Mapping[str, Any] | None = None,
 ) -> Any:
     """A Solara element with the network of agents and a plot of each metric.
@@ -34,8 +34,9 @@ def make_page(
     Args:
         model: the model.
         plots: names of metrics of the model.
-        value: index of the value that colors people.
-        limit: value of the strongest color; default: the largest absolute one at this moment.
+        value_index: index of the value that colors people, from 0.
+        color_limit: value of the strongest color, > 0, value units; default: the largest absolute
+            current value of a person.
         parameters: arguments of `MoresModel` for Mesa's reset button, numbers or Mesa's inputs
             (`{"seed": 1, "num_people": Slider(...)}`). Without them it resets to the defaults.
 
@@ -51,11 +52,11 @@ def make_page(
         if name not in model.metrics:
             message = f"plots: the model has no metric {name!r}{did_you_mean(name, model.metrics)}"
             raise UserError(message, code="unknown_name", path="plots")
-    if limit is None:
+    if color_limit is None:
         agents = [agent for agent in model.agents if isinstance(agent, CommunityAgent)]
-        sizes = [abs(float(a.values[value])) for a in agents if a.values is not None]
-        limit = max(sizes, default=1.0) or 1.0
-    portrayal = functools.partial(portray, value=value, limit=limit)
+        sizes = [abs(float(a.values[value_index])) for a in agents if a.values is not None]
+        color_limit = max(sizes, default=1.0) or 1.0
+    portrayal = functools.partial(portray, value_index=value_index, color_limit=color_limit)
     draws_edges = model.space.G.number_of_edges() > 0  # Mesa 3.3.1 fails to draw none
     space = make_space_component(portrayal, draw_grid=draws_edges)
     components = [space, *(make_plot_component(name) for name in plots)]
@@ -67,12 +68,19 @@ def make_page(
     )
 
 
-def portray(agent: CommunityAgent, value: int, limit: float) -> Any:
-    """How Mesa draws an agent: people by their value, others in gray."""
+def portray(agent: CommunityAgent, value_index: int, color_limit: float) -> Any:
+    """How Mesa draws an agent: people by their value, others in gray.
+
+    Args:
+        agent: the agent.
+        value_index: index of the value that colors people, from 0.
+        color_limit: value of the strongest color, > 0, value units; its negative has the strongest
+            opposite color.
+    """
     from mesa.visualization.components import AgentPortrayalStyle
 
     color = WITHOUT_VALUES
     if agent.values is not None:
-        share = (float(agent.values[value]) / limit + 1) / 2
+        share = (float(agent.values[value_index]) / color_limit + 1) / 2
         color = matplotlib.colors.to_hex(matplotlib.colormaps[COLORS](share))
     return AgentPortrayalStyle(color=color, size=60)

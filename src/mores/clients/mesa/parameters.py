@@ -18,15 +18,15 @@ SEEDS = ("seed", "rng")  # the parameters by which Mesa seeds a model
 def fields_of(model_class: type, reserved: Collection[str]) -> dict[str, Any]:
     """Fields of a pydantic model, one for each parameter of the constructor but the seed.
 
-    A parameter without annotation has the type of its default. One with a default that no file can
-    hold, such as `simulator: ABMSimulator | None = None`, keeps it and is no field.
+    A parameter without annotation has the type of its default. One whose default cannot be written
+    in YAML, such as `simulator: ABMSimulator | None = None`, keeps it and is no field.
 
     Args:
         model_class: class of the Mesa model.
         reserved: names that a field cannot have; `x` is the field `x_` with the alias `x`.
 
     Raises:
-        UserError: a parameter that no file can hold and that has no default.
+        UserError: a parameter that cannot be written in YAML and has no default.
     """
     hints = _type_hints(model_class)
     fields: dict[str, Any] = {}
@@ -35,14 +35,14 @@ def fields_of(model_class: type, reserved: Collection[str]) -> dict[str, Any]:
         if name in SEEDS or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
         if name == "kind" or name.startswith("_") or parameter.kind is parameter.POSITIONAL_ONLY:
-            _refuse(model_class, f"cannot have a parameter {name!r}: no file can state it")
+            _refuse(model_class, f"cannot have a parameter {name!r}: it cannot be set in YAML")
         required = default is parameter.empty
         annotation = hints.get(name, Any if required or default is None else type(default))
-        if _can_be_stated(annotation, None if required else default):
+        if _is_serializable(annotation, None if required else default):
             given = Field(... if required else default, alias=name)
             fields[f"{name}_" if name in reserved else name] = (annotation, given)
         elif required:
-            _refuse(model_class, f"needs {name!r}, of a type that no file can hold")
+            _refuse(model_class, f"needs {name!r}, of a type that cannot be written in YAML")
     return fields
 
 
@@ -73,8 +73,8 @@ def _type_hints(model_class: Any) -> dict[str, Any]:
         return {}
 
 
-def _can_be_stated(annotation: Any, default: Any) -> bool:
-    """Whether a file can hold values of a type, and the default is one of them."""
+def _is_serializable(annotation: Any, default: Any) -> bool:
+    """Whether values of a type can be written in YAML, and the default is one of them."""
     try:
         adapter = TypeAdapter(annotation)
         adapter.dump_json(adapter.validate_python(default) if default is not None else None)

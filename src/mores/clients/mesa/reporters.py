@@ -14,41 +14,38 @@ import numbers
 from collections.abc import Sequence
 from typing import Any
 
-import mesa
+from mores.clients.mesa.installed_mesa import mesa
 
 NAN = float("nan")
 
 
 def report(model: mesa.Model) -> dict[str, float]:
-    """Numbers of a model at this moment, by name; NaN where a reporter gives none.
+    """Numbers of a model's current state, by name; NaN where a reporter gives none.
 
     The collector of the model is not changed.
     """
+    return {
+        name: float(value) if _is_number(value) else NAN for name, value in _collect(model).items()
+    }
+
+
+def numeric_reporters(model: mesa.Model) -> tuple[str, ...]:
+    """Names of the reporters that give numbers for a model at its start."""
+    return tuple(name for name, value in _collect(model).items() if _is_number(value))
+
+
+def _collect(model: mesa.Model) -> dict[str, Any]:
+    """Values of model reporters, and means of agent reporters; None: not of numbers."""
     collector = getattr(model, "datacollector", None)
     if not isinstance(collector, mesa.DataCollector):
         return {}
     fresh = mesa.DataCollector(model_reporters=collector.model_reporters)
     fresh.collect(model)
-    found = {name: _number(values[-1]) for name, values in fresh.model_vars.items()}
+    found = {name: values[-1] for name, values in fresh.model_vars.items()}
     for name, reporter in collector.agent_reporters.items():
         values = [value for agent in model.agents if (value := reporter(agent)) is not None]
         found[f"mean_{name}"] = _mean(values)
     return found
-
-
-def numeric(model: mesa.Model) -> tuple[str, ...]:
-    """Names of the reporters that give numbers for a model at its start."""
-    collector = getattr(model, "datacollector", None)
-    if not isinstance(collector, mesa.DataCollector):
-        return ()
-    fresh = mesa.DataCollector(model_reporters=collector.model_reporters)
-    fresh.collect(model)
-    names = [name for name, values in fresh.model_vars.items() if _is_number(values[-1])]
-    for name, reporter in collector.agent_reporters.items():
-        values = [value for agent in model.agents if (value := reporter(agent)) is not None]
-        if values and all(map(_is_number, values)):
-            names.append(f"mean_{name}")
-    return tuple(names)
 
 
 def _is_number(value: Any) -> bool:
@@ -58,12 +55,8 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, numbers.Real)
 
 
-def _number(value: Any) -> float:
-    return float(value) if _is_number(value) else NAN
-
-
-def _mean(values: Sequence[Any]) -> float:
-    """Mean of numbers; NaN of none, or if there is something else among them."""
+def _mean(values: Sequence[Any]) -> float | None:
+    """Mean of numbers; None if there are none, or something else is among them."""
     if not values or not all(map(_is_number, values)):
-        return NAN
+        return None
     return sum(map(float, values)) / len(values)

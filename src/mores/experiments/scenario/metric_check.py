@@ -134,8 +134,8 @@ def _values_after_one_round(
     """The metrics of one world.
 
     Raises:
-        UserError: one changes its shape, returns other numbers when it is repeated, or depends on
-            other worlds, by more than rounding.
+        UserError: one changes its shape, returns different numbers when it is repeated, or depends
+            on other worlds, by more than rounding.
     """
 
     def simulated(replicates: list[int]) -> dict[str, Tensor]:
@@ -186,7 +186,7 @@ def _check_repeated(name: str, first: Tensor, second: Tensor) -> None:
     """Check that a metric of the same rounds has the same value again."""
     if not _are_close(first, second):
         raise UserError(
-            f"{name}: returns other numbers when it is repeated with the same seed: it must "
+            f"{name}: returns different numbers when it is repeated with the same seed: it must "
             "depend on its inputs only",
             code="unseeded",
             path="metrics",

@@ -5,14 +5,14 @@
     model.datacollector.get_model_vars_dataframe()
 
 The model is one world, replicate 0 of `mores.simulate` with the same seed, bit for bit. Policies
-decide for all agents; Mesa's random numbers (`model.random`) are used by none of them.
+decide for all agents; none of them uses Mesa's random numbers (`model.random`).
 """
 
 from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import networkx as nx
@@ -22,6 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mores.clients import resolve
+from mores.clients.mesa.installed_mesa import mesa
 from mores.core.component_names import NamedDimensions, component_labels, component_names
 from mores.core.environment import Environment
 from mores.core.errors import UserError
@@ -32,27 +33,17 @@ from mores.sim.metric_tracker import MetricSpecs, MetricTracker, resolve_metrics
 from mores.sim.policy_parameters import PERSON
 from mores.sim.simulator import Simulator
 
-try:
-    import mesa
-    from mesa.discrete_space import CellAgent, Network
-except ImportError as error:
-    raise UserError(
-        f"Mesa is not installed ({error}): pip install mores[mesa]",
-        code="not_installed",
-        path="mesa",
-    ) from None
 
+class CommunityAgent(mesa.discrete_space.CellAgent):
+    """An agent of an environment, in a cell of its own.
 
-class CommunityAgent(CellAgent):
-    """An agent of an environment, on a node of its own.
-
-    The people of an environment are the agents of its role `person`; without such a role, those of
-    the first role with as many agents. People without a role of their own get agents that do not
-    act.
+    People are the agents of role `person` if their number equals the number of people; without
+    that role, of the first role with that number of agents; if no role has it, agents named
+    `person` are added that do not act.
 
     Attributes:
         role: name of the role.
-        agent_index: index within the role; the agent is called `person_3` elsewhere.
+        agent_index: index within the role; the agent is named `person_3` elsewhere.
         values: the person's values, value units; None: the agent is not a person with values.
         reward: reward of the last round.
         total_reward: sum over the episode.
@@ -98,7 +89,7 @@ class MoresModel(mesa.Model):
         simulator: the simulator of the world.
         influence: directed networkx graph of the same nodes, with the share of influence of each
             edge as its `weight`.
-        metrics: present value of each metric.
+        metrics: current value of each metric.
 
     Raises:
         UserError: an unknown name or parameter, or a wrong value.
@@ -136,19 +127,7 @@ class MoresModel(mesa.Model):
         self._make_agents()
         self.metrics: dict[str, float] = {}
         self._update()
-        self.datacollector = mesa.DataCollector(
-            model_reporters={
-                **{name: functools.partial(_metric, name=name) for name in self.metrics},
-                "seed": "seed",
-            },
-            agent_reporters={
-                **{name: name for name in ("role", "agent_index", "reward", "total_reward")},
-                **{
-                    f"values[{label}]": functools.partial(_value, index=index)
-                    for index, label in enumerate(value_labels)
-                },
-            },
-        )
+        self.datacollector = self._make_data_collector(value_labels)
         self.datacollector.collect(self)
 
     def step(self) -> None:
@@ -198,7 +177,7 @@ class MoresModel(mesa.Model):
         self._rewards[role] = reward + self._rewards.get(role, torch.zeros_like(reward))
 
     def _update(self) -> None:
-        """Copy metrics, values and rewards of the present state."""
+        """Copy metrics, values and rewards of the current state."""
         people = self.environment.people(self.simulator.state)
         values = None if people is None else people.values[0].cpu().numpy()
         rewards = {role: reward[0].tolist() for role, reward in self._rewards.items()}
@@ -212,6 +191,22 @@ class MoresModel(mesa.Model):
         self.metrics = self._current_metrics()
 
     # --- metrics -----------------------------------------------------------------------------
+
+    def _make_data_collector(self, value_labels: Sequence[str]) -> mesa.DataCollector:
+        """A collector of metrics, and of the agents' rewards and values."""
+        return mesa.DataCollector(
+            model_reporters={
+                **{name: functools.partial(_metric, name=name) for name in self.metrics},
+                "seed": "seed",
+            },
+            agent_reporters={
+                **{name: name for name in ("role", "agent_index", "reward", "total_reward")},
+                **{
+                    f"values[{label}]": functools.partial(_value, index=index)
+                    for index, label in enumerate(value_labels)
+                },
+            },
+        )
 
     def _track(self, specs: MetricSpecs | None) -> MetricTracker:
         """A tracker of the metrics."""
@@ -237,7 +232,9 @@ class MoresModel(mesa.Model):
 
 
 def _people_role(num_agents: Mapping[str, int], num_people: int) -> str | None:
-    """Role whose agents are the people of an environment; None: it has no people.
+    """Role whose agents are the people of an environment.
+
+    None: there are no people, or the role `person` has another number of agents.
 
     Args:
         num_agents: number of agents by role.
@@ -251,14 +248,15 @@ def _people_role(num_agents: Mapping[str, int], num_people: int) -> str | None:
     return fitting[0] if fitting else PERSON
 
 
-def _network(influence: nx.DiGraph[int], generator: random.Random) -> Network:
+def _network(influence: nx.DiGraph[int], generator: random.Random) -> mesa.discrete_space.Network:
     """The same graph as a space of Mesa: a cell has directed connections.
 
     Mesa draws no directed graphs (3.3.1), so the space's own graph, for drawing, is undirected.
     """
     nodes: nx.Graph[int] = nx.Graph()
     nodes.add_nodes_from(influence)
-    space: Any = Network(nodes, capacity=1, random=generator)  # Mesa's stubs know pairs as keys
+    # Mesa's stubs know pairs as keys
+    space: Any = mesa.discrete_space.Network(nodes, capacity=1, random=generator)
     for person, neighbor in influence.edges:
         space[person].connect(space[neighbor], neighbor)
         nodes.add_edge(person, neighbor)
