@@ -100,6 +100,26 @@ def test_a_role_of_several_phases_is_called_once_for_each() -> None:
         policy.reset([True])
 
 
+def test_masks_of_clients_are_padded_to_the_largest_phase() -> None:
+    learner = {"kind": "ppo", "num_steps": 4}
+    setup = {"episodes": 1, "rounds": 4, "replicates": 2}
+    policy = mores.train("principal_agent", {"agent": learner}, **setup).policy("agent")
+    worlds = gymnasium.make_vec("mores/PrincipalAgent-v0", num_envs=3, agent="agent_0", rounds=4)
+    observation, info = worlds.reset(seed=1)
+    legal = []
+    for _ in range(4):
+        actions = policy(observation, info["action_mask"])
+        legal.append(info["action_mask"].gather(1, actions[:, None].long()).all())
+        observation, *_, info = worlds.step(actions)
+    assert all(legal)
+    policy.reset()
+    observation, info = worlds.reset(seed=1)
+    beyond = torch.ones_like(info["action_mask"])
+    with refused("invalid_value", "action_mask"):
+        for _ in range(2):  # one of its phases has fewer options
+            policy(observation, beyond)
+
+
 def test_what_does_not_fit_is_refused() -> None:
     result = train()
     size = result.environment.roles[0].observation_space.size

@@ -13,8 +13,8 @@ import numpy as np
 
 from mores.core.environment import Environment, Role
 from mores.core.errors import UserError
-from mores.core.spaces import Box, Discrete, MultiDiscrete
-from mores.sim.action_masks import NumOptions
+from mores.core.spaces import Box
+from mores.sim.action_masks import NumOptions, largest_num_options
 
 # `MultiDiscrete` is generic from Gymnasium 1.4 on only.
 ActionSpace = gymnasium.spaces.Discrete | gymnasium.spaces.MultiDiscrete | gymnasium.spaces.Box
@@ -44,11 +44,11 @@ def action_space(environment: Environment[Any], role: str) -> ActionSpace:
         raise UserError(
             f"external: {role!r} acts in no phase", code="unsupported", path=f"external.{role}"
         )
-    if all(isinstance(space, Discrete) for space in spaces):
-        return gymnasium.spaces.Discrete(max(space.num_options for space in spaces))  # type: ignore
-    counts = [space.num_options for space in spaces if isinstance(space, MultiDiscrete)]
-    if len(counts) == len(spaces) and len({len(count) for count in counts}) == 1:
-        return gymnasium.spaces.MultiDiscrete([max(sizes) for sizes in zip(*counts, strict=True)])
+    largest = largest_num_options(spaces)
+    if isinstance(largest, tuple):
+        return gymnasium.spaces.MultiDiscrete(list(largest))
+    if largest is not None:
+        return gymnasium.spaces.Discrete(largest)  # type: ignore
     first = spaces[0]
     if isinstance(first, Box) and all(space == first for space in spaces):
         return box_space(first)

@@ -28,6 +28,7 @@ from mores.core.person_parameters import person_parameters
 from mores.core.policy import Policy
 from mores.core.random_streams import RandomStreams, Worlds
 from mores.core.spaces import Discrete
+from mores.sim.action_masks import cut_action_mask, largest_num_options
 
 ACTING_STAGE = 2  # index of a stage: not that of training or evaluation
 Array = Any  # numpy array or torch tensor, of observations or actions
@@ -74,6 +75,8 @@ class TrainedPolicy:
         self._policy, self._state_dict = policy, dict(state_dict)
         self._role, self._phases = get_role(environment, role), environment.phases
         self._turns = _turns(environment, role, phase)
+        spaces = [each.action_spaces[role] for each in _turns(environment, role, None)]
+        self._padded = largest_num_options(spaces)  # options of a mask of a client
         self._replicate, self._seed = replicate, check_seed(seed)
         self._agent = check_integer("agent", agent, 0, self._role.num_agents - 1)
         if not isinstance(deterministic, bool):
@@ -92,7 +95,8 @@ class TrainedPolicy:
         Args:
             observation: `[size]` or `[batch, size]`, of numpy or torch.
             action_mask: legal options, `[option]` or `[batch, option]`; not 0 is legal; of several
-                choices a tuple with a mask for each, as in `info` of `GymnasiumEnv`. `None`: all.
+                choices a tuple with a mask for each, as in `info` of `GymnasiumEnv`. It may be
+                padded with illegal options to the largest phase of the role. `None`: all.
 
         Returns:
             Actions like the observation, `[]` or `[batch]`, or with one more dimension for boxes
@@ -202,6 +206,8 @@ class TrainedPolicy:
         rows = [torch.as_tensor(np.asarray(part)).reshape(-1, np.shape(part)[-1]) for part in parts]
         mask = torch.cat(rows, -1) != 0
         space = phase.action_spaces[self._role.name]
+        if self._padded is not None and mask.shape[1] == np.sum(self._padded):
+            mask = cut_action_mask(space, mask, self._padded)
         num_options = space.num_options if isinstance(space, Discrete) else None
         if len(mask) != batch_size or num_options not in (None, mask.shape[1]):
             shape = f"[{batch_size}, {num_options or 'option'}]"
