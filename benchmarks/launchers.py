@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 from mores.experiments.launchers import open_executor
 from mores.experiments.results.provenance import collect_provenance, processor
-from mores.experiments.run.cell_execution import CellEnd
+from mores.experiments.run.cell_execution import CellOutcome
 from mores.experiments.run.cell_executor import CellExecutor
 from mores.experiments.run.parameter_uncertainty import plan_cells
 from mores.experiments.run.run_folder import RunPlan, create_run_folder, write_run_inputs
@@ -89,7 +89,7 @@ def cost(executor: CellExecutor, folder: Path, num_cells: int, long: bool) -> Co
     write_run_inputs(plan, loaded, text, None, provenance)
     before, start = processor_seconds(), time.perf_counter()
     for event in executor.run_tasks([plan.make_task(cell) for cell in cells], lambda *_: None):
-        assert isinstance(event, CellEnd) and event.error is None, event
+        assert isinstance(event, CellOutcome) and event.error is None, event
     return Cost(processor_seconds() - before, time.perf_counter() - start)
 
 

@@ -105,7 +105,7 @@ def _run_in_child(case: Case, folder: Path, jobs: int, kill: Kill) -> None:
     """Start, extend or resume the run in a forked process; does not return."""
     from mores.core.errors import UserError
     from mores.experiments.run import extend, resume_run, run_scenario
-    from mores.experiments.run.cell_executor import CellDied
+    from mores.experiments.run.cell_executor import CellLost
     from mores.experiments.run.worker_pool import WorkerPool
     from mores.experiments.scenario.loading import load_scenario
 
@@ -126,7 +126,7 @@ def _run_in_child(case: Case, folder: Path, jobs: int, kill: Kill) -> None:
             run_scenario(load_scenario(file, case.overrides), folder, progress=False, jobs=workers)
         code = 0
     except UserError as error:
-        code = DIED_TWICE if isinstance(error, CellDied) else 3
+        code = DIED_TWICE if isinstance(error, CellLost) else 3
         if code == 3:
             traceback.print_exc()
     except BaseException:

@@ -12,11 +12,11 @@ import pytest
 
 from benchmarks.killed.histories import file_digests
 from mores.cli.commands import main
-from mores.experiments.launchers import RemoteCell, open_executor, simulate_remote_cell
-from mores.experiments.launchers.shipped_files import write_files
+from mores.experiments.launchers import CellRequest, open_executor, simulate_remote_cell
+from mores.experiments.launchers.file_transfer import write_files
 from mores.experiments.results.provenance import code_info
 from mores.experiments.run import extend, resume_run
-from mores.experiments.run.cell_executor import CellDied
+from mores.experiments.run.cell_executor import CellLost
 from mores.registry import REGISTRIES
 from tests.launchers.small_runs import SCENARIO, load_marking, run
 from tests.refusals import check_message, refused
@@ -24,27 +24,27 @@ from tests.run.small_run import log_lines
 
 LAUNCHER = """\
 import mores
-from mores.experiments.launchers import Launcher, RemoteExecutor, WorkerDied, simulate_remote_cell
+from mores.experiments.launchers import Launcher, RemoteExecutor, WorkerLost, simulate_remote_cell
 
 
 class Executor(RemoteExecutor):
-    def __init__(self, num_workers, shared_folder, deaths):
+    def __init__(self, num_workers, shared_folder, num_lost):
         super().__init__(num_workers, shared_folder)
-        self.deaths = deaths  # of the first cell
+        self.num_lost = num_lost  # of the first cell
         self.first = None
 
-    def submit(self, cells):
-        self.first = self.first or cells[0].name
-        return [Handle(cell) for cell in cells]
+    def submit(self, requests):
+        self.first = self.first or requests[0].name
+        return [Handle(request) for request in requests]
 
     def wait(self, handles):
         return handles[-1:]
 
     def result(self, handle):
-        if handle.cell.name == self.first and self.deaths:
-            self.deaths -= 1
-            raise WorkerDied("its machine was lost")
-        return simulate_remote_cell(handle.cell)
+        if handle.request.name == self.first and self.num_lost:
+            self.num_lost -= 1
+            raise WorkerLost("its machine was lost")
+        return simulate_remote_cell(handle.request)
 
     def cancel(self, handles):
         pass
@@ -54,17 +54,17 @@ class Executor(RemoteExecutor):
 
 
 class Handle:
-    def __init__(self, cell):
-        self.cell = cell
+    def __init__(self, request):
+        self.request = request
 
 
 @mores.register("launcher", "in_reverse")
 class InReverse(Launcher):
     shared_folder: bool = False
-    deaths: int = 0
+    num_lost: int = 0
 
     def open(self, jobs):
-        return Executor(jobs or 0, self.shared_folder, self.deaths)
+        return Executor(jobs or 0, self.shared_folder, self.num_lost)
 """
 PLAIN = SCENARIO.replace(
     "  persuade: {policies.assistant: {kind: persuader, goal: [5, 5], goal_weight: 1.0}}\n", ""
@@ -88,7 +88,7 @@ def test_a_launcher_of_a_user(tmp_path, own_launcher, capsys):
     expected = file_digests(run(tmp_path / "one", PLAIN).folder)
     out = tmp_path / "two"
     command = ["run", str(tmp_path / "one.yaml"), "--out", str(out), "--load", str(own_launcher)]
-    options = ["--launcher", "in_reverse", "--launcher-option", "deaths=1", "--allow-undecided"]
+    options = ["--launcher", "in_reverse", "--launcher-option", "num_lost=1", "--allow-undecided"]
     assert main([*command, *options]) == 0
     assert file_digests(out) == expected
     retry, note = log_lines(out, "twin")
@@ -101,10 +101,10 @@ def test_a_launcher_of_a_user(tmp_path, own_launcher, capsys):
 def test_cells_written_in_place(tmp_path, own_launcher):
     """With a shared folder; the run resumes here after a machine was lost twice."""
     expected = file_digests(run(tmp_path / "one", PLAIN).folder)
-    options = {"shared_folder": True, "deaths": 2}
+    options = {"shared_folder": True, "num_lost": 2}
     with refused("failed") as caught, open_executor("in_reverse", 1, options) as executor:
         run(tmp_path / "two", PLAIN, jobs=executor)
-    assert isinstance(caught.value, CellDied)
+    assert isinstance(caught.value, CellLost)
     assert json.loads((tmp_path / "two" / "status.json").read_text())["done"] == ["mirror"]
     resume_run(tmp_path / "two", progress=False)
     assert file_digests(tmp_path / "two") == expected
@@ -130,33 +130,34 @@ def test_a_file_of_the_user_is_sent(tmp_path, own_launcher, monkeypatch):
     text = PLAIN.replace("{kind: mirror}", f"{{kind: sent, folder: {tmp_path}}}")
     expected = file_digests(run(tmp_path / "one", text).folder)
 
-    def without_file(cls, task, shared_folder, of=RemoteCell.of.__func__):
-        cell = of(cls, task, shared_folder)
-        plugins = tuple((f"/nowhere/{path}", content) for path, content in cell.plugins)
-        return dataclasses.replace(cell, plugins=plugins)
+    def without_file(cls, task, shared_folder, of=CellRequest.of.__func__):
+        request = of(cls, task, shared_folder)
+        plugins = tuple((f"/nowhere/{path}", content) for path, content in request.plugins)
+        return dataclasses.replace(request, plugins=plugins)
 
-    monkeypatch.setattr(RemoteCell, "of", classmethod(without_file))
+    monkeypatch.setattr(CellRequest, "of", classmethod(without_file))
     with open_executor("in_reverse") as executor:
         run(tmp_path / "two", text, jobs=executor)
     assert file_digests(tmp_path / "two") == expected
 
 
 def test_what_another_machine_refuses():
-    cell = RemoteCell("twin", pickle.dumps(None), code_info(), (), "/nowhere", "", {})
+    request = CellRequest("twin", pickle.dumps(None), code_info(), (), "/nowhere", "", {})
     versions = code_info()["versions"] | {"torch": "2.0.0"}
-    other = simulate_remote_cell(
-        dataclasses.replace(cell, code={**code_info(), "versions": versions})
+    reply = simulate_remote_cell(
+        dataclasses.replace(request, code={**code_info(), "versions": versions})
     )
-    assert other.end.error is not None and getattr(other.end.error, "code", "") == "incompatible"
-    assert "torch 2.0.0" in str(other.end.error)
+    error = reply.outcome.error
+    assert error is not None and getattr(error, "code", "") == "incompatible"
+    assert "torch 2.0.0" in str(error)
 
 
 @pytest.mark.full
 def test_a_folder_that_is_not_shared(tmp_path, own_launcher, monkeypatch):
     """The other machine has another folder, or the cell that it wrote is not here."""
-    of = RemoteCell.of.__func__
+    of = CellRequest.of.__func__
     monkeypatch.setattr(
-        RemoteCell,
+        CellRequest,
         "of",
         classmethod(lambda cls, *given: dataclasses.replace(of(cls, *given), run_digest="other")),
     )

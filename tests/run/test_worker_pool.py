@@ -12,7 +12,7 @@ import pytest
 from benchmarks.killed.histories import file_digests
 from mores.experiments.results import atomic_files
 from mores.experiments.run import RunResult, engine, run_scenario
-from mores.experiments.run.cell_executor import CellDied
+from mores.experiments.run.cell_executor import CellLost
 from mores.experiments.run.worker_pool import Worker, WorkerPool
 from mores.experiments.scenario.first_round_check import FirstRoundCheck
 from mores.experiments.scenario.loading import load_scenario
@@ -94,8 +94,8 @@ register("policy", "killing", Killing)
 
 @pytest.mark.full
 @pytest.mark.parametrize(("times", "fails"), [(1, False), (2, True)])
-def test_a_worker_that_dies(tmp_path, times, fails, monkeypatch):
-    """After one death its cell is simulated again, after two it fails; other cells are complete."""
+def test_a_worker_that_is_lost(tmp_path, times, fails, monkeypatch):
+    """Its cell is simulated again after one loss, and fails after two; other cells are complete."""
     plugin, marks = tmp_path / "killing.py", tmp_path / "marks"
     marks.mkdir()
     plugin.write_text(f"{KILLING}# {times}\n")  # files of one content are read once
@@ -111,7 +111,7 @@ def test_a_worker_that_dies(tmp_path, times, fails, monkeypatch):
     if fails:
         with refused("failed") as caught:
             _run(tmp_path / "run", text, jobs=2)
-        assert isinstance(caught.value, CellDied)
+        assert isinstance(caught.value, CellLost)
     else:
         _run(tmp_path / "run", text, jobs=2)
     status = json.loads((tmp_path / "run" / "status.json").read_text())

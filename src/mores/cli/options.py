@@ -72,8 +72,8 @@ Jobs = Annotated[
         "--jobs",
         metavar="N",
         min=0,
-        help="Number of parallel processes; 0: one per core; default 1. With --launcher: number of "
-        "cells at a time; default: as many as there is room for.",
+        help="Largest number of cells simulated at a time; 0: one per core; default 1. With the "
+        "launchers ray and slurm, by default and with 0: no limit but the cluster's.",
     ),
 ]
 LauncherName = Annotated[

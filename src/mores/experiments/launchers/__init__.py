@@ -1,15 +1,18 @@
-"""Launchers: where the cells of a run are simulated. Worker processes, a Ray cluster, Slurm."""
+"""A launcher opens an executor, which simulates the cells of a run.
+
+They are simulated in worker processes, on a Ray cluster, or as Slurm jobs.
+"""
 
 from mores.experiments.launchers.launcher import Launcher, open_executor
-from mores.experiments.launchers.remote_cell import RemoteCell, RemoteEnd, simulate_remote_cell
-from mores.experiments.launchers.remote_executor import RemoteExecutor, WorkerDied
+from mores.experiments.launchers.remote_cell import CellRequest, RemoteOutcome, simulate_remote_cell
+from mores.experiments.launchers.remote_executor import RemoteExecutor, WorkerLost
 
 __all__ = [
+    "CellRequest",
     "Launcher",
-    "RemoteCell",
-    "RemoteEnd",
     "RemoteExecutor",
-    "WorkerDied",
+    "RemoteOutcome",
+    "WorkerLost",
     "open_executor",
     "simulate_remote_cell",
 ]

@@ -1,4 +1,4 @@
-"""Launchers: parts that start what simulates the cells of a run."""
+"""A launcher opens an executor, which simulates the cells of a run."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Launcher(Config, ABC):
         """An executor; it acquires nothing before its first cells.
 
         Args:
-            jobs: number of cells that are simulated at a time, at most; `None`: the launcher's
-                default; 0: what `--jobs 0` is for this launcher.
+            jobs: number of cells that are simulated at a time, at most; 0: one per CPU core (local,
+                slurm with `cluster=local`), no limit (ray, slurm); `None`: the launcher's default.
 
         Raises:
             UserError: the parameters cannot be used here.

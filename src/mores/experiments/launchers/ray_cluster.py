@@ -17,16 +17,16 @@ from pydantic import Field
 
 from mores.core.errors import UserError, describe_exception
 from mores.experiments.launchers.launcher import Launcher
-from mores.experiments.launchers.remote_cell import RemoteCell, RemoteEnd, simulate_remote_cell
+from mores.experiments.launchers.remote_cell import CellRequest, RemoteOutcome, simulate_remote_cell
 from mores.experiments.launchers.remote_executor import (
-    CANCEL_SECONDS,
+    CANCEL_TIMEOUT_SECONDS,
     RemoteExecutor,
-    WorkerDied,
+    WorkerLost,
 )
 from mores.experiments.run.cell_executor import CellExecutor
 from mores.experiments.run.worker_pool import THREAD_COUNTS, num_processes
 
-CONNECT_SECONDS = 10.0  # that a cluster may take to accept a connection
+CONNECT_TIMEOUT_SECONDS = 10.0  # how long a cluster may take to accept a connection
 
 
 class RayLauncher(Launcher):
@@ -46,7 +46,7 @@ class RayLauncher(Launcher):
     )
     num_cpus: float = Field(default=1.0, ge=0, description="CPUs reserved for a cell")
     num_gpus: float = Field(default=0.0, ge=0, description="GPUs reserved for a cell")
-    memory_gb: float = Field(default=0.0, ge=0, description="memory reserved for a cell, GiB")
+    memory_gib: float = Field(default=0.0, ge=0, description="memory reserved for a cell, GiB")
     shared_folder: bool = Field(
         default=False, description="all machines have the run's folder, under the same path"
     )
@@ -64,33 +64,38 @@ class RayExecutor(RemoteExecutor):
         self._launcher = launcher
         self._ray: Any = None
         self._joined = False
-        self._references: dict[Future[RemoteEnd], Any] = {}  # of the tasks of futures
+        self._references: dict[Future[RemoteOutcome], Any] = {}  # of the tasks of futures
 
-    def submit(self, cells: Sequence[RemoteCell]) -> Sequence[Any]:
-        """See `RemoteExecutor`."""
+    def submit(self, requests: Sequence[CellRequest]) -> Sequence[Any]:
+        """Start a Ray task for each request; returns their futures.
+
+        Raises:
+            UserError: the cluster cannot be reached, or none of its machines has the resources that
+                are reserved for a cell.
+        """
         ray = self._connected()
         self._check_resources()
         launcher = self._launcher
         options: dict[str, Any] = {
             "num_cpus": launcher.num_cpus,
             "num_gpus": launcher.num_gpus,
-            "memory": launcher.memory_gb * 2**30 or None,
-            "max_retries": 0,  # deaths are counted, and logged, by the run
+            "memory": launcher.memory_gib * 2**30 or None,
+            "max_retries": 0,  # lost workers are counted, and logged, by the run
             "scheduling_strategy": "SPREAD",
             "runtime_env": {"env_vars": THREAD_COUNTS},
         }
         function = ray.remote(**options)(simulate_remote_cell)
-        for cell in cells:
-            reference = function.options(name=f"mores {cell.name}").remote(cell)
+        for request in requests:
+            reference = function.options(name=f"mores {request.name}").remote(request)
             self._references[reference.future()] = reference
-        return list(self._references)[-len(cells) :]
+        return list(self._references)[-len(requests) :]
 
     def wait(self, handles: Sequence[Any]) -> Sequence[Any]:
         """See `RemoteExecutor`."""
         # `ray.wait` turns every signal into Ctrl-C.
         return list(futures.wait(handles, return_when=futures.FIRST_COMPLETED).done)
 
-    def result(self, handle: Any) -> RemoteEnd:
+    def result(self, handle: Any) -> RemoteOutcome:
         """See `RemoteExecutor`."""
         del self._references[handle]
         try:
@@ -98,13 +103,13 @@ class RayExecutor(RemoteExecutor):
         except self._ray.exceptions.RayTaskError:
             raise
         except self._ray.exceptions.RayError as error:
-            raise WorkerDied(f"its worker was lost: {type(error).__name__}") from error
+            raise WorkerLost(f"its worker was lost: {type(error).__name__}") from error
 
     def cancel(self, handles: Sequence[Any]) -> None:
         """See `RemoteExecutor`."""
         for handle in handles:
             self._ray.cancel(self._references.pop(handle), force=True)
-        futures.wait(handles, timeout=CANCEL_SECONDS)
+        futures.wait(handles, timeout=CANCEL_TIMEOUT_SECONDS)
 
     def stop(self) -> None:
         """Leave the cluster; end it if it was started for this run."""
@@ -150,10 +155,10 @@ class RayExecutor(RemoteExecutor):
         """
         machines = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         needed = {"CPU": self._launcher.num_cpus, "GPU": self._launcher.num_gpus}
-        needed["memory"] = self._launcher.memory_gb * 2**30
+        needed["memory"] = self._launcher.memory_gib * 2**30
         if any(all(each.get(k, 0) >= n for k, n in needed.items()) for each in machines):
             return
-        cpus, gpus, memory = needed["CPU"], needed["GPU"], self._launcher.memory_gb
+        cpus, gpus, memory = needed["CPU"], needed["GPU"], self._launcher.memory_gib
         words = f"{cpus:g} CPUs, {gpus:g} GPUs and {memory:g} GiB"
         raise UserError(
             f"launcher: no machine of the Ray cluster has {words} for a cell",
@@ -170,7 +175,7 @@ def _check_reachable(address: str) -> None:
     """
     host, _, port = address.rpartition(":")
     if port.isdecimal() and "/" not in host:
-        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+        socket.create_connection((host, int(port)), CONNECT_TIMEOUT_SECONDS).close()
 
 
 @contextlib.contextmanager

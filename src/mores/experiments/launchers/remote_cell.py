@@ -4,8 +4,8 @@ If that machine has the run's folder (`shared_folder`), the cell is written ther
 Otherwise it is simulated in a temporary folder of that machine, and its files are sent back; a
 checkpoint and earlier replicates of the cell are sent with it.
 
-Sent are data of this run and the user's own `--load` files, as text; nothing of a run's folder is
-unpickled. The other machine checks first that it has the same versions and source code.
+Tasks are pickled, files of `--load` are sent as bytes. The other machine checks first that it has
+the same versions and source code.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from typing import Any
 import torch
 
 from mores.core.errors import UserError, describe_exception
-from mores.experiments.launchers.shipped_files import Files, read_files, write_files
+from mores.experiments.launchers.file_transfer import FileContents, read_files, write_files
 from mores.experiments.results import atomic_files
 from mores.experiments.results.checked_files import CheckedFolder
 from mores.experiments.results.provenance import code_info, describe_other_code, processor
 from mores.experiments.results.run_manifest import CELLS_FOLDER, MANIFEST
-from mores.experiments.run.cell_execution import CellEnd, simulate_cell
+from mores.experiments.run.cell_execution import CellOutcome, simulate_cell
 from mores.experiments.run.checkpoint import remove_checkpoints
 from mores.experiments.run.earlier_cell import remove_earlier_cells
 from mores.experiments.run.run_folder import (
@@ -37,12 +37,12 @@ from mores.experiments.run.run_folder import (
     earlier_cell_path,
     file_digest,
 )
-from mores.experiments.run.worker_pool import portable_end
+from mores.experiments.run.worker_pool import portable_outcome
 
 
 @dataclasses.dataclass(frozen=True)
-class RemoteCell:
-    """What is sent to the machine that simulates a cell.
+class CellRequest:
+    """Request to simulate one cell on another machine.
 
     Attributes:
         name: name of the cell.
@@ -60,11 +60,11 @@ class RemoteCell:
     plugins: tuple[tuple[str, bytes], ...]
     working_directory: str
     run_digest: str
-    files: Files
+    files: FileContents
 
     @classmethod
-    def of(cls, task: CellTask, shared_folder: bool) -> RemoteCell:
-        """The cell of a task.
+    def of(cls, task: CellTask, shared_folder: bool) -> CellRequest:
+        """The request for the cell of a task.
 
         Raises:
             UserError: a file cannot be read; or the task has trackers, whose logs are in the run's
@@ -91,89 +91,94 @@ class RemoteCell:
 
 
 @dataclasses.dataclass(frozen=True)
-class RemoteEnd:
-    """What is sent back.
+class RemoteOutcome:
+    """Reply of the machine: outcome of the cell and its files.
 
     Attributes:
-        end: the end of the cell.
+        outcome: outcome of the cell.
         files: files of the cell, if the run's folder is not shared.
     """
 
-    end: CellEnd
-    files: Files = dataclasses.field(default_factory=dict)
+    outcome: CellOutcome
+    files: FileContents = dataclasses.field(default_factory=dict)
 
 
-def simulate_remote_cell(remote: RemoteCell) -> RemoteEnd:
-    """Simulate a cell on this machine; errors are in the result.
+def simulate_remote_cell(request: CellRequest) -> RemoteOutcome:
+    """Simulate a cell on this machine.
+
+    Exceptions are returned in `outcome.error`, not raised.
 
     The process should have one thread from its start (`worker_pool.THREAD_COUNTS`).
     """
     torch.set_num_threads(1)
     host = socket.gethostname()
     try:
-        difference = describe_other_code(remote.code)
+        difference = describe_other_code(request.code)
         if difference:
             message = f"{host} has other code than the machine that runs mores: {difference}"
             raise UserError(message, code="incompatible", path="launcher")
         with contextlib.ExitStack() as stack:
-            if Path(remote.working_directory).is_dir():
-                stack.enter_context(contextlib.chdir(remote.working_directory))
+            if Path(request.working_directory).is_dir():
+                stack.enter_context(contextlib.chdir(request.working_directory))
             temporary = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mores-")))
-            task: CellTask = pickle.loads(remote.task)
-            task = dataclasses.replace(task, plugin_files=_plugins_here(remote.plugins, temporary))
-            remote_end = _simulate(remote, task, temporary, host)
+            task: CellTask = pickle.loads(request.task)
+            task = dataclasses.replace(task, plugin_files=_plugins_here(request.plugins, temporary))
+            remote_outcome = _simulate(request, task, temporary, host)
     except Exception as error:
-        remote_end = RemoteEnd(CellEnd(remote.name, error))
-    end = portable_end(remote_end.end)
-    notes = [*end.notes, f"simulated on {host}, {processor()}"]
-    return dataclasses.replace(remote_end, end=dataclasses.replace(end, notes=notes))
+        remote_outcome = RemoteOutcome(CellOutcome(request.name, error))
+    outcome = portable_outcome(remote_outcome.outcome)
+    notes = [*outcome.notes, f"simulated on {host}, {processor()}"]
+    return dataclasses.replace(remote_outcome, outcome=dataclasses.replace(outcome, notes=notes))
 
 
-def _simulate(remote: RemoteCell, task: CellTask, temporary: Path, host: str) -> RemoteEnd:
+def _simulate(request: CellRequest, task: CellTask, temporary: Path, host: str) -> RemoteOutcome:
     """Simulate a cell in the run's folder, or in a temporary one whose files are returned."""
-    if remote.run_digest:
+    if request.run_digest:
         manifest = task.folder.parents[1] / MANIFEST
-        if not manifest.is_file() or file_digest(manifest) != remote.run_digest:
+        if not manifest.is_file() or file_digest(manifest) != request.run_digest:
             raise UserError(
                 f"{host} does not have the run's folder {manifest.parent}: it must be on a disk "
                 "that all machines share",
                 code="unreadable",
                 path=str(manifest.parent),
             )
-        return RemoteEnd(simulate_cell(task, lambda _: None))
+        return RemoteOutcome(simulate_cell(task, lambda _: None))
     cells = temporary / CELLS_FOLDER
     cells.mkdir()
-    write_files(cells, remote.files)
-    end = simulate_cell(dataclasses.replace(task, folder=cells / remote.name), lambda _: None)
-    if isinstance(end.error, atomic_files.WriteError):  # of this machine's disk, not the run's
-        message = f"on {host}: {end.error}"
-        error = UserError(message, code=end.error.code, path=end.error.path)
-        end = dataclasses.replace(end, error=error)
-    written = not end.error
-    return RemoteEnd(end, read_files(CheckedFolder(cells, remote.name)) if written else {})
+    write_files(cells, request.files)
+    outcome = simulate_cell(dataclasses.replace(task, folder=cells / request.name), lambda _: None)
+    if isinstance(outcome.error, atomic_files.WriteError):  # of this machine's disk, not the run's
+        message = f"on {host}: {outcome.error}"
+        error = UserError(message, code=outcome.error.code, path=outcome.error.path)
+        outcome = dataclasses.replace(outcome, error=error)
+    written = not outcome.error
+    return RemoteOutcome(outcome, read_files(CheckedFolder(cells, request.name)) if written else {})
 
 
-def write_remote_cell(task: CellTask, remote_end: RemoteEnd) -> CellEnd:
-    """Write the files of a cell that was sent back; its end."""
-    end = remote_end.end
+def write_remote_cell(task: CellTask, remote_outcome: RemoteOutcome) -> CellOutcome:
+    """Write the files of a cell that was sent back.
+
+    Returns the outcome, with the error if files cannot be written.
+    """
+    outcome = remote_outcome.outcome
     try:
-        if remote_end.files:
+        if remote_outcome.files:
             with atomic_files.atomic_folder(task.folder) as folder:
-                write_files(folder, remote_end.files)
+                write_files(folder, remote_outcome.files)
             remove_checkpoints(task.folder.parent, [task.cell.id])
             remove_earlier_cells(task.folder.parent, [task.cell.id])
     except Exception as error:
-        return dataclasses.replace(end, error=error)
-    return end
+        return dataclasses.replace(outcome, error=error)
+    return outcome
 
 
-def remote_failure(task: CellTask, error: Exception) -> CellEnd:
-    """The end of a cell whose process could not simulate it, for a reason outside of the cell."""
+def remote_failure(task: CellTask, error: Exception) -> CellOutcome:
+    """Outcome of a cell whose process could not simulate it, for a reason outside of the cell."""
     message = f"a worker fails: {describe_exception(error)}"
-    return CellEnd(task.cell.id, UserError(message, code="failed", path="launcher"))
+    return CellOutcome(task.cell.id, UserError(message, code="failed", path="launcher"))
 
 
-def _unfinished_files(folder: Path) -> Files:
+def _unfinished_files(folder: Path) -> FileContents:
     """Checkpoint and earlier replicates of a cell."""
     cells = CheckedFolder(folder.parent)
     checkpoint, earlier = checkpoint_path(folder).name, earlier_cell_path(folder).name

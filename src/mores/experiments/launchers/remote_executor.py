@@ -1,4 +1,4 @@
-"""The part that executors on other machines share: which cells are in work, and what follows."""
+"""Shared base of executors on other machines: submission, retries and results of cells."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any
 
 from mores.core.errors import UserError
 from mores.experiments.launchers.remote_cell import (
-    RemoteCell,
-    RemoteEnd,
+    CellRequest,
+    RemoteOutcome,
     remote_failure,
     write_remote_cell,
 )
-from mores.experiments.run.cell_execution import CellEnd
-from mores.experiments.run.cell_executor import CellExecutor, CellRetry, DeathCounter
+from mores.experiments.run.cell_execution import CellOutcome
+from mores.experiments.run.cell_executor import CellExecutor, CellRetry, WorkerLossTracker
 from mores.experiments.run.run_folder import CellTask
 
-VISIBLE_SECONDS = 90.0  # that a network file system may take to show a new folder elsewhere
-CANCEL_SECONDS = 10.0  # that cells in work may take to end
+VISIBLE_TIMEOUT_SECONDS = 90.0  # how long a network file system may take to show a new folder
+CANCEL_TIMEOUT_SECONDS = 10.0  # how long running cells may take to stop
 POLL_SECONDS = 0.5
 
 
-class WorkerDied(Exception):
-    """The process or the machine that simulated a cell ended; the text says how."""
+class WorkerLost(Exception):
+    """The process or the machine that simulated a cell was lost; the text says how."""
 
 
 class RemoteExecutor(CellExecutor):
@@ -47,65 +47,71 @@ class RemoteExecutor(CellExecutor):
         self.max_submitted = num_workers
 
     @abstractmethod
-    def submit(self, cells: Sequence[RemoteCell]) -> Sequence[Any]:
-        """Start `simulate_remote_cell` for each of these cells; a hashable handle for each."""
+    def submit(self, requests: Sequence[CellRequest]) -> Sequence[Any]:
+        """Start `simulate_remote_cell` for each of these requests; a hashable handle for each.
+
+        Raises:
+            UserError: cells cannot be submitted, for example since a cluster does not answer.
+        """
 
     @abstractmethod
     def wait(self, handles: Sequence[Any]) -> Sequence[Any]:
         """Wait until some of the submitted cells have ended; their handles."""
 
     @abstractmethod
-    def result(self, handle: Any) -> RemoteEnd:
+    def result(self, handle: Any) -> RemoteOutcome:
         """What a cell that has ended returned.
 
         Raises:
-            WorkerDied: its process ended; the cell is submitted again, once.
+            WorkerLost: its worker was lost; the cell is submitted again, once.
             Exception: it cannot be simulated.
         """
 
     @abstractmethod
     def cancel(self, handles: Sequence[Any]) -> None:
-        """End cells in work; returns when nothing is simulated any more, as far as is known."""
+        """Stop running cells; returns when nothing is simulated any more, as far as is known."""
 
     def run_tasks(
         self, tasks: Sequence[CellTask], callback: Callable[[str, float], None]
-    ) -> Generator[CellEnd | CellRetry, None, None]:
+    ) -> Generator[CellOutcome | CellRetry, None, None]:
         """See `CellExecutor`; fractions of cells are not reported."""
-        pending, deaths = deque(tasks), DeathCounter()
-        in_work: dict[Any, CellTask] = {}
+        pending, worker_losses = deque(tasks), WorkerLossTracker()
+        running: dict[Any, CellTask] = {}
         try:
-            while pending or in_work:
-                free = self.max_submitted - len(in_work) if self.max_submitted else len(pending)
+            while pending or running:
+                free = self.max_submitted - len(running) if self.max_submitted else len(pending)
                 started = [pending.popleft() for _ in range(min(free, len(pending)))]
                 if started:
-                    cells = [RemoteCell.of(task, self.shared_folder) for task in started]
-                    in_work.update(zip(self.submit(cells), started, strict=True))
-                for handle in self.wait(list(in_work)):
-                    task = in_work.pop(handle)
-                    event = self._event(handle, task, deaths)
+                    requests = [CellRequest.of(task, self.shared_folder) for task in started]
+                    running.update(zip(self.submit(requests), started, strict=True))
+                for handle in self.wait(list(running)):
+                    task = running.pop(handle)
+                    event = self._event(handle, task, worker_losses)
                     if isinstance(event, CellRetry):
                         pending.append(task)
                     yield event
         finally:
-            if in_work:
-                self.cancel(list(in_work))
+            if running:
+                self.cancel(list(running))
 
-    def _event(self, handle: Any, task: CellTask, deaths: DeathCounter) -> CellEnd | CellRetry:
-        """What has become of a cell that has ended."""
+    def _event(
+        self, handle: Any, task: CellTask, worker_losses: WorkerLossTracker
+    ) -> CellOutcome | CellRetry:
+        """Outcome of a cell that has ended, or its retry."""
         try:
-            remote_end = self.result(handle)
-        except WorkerDied as death:
-            return deaths.after_death(task.cell.id, str(death))
+            remote_outcome = self.result(handle)
+        except WorkerLost as error:
+            return worker_losses.on_worker_lost(task.cell.id, str(error))
         except Exception as error:
             return remote_failure(task, error)
-        if self.shared_folder and remote_end.end.error is None:
-            return _when_visible(task, remote_end.end)
-        return write_remote_cell(task, remote_end)
+        if self.shared_folder and remote_outcome.outcome.error is None:
+            return _when_visible(task, remote_outcome.outcome)
+        return write_remote_cell(task, remote_outcome)
 
 
-def _when_visible(task: CellTask, end: CellEnd) -> CellEnd:
-    """The end of a cell that another machine has written, when this machine sees its folder."""
-    deadline = time.monotonic() + VISIBLE_SECONDS
+def _when_visible(task: CellTask, outcome: CellOutcome) -> CellOutcome:
+    """Outcome of a cell that another machine has written, when this machine sees its folder."""
+    deadline = time.monotonic() + VISIBLE_TIMEOUT_SECONDS
     while task.folder.name not in {path.name for path in task.folder.parent.iterdir()}:
         if time.monotonic() > deadline:
             message = (
@@ -113,6 +119,6 @@ def _when_visible(task: CellTask, end: CellEnd) -> CellEnd:
                 "must be on a disk that all machines share"
             )
             error = UserError(message, code="unreadable", path=str(task.folder))
-            return CellEnd(end.cell, error, end.notes, end.seconds)
+            return CellOutcome(outcome.cell, error, outcome.notes, outcome.seconds)
         time.sleep(POLL_SECONDS)
-    return end
+    return outcome

@@ -1,7 +1,6 @@
-"""Cells as jobs of Slurm, one job each, through submitit (https://github.com/facebookincubator).
+"""Cells as jobs of Slurm, one each, by submitit (https://github.com/facebookincubator/submitit).
 
-submitit passes a job's function and result as pickles, in a new folder that only this user can
-read; it is removed at the end, and no file of a run's folder is unpickled.
+submitit passes functions and results as pickles, in a new folder that only this user can read.
 """
 
 from __future__ import annotations
@@ -21,19 +20,19 @@ from pydantic import Field
 
 from mores.core.errors import UserError, describe_exception
 from mores.experiments.launchers.launcher import Launcher
-from mores.experiments.launchers.remote_cell import RemoteCell, RemoteEnd, simulate_remote_cell
+from mores.experiments.launchers.remote_cell import CellRequest, RemoteOutcome, simulate_remote_cell
 from mores.experiments.launchers.remote_executor import (
-    CANCEL_SECONDS,
+    CANCEL_TIMEOUT_SECONDS,
     POLL_SECONDS,
     RemoteExecutor,
-    WorkerDied,
+    WorkerLost,
 )
-from mores.experiments.run.cell_execution import CellEnd
+from mores.experiments.run.cell_execution import CellOutcome
 from mores.experiments.run.cell_executor import CellExecutor, CellRetry
 from mores.experiments.run.run_folder import CellTask
 from mores.experiments.run.worker_pool import THREAD_COUNTS, num_processes
 
-MAX_ARRAY = 1000  # jobs in an array; Slurm's default of `MaxArraySize` is 1001
+MAX_ARRAY_SIZE = 1000  # jobs in an array; Slurm's default of `MaxArraySize` is 1001
 
 
 class SlurmLauncher(Launcher):
@@ -53,7 +52,9 @@ class SlurmLauncher(Launcher):
     timeout_min: int = Field(default=60, ge=1, description="time limit of a cell's job, minutes")
     cpus_per_task: int = Field(default=1, ge=1, description="CPUs of a job; a cell uses one thread")
     gpus_per_node: int = Field(default=0, ge=0, description="GPUs of a job")
-    mem_gb: float = Field(default=4.0, gt=0, description="memory of a job, GB")
+    mem_gb: float = Field(
+        default=4.0, gt=0, description="memory of a job, as submitit's `mem_gb`, GB"
+    )
     setup: tuple[str, ...] = Field(
         default=(), description="lines of shell before a job, such as `module load ...`"
     )
@@ -69,15 +70,23 @@ class SlurmLauncher(Launcher):
     )
 
     def open(self, jobs: int | None) -> CellExecutor:
-        """See `Launcher`; default, and 0: as many jobs at a time as Slurm starts."""
+        """See `Launcher`; default, and 0: as many jobs at a time as Slurm starts.
+
+        With `cluster=local`: one per core.
+        """
         if self.cluster == "slurm" and shutil.which("sbatch") is None:
             message = "launcher: there is no sbatch here: start the run where jobs are submitted"
             raise UserError(message, code="not_installed", path="launcher")
         default = 0 if self.cluster == "slurm" else num_processes(0)
         return SlurmExecutor(self, num_processes(jobs) if jobs else default)
 
-    def parameters(self, num_workers: int) -> dict[str, Any]:
-        """Parameters of submitit."""
+    def executor_parameters(self, num_workers: int) -> dict[str, Any]:
+        """Parameters of submitit's executor: time limits in minutes, memory in GB.
+
+        Args:
+            num_workers: number of jobs that run at a time, at most; 0: no limit. It is not a
+                parameter if `cluster` is `local`.
+        """
         parameters: dict[str, Any] = {
             "name": "mores",
             "timeout_min": self.timeout_min,
@@ -94,7 +103,7 @@ class SlurmLauncher(Launcher):
             parameters["slurm_setup"] = list(self.setup)
         if self.additional:
             parameters["slurm_additional_parameters"] = dict(self.additional)
-        parameters["slurm_array_parallelism"] = num_workers or MAX_ARRAY
+        parameters["slurm_array_parallelism"] = num_workers or MAX_ARRAY_SIZE
         return parameters
 
 
@@ -110,25 +119,29 @@ class SlurmExecutor(RemoteExecutor):
 
     def run_tasks(
         self, tasks: Sequence[CellTask], callback: Callable[[str, float], None]
-    ) -> Generator[CellEnd | CellRetry, None, None]:
+    ) -> Generator[CellOutcome | CellRetry, None, None]:
         """See `RemoteExecutor`. One array has all cells, if Slurm's usual limit allows that."""
         if self._launcher.cluster == "slurm":
-            fits = len(tasks) <= MAX_ARRAY
-            self.max_submitted = MAX_ARRAY if fits else self.num_workers or MAX_ARRAY
+            fits = len(tasks) <= MAX_ARRAY_SIZE
+            self.max_submitted = MAX_ARRAY_SIZE if fits else self.num_workers or MAX_ARRAY_SIZE
         return super().run_tasks(tasks, callback)
 
-    def submit(self, cells: Sequence[RemoteCell]) -> Sequence[Any]:
-        """See `RemoteExecutor`."""
+    def submit(self, requests: Sequence[CellRequest]) -> Sequence[Any]:
+        """Submit an array with a job for each request; returns the jobs.
+
+        Raises:
+            UserError: the folder of the jobs cannot be written, or Slurm refuses the jobs.
+        """
         submitit: Any = importlib.import_module("submitit")
         if self._executor is None:
             self._folder = self._make_folder()
-            parameters = self._launcher.parameters(self.num_workers)
+            parameters = self._launcher.executor_parameters(self.num_workers)
             cluster = self._launcher.cluster
             self._executor = submitit.AutoExecutor(folder=self._folder, cluster=cluster)
             self._executor.update_parameters(**parameters)
         try:
             with _one_thread():  # of jobs, which inherit the environment
-                return self._executor.map_array(_job_function(submitit), list(cells))
+                return self._executor.map_array(_job_function(submitit), list(requests))
         except (submitit.core.utils.FailedJobError, OSError) as error:
             raise UserError(
                 f"launcher: jobs cannot be submitted: {describe_exception(error)}",
@@ -142,7 +155,7 @@ class SlurmExecutor(RemoteExecutor):
             time.sleep(POLL_SECONDS)
         return ended
 
-    def result(self, handle: Any) -> RemoteEnd:
+    def result(self, handle: Any) -> RemoteOutcome:
         """See `RemoteExecutor`."""
         errors = importlib.import_module("submitit.core.utils")
         try:
@@ -153,7 +166,7 @@ class SlurmExecutor(RemoteExecutor):
         except errors.UncompletedJobError as error:
             self._failed = True
             reason = f"its job {handle.job_id} ended without a result: {handle.state}"
-            raise WorkerDied(f"{reason}; messages: {handle.paths.stderr}") from error
+            raise WorkerLost(f"{reason}; messages: {handle.paths.stderr}") from error
 
     def cancel(self, handles: Sequence[Any]) -> None:
         """See `RemoteExecutor`. Slurm is told once for all jobs, and ends them later."""
@@ -162,7 +175,7 @@ class SlurmExecutor(RemoteExecutor):
             return
         for job in handles:
             job.cancel()
-        deadline = time.monotonic() + CANCEL_SECONDS
+        deadline = time.monotonic() + CANCEL_TIMEOUT_SECONDS
         while time.monotonic() < deadline and not all(job.done() for job in handles):
             time.sleep(POLL_SECONDS)
 
@@ -173,7 +186,11 @@ class SlurmExecutor(RemoteExecutor):
         self._folder = self._executor = None
 
     def _make_folder(self) -> Path:
-        """A new folder that only this user can read."""
+        """Make a folder that only this user can read.
+
+        Raises:
+            UserError: `job_folder` cannot be written.
+        """
         default = Path.home() / ".cache" / "mores" / "jobs"
         parent = Path(self._launcher.job_folder or default).absolute()
         try:
@@ -188,14 +205,14 @@ class SlurmExecutor(RemoteExecutor):
 
 
 def _job_function(submitit: Any) -> Any:
-    """The function of a job, which Slurm may queue again; it is a class of submitit's own.
+    """Callable job: submitit's `Checkpointable`, so that Slurm may requeue it.
 
-    It is defined here since submitit is optional.
+    Defined in a function because submitit is optional.
     """
 
     class Job(submitit.helpers.Checkpointable):
-        def __call__(self, cell: RemoteCell) -> RemoteEnd:
-            return simulate_remote_cell(cell)
+        def __call__(self, request: CellRequest) -> RemoteOutcome:
+            return simulate_remote_cell(request)
 
     return Job()
 

@@ -31,8 +31,8 @@ MAX_CHUNK_ELEMENTS = 2**23  # tensor elements of a chunk of worlds
 
 
 @dataclasses.dataclass(frozen=True)
-class CellEnd:
-    """The end of a cell: it is written, or `error` is why not."""
+class CellOutcome:
+    """Outcome of a cell: it is written, or `error` is why not."""
 
     cell: str
     error: Exception | None
@@ -40,7 +40,7 @@ class CellEnd:
     seconds: float = 0.0  # wall time
 
 
-def simulate_cell(task: CellTask, callback: Callable[[float], None]) -> CellEnd:
+def simulate_cell(task: CellTask, callback: Callable[[float], None]) -> CellOutcome:
     """Simulate a cell and write it; `callback` is that of `run_cell`.
 
     Replicates that were simulated before the run was extended are kept.
@@ -74,7 +74,7 @@ def simulate_cell(task: CellTask, callback: Callable[[float], None]) -> CellEnd:
         remove_earlier_cells(task.folder.parent, [task.cell.id])
     except Exception as caught:
         error = caught
-    return CellEnd(task.cell.id, error, notes, time.monotonic() - start)
+    return CellOutcome(task.cell.id, error, notes, time.monotonic() - start)
 
 
 def _log_parameters(task: CellTask) -> dict[str, object]:

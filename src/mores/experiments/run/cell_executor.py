@@ -1,4 +1,4 @@
-"""What simulates the cells of a run outside of this process: worker processes, other machines."""
+"""Executors simulate the cells of a run in worker processes or on other machines."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Callable, Generator, Sequence
 from typing import NamedTuple
 
 from mores.core.errors import UserError
-from mores.experiments.run.cell_execution import CellEnd
+from mores.experiments.run.cell_execution import CellOutcome
 from mores.experiments.run.run_folder import CellTask
 
 
-class CellDied(UserError):
-    """The process that simulated a cell ended, twice."""
+class CellLost(UserError):
+    """The worker that simulated a cell was lost, twice."""
 
 
 class CellRetry(NamedTuple):
-    """The process that simulated a cell ended, and the cell is simulated once more."""
+    """The worker that simulated a cell was lost, and the cell is simulated once more."""
 
     cell: str
     reason: str
@@ -38,10 +38,11 @@ class CellExecutor(contextlib.AbstractContextManager["CellExecutor"], ABC):
     @abstractmethod
     def run_tasks(
         self, tasks: Sequence[CellTask], callback: Callable[[str, float], None]
-    ) -> Generator[CellEnd | CellRetry, None, None]:
-        """Start tasks in this order; yield the ends of their cells, written into their folders.
+    ) -> Generator[CellOutcome | CellRetry, None, None]:
+        """Start tasks in this order; yield the outcomes of their cells.
 
-        No cell is in work after the generator has ended, was closed or has raised an exception.
+        An outcome without an error is yielded when the cell is written into its folder. No cell is
+        running after the generator has ended, was closed or has raised an exception.
 
         Args:
             tasks: the cells.
@@ -57,15 +58,15 @@ class CellExecutor(contextlib.AbstractContextManager["CellExecutor"], ABC):
         self.stop()
 
 
-class DeathCounter:
-    """Decides what follows the death of a process: its cell is simulated once more, or failed."""
+class WorkerLossTracker:
+    """Decides what follows the loss of a worker: its cell is simulated once more, or has failed."""
 
     def __init__(self) -> None:
         self._retried = set[str]()
 
-    def after_death(self, cell: str, reason: str) -> CellEnd | CellRetry:
-        """What to report; `reason` is that of the death, in words."""
+    def on_worker_lost(self, cell: str, reason: str) -> CellOutcome | CellRetry:
+        """Event to report; `reason` says how the worker was lost."""
         if cell in self._retried:
-            return CellEnd(cell, CellDied(f"cell {cell}: {reason}, twice", code="failed"))
+            return CellOutcome(cell, CellLost(f"cell {cell}: {reason}, twice", code="failed"))
         self._retried.add(cell)
         return CellRetry(cell, reason)

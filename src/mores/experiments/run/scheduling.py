@@ -15,7 +15,7 @@ from mores.core.errors import UserError
 from mores.core.threads import single_threaded
 from mores.experiments.progress import ProgressDisplay
 from mores.experiments.results import atomic_files
-from mores.experiments.run.cell_execution import CellEnd, simulate_cell
+from mores.experiments.run.cell_execution import CellOutcome, simulate_cell
 from mores.experiments.run.cell_executor import CellExecutor, CellRetry
 from mores.experiments.run.run_folder import RunPlan
 from mores.experiments.run.run_status import RunStatus
@@ -99,7 +99,7 @@ def _run_cells(
     missing: Sequence[Cell],
     callback: Callable[[str, float], None],
     jobs: int | CellExecutor,
-) -> Generator[CellEnd | CellRetry, None, None]:
+) -> Generator[CellOutcome | CellRetry, None, None]:
     """Simulate cells; `callback` is that of `CellExecutor.run_tasks`."""
     if not uses_workers(jobs):
         with single_threaded():

@@ -2,8 +2,8 @@
 
 A cell's numbers depend on the cell alone, not on the process or the order. A worker writes its
 cells itself, so nothing large passes between processes: it receives a `CellTask`, and sends `None`
-when it has started, fractions of the cell, and a `CellEnd`. It exits when the connection closes and
-abandons the cell in work: results are written atomically, so none is left half-written.
+when it has started, fractions of the cell, and a `CellOutcome`. It exits when the connection closes
+and abandons the running cell: results are written atomically, so none is left half-written.
 
 `concurrent.futures.ProcessPoolExecutor` lacks what a run needs: a killed worker breaks the whole
 pool without telling which cell it had, workers cannot be ended at once (before Python 3.14), they
@@ -32,8 +32,8 @@ import torch
 
 from mores.core.errors import UserError, describe_exception
 from mores.experiments.results.atomic_files import WriteError
-from mores.experiments.run.cell_execution import CellEnd, simulate_cell
-from mores.experiments.run.cell_executor import CellExecutor, CellRetry, DeathCounter
+from mores.experiments.run.cell_execution import CellOutcome, simulate_cell
+from mores.experiments.run.cell_executor import CellExecutor, CellRetry, WorkerLossTracker
 from mores.experiments.run.run_folder import CellTask
 
 REPORT_INTERVAL = 0.2  # seconds between two fractions
@@ -76,13 +76,12 @@ def serve(connection: Connection) -> None:
                 send(fraction)
                 fraction, last_report = 0.0, time.monotonic()
 
-        end = simulate_cell(task, report)
-        send(portable_end(end))
+        send(portable_outcome(simulate_cell(task, report)))
 
 
-def portable_end(end: CellEnd) -> CellEnd:
-    """The end of a cell, without classes of errors that another process may not know."""
-    return dataclasses.replace(end, error=end.error and _portable_error(end.error))
+def portable_outcome(outcome: CellOutcome) -> CellOutcome:
+    """Outcome of a cell, without classes of errors that another process may not know."""
+    return dataclasses.replace(outcome, error=outcome.error and _portable_error(outcome.error))
 
 
 def _portable_error(error: Exception) -> Exception:
@@ -139,9 +138,9 @@ class WorkerPool(CellExecutor):
 
     def run_tasks(
         self, tasks: Sequence[CellTask], callback: Callable[[str, float], None]
-    ) -> Generator[CellEnd | CellRetry, None, None]:
+    ) -> Generator[CellOutcome | CellRetry, None, None]:
         """Assign tasks in this order to free workers; see `CellExecutor`."""
-        pending, deaths = deque(tasks), DeathCounter()
+        pending, worker_losses = deque(tasks), WorkerLossTracker()
         try:
             while pending or any(worker.task for worker in self._workers):
                 self._assign_tasks(pending)
@@ -150,11 +149,11 @@ class WorkerPool(CellExecutor):
                     try:
                         message = worker.connection.recv()
                     except (EOFError, OSError):
-                        yield from self._after_death(worker, pending, deaths)
+                        yield from self._on_worker_lost(worker, pending, worker_losses)
                         continue
                     if message is None:
                         worker.ready = True
-                    elif isinstance(message, CellEnd):
+                    elif isinstance(message, CellOutcome):
                         worker.task = None
                         yield message
                     elif worker.task is not None:
@@ -171,12 +170,12 @@ class WorkerPool(CellExecutor):
                 self._workers += free
             worker = free.pop()
             worker.task = pending.popleft()
-            with contextlib.suppress(OSError):  # it died: its connection will end
+            with contextlib.suppress(OSError):  # it has ended: so will its connection
                 worker.connection.send(worker.task)
 
-    def _after_death(
-        self, worker: Worker, pending: deque[CellTask], deaths: DeathCounter
-    ) -> Generator[CellEnd | CellRetry, None, None]:
+    def _on_worker_lost(
+        self, worker: Worker, pending: deque[CellTask], worker_losses: WorkerLossTracker
+    ) -> Generator[CellOutcome | CellRetry, None, None]:
         """Give the task of a process that has ended to another one, once."""
         code = self._remove(worker)
         reason = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
@@ -187,7 +186,7 @@ class WorkerPool(CellExecutor):
             raise UserError(message, code="failed", path="jobs")
         if worker.task is None:
             return
-        event = deaths.after_death(worker.task.cell.id, f"its process ended: {reason}")
+        event = worker_losses.on_worker_lost(worker.task.cell.id, f"its process ended: {reason}")
         if isinstance(event, CellRetry):
             pending.append(worker.task)
         yield event

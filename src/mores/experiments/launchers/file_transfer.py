@@ -8,16 +8,16 @@ from pathlib import Path
 from mores.core.errors import UserError, printable
 from mores.experiments.results.checked_files import CheckedFolder, is_plain_name
 
-Files = dict[str, bytes]  # content by path relative to a folder, with "/"
+FileContents = dict[str, bytes]  # content by path relative to a folder, with "/"
 
 
-def read_files(folder: CheckedFolder) -> Files:
+def read_files(folder: CheckedFolder) -> FileContents:
     """Content of all files below a folder.
 
     Raises:
         UserError: one cannot be read, or is no regular file.
     """
-    files: Files = {}
+    files: FileContents = {}
     for name in folder.names():
         if folder.kind(name) == "folder":
             below = read_files(folder.folder(name))
