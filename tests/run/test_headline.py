@@ -18,7 +18,7 @@ from mores.experiments.results.cell_result import StageResult
 from mores.experiments.scenario.specification import ClaimKind
 from mores.report.figures import ReportData
 from mores.report.figures.plot_data import format_interval
-from mores.report.headline import headline, headline_claim
+from mores.report.headline import headline, headline_verdict
 from tests.refusals import check_message
 from tests.run.small_run import ROUNDS, make_claim, make_metrics, make_results, make_scenario
 
@@ -80,7 +80,7 @@ def test_direction_number_interval_and_verdict(form: str, sign: float):
         scenario = make_scenario(claims=[{**claim, "bound": bound}], replicates=N, **ARMS)
         (verdict,) = evaluate_claims(scenario, list(data.cells), dict(data.records))
         text = headline(replace(data, scenario=scenario), [verdict])
-        assert f"; the claim {'is ' * (status == 'undecided')}{status}: it required a " in text
+        assert f"; the claim {'is ' * (status == 'undecided')}{status}: it requires a " in text
         assert f"n = {N} replicates" in text and "95 % interval" in text
         finding = text.split(" (")[0]
         if form != "level":
@@ -106,15 +106,15 @@ def test_direction_number_interval_and_verdict(form: str, sign: float):
 def test_every_bound_has_words(bound: dict[str, Any], required: str):
     claim = {"statement": "x", "kind": "statistical", "metric": "rms_distance", **COMPARED}
     text = text_of([{**claim, "bound": bound}], lambda arm, _: MEANS[arm], **ARMS)
-    assert text.endswith(f"it required {required}.") or f"{required};" in text
+    assert text.endswith(f"it requires {required}.") or f"{required};" in text
 
 
-def test_equivalence_of_equal_arms_is_not_certain_in_direction():
+def test_equivalence_of_equal_arms_names_an_interval_that_includes_zero():
     claim = {"statement": "x", "kind": "statistical", "metric": "rms_distance", **COMPARED,
              "bound": {"within": [-0.1, 0.1]}}  # fmt: skip
     text = text_of([claim], lambda arm, _: 5.0, **ARMS)
     assert "raises" not in text and "lowers" not in text
-    assert "in a direction that is not certain" in text and "claim holds" in text
+    assert "but the interval includes 0" in text and "claim holds" in text
     check_message(text)
 
 
@@ -127,16 +127,20 @@ def test_a_trend_rises_or_falls(key: str, slope: float):
     text = text_of([claim], lambda _, point: slope * point[SWEEP], sweep={SWEEP: [0.1, 0.3, 0.5]})
     if slope:
         assert (" rises " in text, " falls " in text) == (slope > 0, slope < 0)
-    assert ("in a direction that is not certain" in text) == (slope == 0.0)
+    assert ("but the interval includes 0" in text) == (slope == 0.0)
     check_message(text)
 
 
-def test_a_sweep_states_its_decisive_point():
+def test_a_sweep_states_the_point_that_decides_the_verdict():
     claim = {"statement": "x", "kind": "statistical", "metric": "rms_distance", "arm": "main",
              "bound": {"above": 0.2}}  # fmt: skip
     text = text_of([claim], lambda _, point: point[SWEEP], sweep={SWEEP: [0.1, 0.3, 0.5]})
-    assert f"at {SWEEP} = 0.1, of 3 points the decisive one" in text and "claim fails" in text
+    assert f"at {SWEEP} = 0.1, the point of 3 that decides the verdict" in text
+    assert "claim fails" in text
     check_message(text)
+    report = {**claim, "kind": "report", "bound": None}
+    text = text_of([report], lambda _, point: point[SWEEP], sweep={SWEEP: [0.1, 0.3, 0.5]})
+    assert f"at {SWEEP} = 0.1, the first of 3 points" in text
 
 
 KINDS: dict[str, dict[str, Any]] = {  # a claim of every kind that has other words
@@ -197,7 +201,7 @@ def test_the_claim_of_the_headline_is_chosen_by_a_rule():
         ([report], "b"),
     ):
         data, verdicts = run(claims, lambda arm, _: 1.0)
-        chosen = headline_claim(verdicts)
+        chosen = headline_verdict(verdicts)
         assert chosen is not None and chosen.claim.statement == expected
         if len(claims) > 1:
             assert f"claim ({verdicts.index(chosen) + 1}) " in headline(data, verdicts)

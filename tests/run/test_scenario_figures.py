@@ -191,7 +191,7 @@ class Own(Figure):
 
     fails: bool = False
 
-    def readings(self, scenario: Scenario) -> tuple[()]:
+    def required_metrics(self, scenario: Scenario) -> tuple[()]:
         """Nothing."""
         return ()
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from mores.cli import json_shapes
+from mores.cli import json_output
 from mores.cli.commands import main
 from tests.scenario.conftest import TOYS
 from tests.scenario.test_cli import FALSE_CLAIM
@@ -39,9 +39,9 @@ def _refuse(constant: str) -> None:
 
 
 def test_list_and_describe(printed: Callable[..., dict[str, Any]]) -> None:
-    listed = printed(json_shapes.Listing, "list", "--where", "env=lock_in")["entries"]
+    listed = printed(json_output.Listing, "list", "--where", "env=lock_in")["entries"]
     assert ("scenario", "lock_in") in [(entry["category"], entry["name"]) for entry in listed]
-    described = printed(json_shapes.Descriptions, "describe", "lock_in")["entries"]
+    described = printed(json_output.Descriptions, "describe", "lock_in")["entries"]
     environment, scenario = described
     assert (environment["category"], scenario["category"]) == ("environment", "scenario")
     assert "num_people" in [parameter["name"] for parameter in environment["parameters"]]
@@ -49,14 +49,14 @@ def test_list_and_describe(printed: Callable[..., dict[str, Any]]) -> None:
 
 
 def test_check(write: Write, good: str, printed: Callable[..., dict[str, Any]]) -> None:
-    result = printed(json_shapes.CheckResult, "check", write(), "replicates=1200")
+    result = printed(json_output.CheckResult, "check", write(), "replicates=1200")
     assert (result["ok"], result["arms"], result["replicates"]) == (True, 2, 1200)
     wrong = write(good.replace("drift]", "drft]").replace("kind: exact", "kind: exat"))
-    result = printed(json_shapes.CheckResult, "check", wrong, code=2)
+    result = printed(json_output.CheckResult, "check", wrong, code=2)
     (problem,) = result["problems"]
     assert (problem["file"], problem["line"], problem["column"]) == ("s.yaml", 15, 11)
     assert (problem["path"], problem["code"]) == ("claims.0.kind", "invalid_value")
-    (problem,) = printed(json_shapes.CheckResult, "check", "nowhere", code=2)["problems"]
+    (problem,) = printed(json_output.CheckResult, "check", "nowhere", code=2)["problems"]
     assert (problem["line"], problem["code"]) == (None, "unreadable")
 
 
@@ -64,19 +64,19 @@ def test_run_and_claims(
     write: Write, good: str, tmp_path: Path, printed: Callable[..., dict[str, Any]]
 ) -> None:
     file = write(good + FALSE_CLAIM.replace("exact", "statistical"))
-    run = printed(json_shapes.RunReport, "run", file, "--only", "0", code=1)
+    run = printed(json_output.RunReport, "run", file, "--only", "0", code=1)
     first, second = run["claims"]
     assert (first["verdict"], second["verdict"]) == ("holds", "undecided")
     assert (second["low"], second["high"], second["n"]) == (None, None, 1)  # there is no interval
     assert Path(run["report"]).exists()
-    assert printed(json_shapes.RunReport, "resume", run["folder"], code=1) == run
-    (listed,) = printed(json_shapes.ClaimListing, "claims", file)["scenarios"]
+    assert printed(json_output.RunReport, "resume", run["folder"], code=1) == run
+    (listed,) = printed(json_output.ClaimListing, "claims", file)["scenarios"]
     assert [claim["verdict"] for claim in listed["claims"]] == ["holds", "undecided"]
     assert listed["last_run"] == run["folder"]
 
 
 def test_numbers_that_are_not_finite_are_null() -> None:
-    entry = json_shapes.ListedEntry(category="", name="", summary="", tags={"a": math.nan})
+    entry = json_output.ListedEntry(category="", name="", summary="", tags={"a": math.nan})
     assert json.loads(entry.model_dump_json(), parse_constant=_refuse)["tags"] == {"a": None}
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mores.cli.commands import main
-from mores.cli.completion import complete_condition, complete_entry, complete_scenario
+from mores.cli.completion import complete_entry, complete_scenario, complete_tag_filter
 from mores.core.errors import near_names
 from mores.experiments.scenario import catalog
 from mores.registry import REGISTRIES
@@ -85,8 +85,8 @@ def test_completions() -> None:
     assert complete_scenario("kar") == ["karate"]
     assert complete_entry("friedkin") == ["friedkin_johnsen"]
     assert "graph/karate_club" in complete_entry("graph/")
-    assert complete_condition("") == ["env="]
-    assert complete_condition("env=lock") == ["env=lock_in"]
+    assert complete_tag_filter("") == ["env="]
+    assert complete_tag_filter("env=lock") == ["env=lock_in"]
 
 
 def test_the_shell_completes_without_heavy_modules() -> None:

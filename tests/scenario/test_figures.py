@@ -9,7 +9,7 @@ import pytest
 import mores
 from mores.core.errors import UserError
 from mores.experiments.results.cell_identity import inputs_digest
-from mores.experiments.scenario.figure_check import Reading
+from mores.experiments.scenario.figure_check import MetricRequirement
 from mores.experiments.scenario.loading import load_scenario
 from mores.experiments.scenario.specification import Scenario
 from mores.registry import REGISTRIES
@@ -134,21 +134,21 @@ def test_a_sweep_has_no_figures(good: str, refusal: Refusal) -> None:
 
 
 class Own(Figure):
-    """A figure whose readings are wrong."""
+    """A figure of a user that requires a metric."""
 
     metric: str = "drift"
 
-    def readings(self, scenario: Scenario) -> Iterator[Reading]:
+    def required_metrics(self, scenario: Scenario) -> Iterator[MetricRequirement]:
         """The metric of all arms."""
         for arm in scenario.arm_names:
-            yield Reading(self.metric, arm, metric_path=("metric",))
+            yield MetricRequirement(self.metric, arm, metric_path=("metric",))
 
     def draw(self, data: ReportData) -> list[FigureSpec]:
         """Nothing."""
         return []
 
 
-def test_readings_of_a_users_figure_are_checked(
+def test_required_metrics_of_a_users_figure_are_checked(
     good: str, refusal: Refusal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(REGISTRIES["figure"], "own_figure", Own)
@@ -158,10 +158,10 @@ def test_readings_of_a_users_figure_are_checked(
     def fail(self: Own, scenario: Scenario) -> None:
         raise UserError("needs two arms", code="missing")
 
-    monkeypatch.setattr(Own, "readings", fail)
+    monkeypatch.setattr(Own, "required_metrics", fail)
     text = with_figure(good, "{kind: own_figure}")
     assert [(p, c) for _, p, c in located(refusal(text))] == [("figures.0", "missing")]
-    monkeypatch.setattr(Own, "readings", lambda self, scenario: ["drift"])
+    monkeypatch.setattr(Own, "required_metrics", lambda self, scenario: ["drift"])
     assert [(p, c) for _, p, c in located(refusal(text))] == [("figures.0", "wrong_type")]
 
 

@@ -118,8 +118,9 @@ def no_spread(n: int) -> str:
 
 
 def too_few(n: int) -> str:
-    """Why few replicates of unknown shape support no verdict."""
-    return f"{n} replicates are too few for values of unknown shape: {MIN_REPLICATES} are needed"
+    """Why few replicates of a metric of unknown distribution support no verdict."""
+    needed = f"needs at least {MIN_REPLICATES} replicates; there are {n}"
+    return f"a verdict on a metric of unknown distribution {needed}"
 
 
 def skewness(x: ReplicateValues) -> float:

@@ -15,7 +15,7 @@ from mores.registry.plugins import load_plugins
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from mores.cli.json_shapes import DescribedEntry, ScenarioSummary
+    from mores.cli.json_output import DescribedEntry, ScenarioSummary
     from mores.experiments.scenario.catalog import CatalogEntry, KindDescription
 
 MIN_WIDTH_OF_TAG_COLUMN = 120  # of the terminal; else tags stand below the description
@@ -30,7 +30,7 @@ def list_command(where: TagFilters = None, load: PluginFiles = None, json: Json 
 
             entries = catalog.filter_entries(catalog.list_entries(), where or ())
         if json:
-            from mores.cli.json_shapes import ListedEntry, Listing
+            from mores.cli.json_output import ListedEntry, Listing
 
             output.print_json(Listing(entries=[ListedEntry(**each._asdict()) for each in entries]))
             return
@@ -84,7 +84,7 @@ def describe_command(name: Name, load: PluginFiles = None, json: Json = False) -
 
             described = [_described_entry(each) for each in catalog.describe_kind(name)]
         if json:
-            from mores.cli.json_shapes import Descriptions
+            from mores.cli.json_output import Descriptions
 
             output.print_json(Descriptions(entries=described))
             return
@@ -95,7 +95,7 @@ def describe_command(name: Name, load: PluginFiles = None, json: Json = False) -
 
 
 def _described_entry(description: KindDescription) -> DescribedEntry:
-    from mores.cli.json_shapes import DescribedEntry, Example, Parameter
+    from mores.cli.json_output import DescribedEntry, Example, Parameter
 
     registry, name = description.registry, description.name
     examples = []
@@ -118,7 +118,7 @@ def _scenario_summary(description: KindDescription) -> ScenarioSummary | None:
     parts = description.scenario
     if parts is None:
         return None
-    from mores.cli.json_shapes import ScenarioClaim, ScenarioSummary
+    from mores.cli.json_output import ScenarioClaim, ScenarioSummary
 
     name, durations = description.name, []
     folder = RUNS_FOLDER / name

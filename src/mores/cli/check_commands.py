@@ -21,7 +21,7 @@ from mores.cli.options import (
 from mores.core.errors import UserError
 
 if TYPE_CHECKING:
-    from mores.cli.json_shapes import CheckResult
+    from mores.cli.json_output import CheckResult
     from mores.experiments.scenario.cell import BuiltCell
     from mores.experiments.scenario.loading import LoadedScenario
 
@@ -55,7 +55,7 @@ def check_command(
 
 def _check_result(loaded: LoadedScenario, cells: tuple[BuiltCell, ...]) -> CheckResult:
     """Sizes of a valid scenario, and remarks on it."""
-    from mores.cli.json_shapes import CheckResult
+    from mores.cli.json_output import CheckResult
     from mores.experiments.claims.decidable import undecidable_claims
     from mores.experiments.scenario.metric_check import undefined_metrics
     from mores.experiments.scenario.request_estimate import estimate_requests
@@ -106,7 +106,7 @@ def _lines(result: CheckResult) -> Iterator[str]:
 
 def _print_problems(output: CommandOutput, file: str, error: UserError) -> None:
     """Print an error as JSON: one problem for each error of a scenario."""
-    from mores.cli.json_shapes import CheckProblem, CheckResult
+    from mores.cli.json_output import CheckProblem, CheckResult
     from mores.experiments.scenario.source_locations import ScenarioError, format_path
 
     def problem(

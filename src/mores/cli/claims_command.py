@@ -21,7 +21,7 @@ from mores.cli.options import (
     LauncherName,
     LauncherOptions,
     Open,
-    Out,
+    OutOfClaims,
     PluginFiles,
     Quiet,
     ScenarioFiles,
@@ -32,7 +32,7 @@ from mores.cli.verdict_output import print_verdicts
 from mores.core.errors import UserError
 
 if TYPE_CHECKING:
-    from mores.cli.json_shapes import ListedScenario
+    from mores.cli.json_output import ListedScenario
     from mores.experiments.run.cell_executor import CellExecutor
     from mores.experiments.run.earlier_runs import EarlierRun
     from mores.experiments.scenario.loading import LoadedScenario
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 def claims_command(
     files: ScenarioFiles = None,
     run: Annotated[bool, typer.Option("--run", help="Run the scenarios first.")] = False,
-    out: Out = None,
+    out: OutOfClaims = None,
     load: PluginFiles = None,
     jobs: Jobs = None,
     launcher: LauncherName = None,
@@ -86,10 +86,10 @@ def _print_claims(output: CommandOutput, scenarios: Sequence[Scenario]) -> None:
         if runs := finished_runs(RUNS_FOLDER / scenario.name, scenario.name):
             newest[scenario.name] = runs[0]
     if output.json:
-        from mores.cli import json_shapes
+        from mores.cli import json_output
 
         listed = [_listed_scenario(scenario, newest) for scenario in scenarios]
-        output.print_json(json_shapes.ClaimListing(scenarios=listed))
+        output.print_json(json_output.ClaimListing(scenarios=listed))
         return
     from mores.cli.verdict_tables import claim_view
 
@@ -97,15 +97,15 @@ def _print_claims(output: CommandOutput, scenarios: Sequence[Scenario]) -> None:
 
 
 def _listed_scenario(scenario: Scenario, newest: Mapping[str, EarlierRun]) -> ListedScenario:
-    from mores.cli import json_shapes
+    from mores.cli import json_output
 
     run = newest.get(scenario.name)
-    return json_shapes.ListedScenario(
+    return json_output.ListedScenario(
         scenario=scenario.name,
         source=scenario.source,
         last_run=None if run is None else str(run.folder),
         claims=[
-            json_shapes.ListedClaim(
+            json_output.ListedClaim(
                 statement=claim.statement,
                 kind=claim.kind,
                 source=claim.source,
@@ -144,7 +144,7 @@ def _run_claims(
                     error.__notes__ = []  # the run folder is deleted: no resume
                 raise
     if output.json:
-        from mores.cli.json_shapes import RunReports, run_report
+        from mores.cli.json_output import RunReports, run_report
 
         runs = [run_report(result, is_temporary=out is None) for result in results]
         output.print_json(RunReports(runs=runs))

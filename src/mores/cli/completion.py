@@ -35,8 +35,8 @@ def complete_entry(incomplete: str) -> list[str]:
     return _beginning_with(incomplete, *REGISTRIES)
 
 
-def complete_condition(incomplete: str) -> list[str]:
-    """Conditions of `--where` on the environment: `env=` and its name."""
+def complete_tag_filter(incomplete: str) -> list[str]:
+    """Tag filters of `--where` on the environment: `env=` and its name."""
     tag, equals, name = incomplete.partition("=")
     if not equals:
         return ["env="] if "env=".startswith(incomplete) else []

@@ -17,9 +17,12 @@ def pluralize(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def has_room_for_table(width: int, least: int) -> bool:
-    """Whether a console has so many columns at least, and a limit, to which a table is padded."""
-    return least <= width < UNLIMITED_WIDTH
+def has_room_for_table(width: int, min_width: int) -> bool:
+    """Whether a console has at least `min_width` columns and a finite width.
+
+    Tables are padded to the width. Units: columns.
+    """
+    return min_width <= width < UNLIMITED_WIDTH
 
 
 def stdout_console(silent: bool = False) -> Console:

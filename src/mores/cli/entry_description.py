@@ -13,7 +13,7 @@ from mores.cli.console import pluralize
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mores.cli.json_shapes import DescribedEntry, Parameter, ScenarioSummary
+    from mores.cli.json_output import DescribedEntry, Parameter, ScenarioSummary
 
 
 def print_entry(console: Console, entry: DescribedEntry) -> None:
@@ -25,7 +25,7 @@ def print_entry(console: Console, entry: DescribedEntry) -> None:
         return
     console.print(Text(entry.text), soft_wrap=True)  # its tables have their own lines
     if entry.parameters:
-        console.print("\nFields:")
+        console.print("\nParameters:")
     for parameter in entry.parameters:
         _print_parameter(console, parameter)
     for example in entry.examples:

@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from mores.cli.completion import (
-    complete_condition,
     complete_entry,
     complete_launcher,
     complete_scenario,
+    complete_tag_filter,
     complete_tracker,
 )
 
@@ -61,7 +61,22 @@ PluginFiles = Annotated[
         help="Python file with classes of your own, executed first; repeat it for several files.",
     ),
 ]
-Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Output folder.")]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        metavar="DIR",
+        help="Output folder; default: a new folder under runs/SCENARIO.",
+    ),
+]
+OutOfClaims = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        metavar="DIR",
+        help="Output folder of the new runs (needs --run); default: a temporary folder.",
+    ),
+]
 ReplicateList = Annotated[
     str | None,
     typer.Option("--only", metavar="LIST", help="Replicates to run, such as 37,40-43."),
@@ -113,8 +128,8 @@ MovedPluginFiles = Annotated[
     typer.Option(
         "--load",
         metavar="FILE.py",
-        help="Python file of the run that is now at another path, or (extend) a file that new arms "
-        "need.",
+        help="New path of a --load file of this run that has moved; with extend also a file with "
+        "classes that new arms use.",
     ),
 ]
 Force = Annotated[
@@ -144,7 +159,7 @@ TagFilters = Annotated[
         "--where",
         metavar="TAG[=VALUE]",
         help="Only entries with this tag; repeat it for several tags.",
-        autocompletion=complete_condition,
+        autocompletion=complete_tag_filter,
     ),
 ]
 Quiet = Annotated[

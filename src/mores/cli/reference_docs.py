@@ -1,4 +1,4 @@
-"""Reference page of the command line, from its commands and JSON shapes.
+"""Reference page of the command line, from its commands and the models of JSON output.
 
 `python -m mores.cli.reference_docs docs/reference` writes it to a folder.
 """
@@ -14,7 +14,7 @@ from typing import Any
 import typer
 from pydantic import BaseModel
 
-from mores.cli import json_shapes
+from mores.cli import json_output
 from mores.cli.app import app
 from mores.cli.commands import COMMANDS
 from mores.cli.exit_codes import CODES
@@ -52,8 +52,8 @@ def reference_markdown() -> str:
     sections = [HEAD + rows]
     for name in COMMANDS:
         sections.append("\n".join(_command_lines(name, group.commands[name])))
-    shapes = "\n".join(line for shape in _shapes() for line in _shape_lines(shape))
-    return "\n".join([*sections, f"## JSON\n\n{shapes}"])
+    models = "\n".join(line for model in _output_models() for line in _model_lines(model))
+    return "\n".join([*sections, f"## JSON\n\n{models}"])
 
 
 def _command_lines(name: str, command: Any) -> Iterator[str]:
@@ -82,20 +82,20 @@ def _argument_word(argument: Any) -> str:
     return word if argument.required else f"[{word}]"
 
 
-def _shapes() -> list[type[BaseModel]]:
-    """The shapes in the order of the module."""
-    found = [each for each in vars(json_shapes).values() if isinstance(each, type)]
+def _output_models() -> list[type[BaseModel]]:
+    """The models of JSON output in the order of the module."""
+    found = [each for each in vars(json_output).values() if isinstance(each, type)]
     public = [each for each in found if issubclass(each, BaseModel) and each is not BaseModel]
     return [each for each in public if not each.__name__.startswith("_")]
 
 
-def _shape_lines(shape: type[BaseModel]) -> Iterator[str]:
-    yield f"### {shape.__name__}\n"
-    yield f"{shape.__doc__}\n"
+def _model_lines(model: type[BaseModel]) -> Iterator[str]:
+    yield f"### {model.__name__}\n"
+    yield f"{model.__doc__}\n"
     yield "| field | value | meaning |\n|---|---|---|"
-    for name, field in shape.model_fields.items():
+    for name, field in model.model_fields.items():
         info = describe_field(name, field)
-        kinds = {shape.__name__ for shape in _shapes()}
+        kinds = {each.__name__ for each in _output_models()}
         annotation = str(field.annotation)
         value = info.allowed + (" or null" if "None" in annotation else "")
         nested = next((kind for kind in kinds if re.search(rf"\b{kind}\b", annotation)), None)

@@ -101,7 +101,8 @@ def extend_command(
 ) -> int:
     """Add replicates, arms or rounds to a run, and simulate only what is new.
 
-    With more rounds, all are simulated again. Claims whose data changed get a new verdict.
+    If `rounds` increases, every cell is simulated again from round 0. Claims whose data changed get
+    a new verdict.
     """
     with command_output(quiet, verbose, json) as output:
         with activity(f"reading {folder}"):

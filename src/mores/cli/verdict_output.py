@@ -18,7 +18,7 @@ def print_result(
 ) -> int:
     """Print the verdicts and report of a run, and open the report; returns the exit code."""
     if output.json:
-        from mores.cli.json_shapes import run_report
+        from mores.cli.json_output import run_report
 
         output.print_json(run_report(result))
     elif result.verdicts:

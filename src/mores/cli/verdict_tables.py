@@ -33,7 +33,7 @@ class _Row(NamedTuple):
     """A verdict in words.
 
     Attributes:
-        about: the statement, its kind and arms, and what is to be known of the verdict.
+        about: the statement, its kind and arms, and notes on the verdict.
         value, interval, n: the estimate.
         status, adjusted: the verdict, and the one adjusted for all claims of the file; else empty.
     """

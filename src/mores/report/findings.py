@@ -1,12 +1,13 @@
 """The finding of a claim in words: its estimate with the direction, without interval and verdict.
 
-The words of direction are those of the sign of the difference. An arm raises or lowers a metric
+The words of direction follow the sign of the difference. An arm raises or lowers a metric
 only if the interval of the difference excludes 0.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -16,63 +17,102 @@ from mores.experiments.scenario.claim_inputs import claim_arm, metric_compared_w
 from mores.experiments.scenario.specification import Claim
 from mores.report.figures.plot_data import ReportData, describe_time, format_interval, metric_label
 
-UNCERTAIN = ", in a direction that is not certain"
 STATISTICS = {"sd": "standard deviation", "rms": "root mean square", "median": "median"}
+NEGATIVE = "negative, so that a positive relative difference is a fall"
 
 
 def describe_finding(data: ReportData, verdict: Verdict) -> str:
     """Estimate with its direction, without interval."""
-    claim, arm, size = verdict.claim, _arm(data, verdict), _size(verdict)
+    claim = verdict.claim
     if claim.slope_in or claim.monotone_in:
-        return _trend(data, verdict)
-    metric, time = _metric(data, claim), describe_time(data.scenario, claim)
-    if claim.compare_to is None and claim.analytic is None:
-        return f"{time}, {metric} in {arm} is {size}"
-    is_clear = _excludes_zero(verdict.estimate)
-    sign, note = int(np.sign(verdict.estimate.value)), ""
-    if claim.relative and _has_negative_reference(data, verdict):
-        sign, note = -sign, ", which is negative, so that a positive relative difference is a fall"
-    if claim.references is not None:
-        first, second = (f"“{name}”" for name in claim.references)
-        change = f"{time}, the change of {metric} from {first} to {arm}"
-        other = f"that from {second} to “{claim.compare_to}”"
-        return f"{change} is {_compared(sign, size, other, is_clear)}"
-    if claim.compare_to is not None and sign and is_clear:
+        finding = _describe_trend(data, verdict)
+    elif claim.compare_to is None and claim.analytic is None:
+        finding = _describe_level(data, verdict)
+    elif claim.references is not None:
+        finding = _describe_difference_of_changes(data, verdict)
+    else:
+        finding = _describe_difference(data, verdict)
+    return f"{describe_time(data.scenario, claim)}, {finding}"
+
+
+def _describe_trend(data: ReportData, verdict: Verdict) -> str:
+    """Slope in a swept parameter, or the step that decides the verdict."""
+    claim, quantity = verdict.claim, describe_quantity(data, verdict)
+    sign = int(np.sign(verdict.estimate.value))
+    verb = {1: "rises", -1: "falls", 0: "does not change"}[sign]
+    note = _zero_note(verdict) if sign else ""
+    if claim.slope_in:
+        slope = f", with a slope of {_number_text(verdict.estimate)} per unit" if sign else ""
+        return f"{quantity} {verb} with {claim.slope_in}{slope}{note}"
+    by = f" by {_absolute_text(verdict.estimate)}" if sign else ""
+    return f"{quantity} {verb}{by} from one value of {claim.monotone_in} to the next{note}"
+
+
+def _describe_level(data: ReportData, verdict: Verdict) -> str:
+    """The metric of one arm."""
+    metric, arm = _metric_text(data, verdict.claim), _arm_text(data, verdict)
+    return f"{metric} in {arm} is {_estimate_text(verdict)}"
+
+
+def _describe_difference_of_changes(data: ReportData, verdict: Verdict) -> str:
+    """The change between two arms, compared with that between two others."""
+    claim = verdict.claim
+    first, second = (f"“{name}”" for name in claim.references or ())
+    metric, arm = _metric_text(data, claim), _arm_text(data, verdict)
+    other = f"that from {second} to “{claim.compare_to}”"
+    sign, _ = _direction(data, verdict)
+    return f"the change of {metric} from {first} to {arm} is {_compared(verdict, sign, other)}"
+
+
+def _describe_difference(data: ReportData, verdict: Verdict) -> str:
+    """The metric of an arm, compared with another arm or an analytic value."""
+    claim = verdict.claim
+    metric, arm = _metric_text(data, claim), _arm_text(data, verdict)
+    sign, is_reversed = _direction(data, verdict)
+    if claim.compare_to is not None and sign and _excludes_zero(verdict.estimate):
         verb = "raises" if sign > 0 else "lowers"
-        reference = f"“{claim.compare_to}”{note.replace('which is', 'where it is')}"
-        return f"{time}, {arm} {verb} {metric} by {size} compared with {reference}"
+        note = f", where it is {NEGATIVE}" if is_reversed else ""
+        by = f"by {_estimate_text(verdict)} compared with “{claim.compare_to}”{note}"
+        return f"{arm} {verb} {metric} {by}"
     reference = f"that in “{claim.compare_to}”"
     if claim.analytic is not None:
         reference = f"the analytic value {claim.analytic}"
-    return f"{time}, {metric} in {arm} is {_compared(sign, size, f'{reference}{note}', is_clear)}"
+    note = f", which is {NEGATIVE}" if is_reversed else ""
+    return f"{metric} in {arm} is {_compared(verdict, sign, f'{reference}{note}')}"
 
 
-def _compared(sign: int, size: str, reference: str, is_clear: bool) -> str:
+def _direction(data: ReportData, verdict: Verdict) -> tuple[int, bool]:
+    """Sign of the difference, and whether it is the reverse of the sign of the estimate.
+
+    A relative difference has the other sign if the reference is negative.
+    """
+    sign = int(np.sign(verdict.estimate.value))
+    if verdict.claim.relative and _has_negative_reference(data, verdict):
+        return -sign, True
+    return sign, False
+
+
+def _compared(verdict: Verdict, sign: int, reference: str) -> str:
     if not sign:
         return f"equal to {reference}"
-    text = f"{size} {'above' if sign > 0 else 'below'} {reference}"
-    return text if is_clear else f"{text}{UNCERTAIN}"
+    side = "above" if sign > 0 else "below"
+    return f"{_estimate_text(verdict)} {side} {reference}{_zero_note(verdict)}"
 
 
-def _trend(data: ReportData, verdict: Verdict) -> str:
-    """Slope in a swept parameter, or the decisive step."""
-    claim, value = verdict.claim, verdict.estimate.value
-    quantity, time = describe_quantity(data, verdict), describe_time(data.scenario, claim)
-    sign, is_clear = int(np.sign(value)), _excludes_zero(verdict.estimate)
-    verb = {1: "rises", -1: "falls", 0: "does not change"}[sign]
-    doubt = "" if is_clear or not sign else UNCERTAIN
-    if claim.slope_in:
-        slope = f", with a slope of {_number(verdict.estimate)} per unit" if sign else ""
-        return f"{time}, {quantity} {verb} with {claim.slope_in}{slope}{doubt}"
-    by = f" by {_absolute(verdict.estimate)}" if sign else ""
-    return f"{time}, {quantity} {verb}{by} from one value of {claim.monotone_in} to the next{doubt}"
+def _zero_note(verdict: Verdict) -> str:
+    """Note that the direction is uncertain, if there is an interval that includes 0."""
+    estimate = verdict.estimate
+    if _excludes_zero(estimate) or (math.isinf(estimate.low) and math.isinf(estimate.high)):
+        return ""
+    what = "range of the replicates" if verdict.claim.checks_every_replicate else "interval"
+    return f", but the {what} includes 0"
 
 
 def describe_quantity(data: ReportData, verdict: Verdict) -> str:
     """The compared quantity as a noun: `rms distance in “a” minus that in “b”`."""
     claim = verdict.claim
     minus = "relative to" if claim.relative else "minus"
-    text = f"{_metric(data, claim)} in {_arm(data, verdict)}"
+    text = f"{_metric_text(data, claim)} in {_arm_text(data, verdict)}"
     if claim.compare_to:
         text += f" {minus} that in “{claim.compare_to}”"
     if claim.analytic:
@@ -80,13 +120,13 @@ def describe_quantity(data: ReportData, verdict: Verdict) -> str:
     return text
 
 
-def _arm(data: ReportData, verdict: Verdict) -> str:
+def _arm_text(data: ReportData, verdict: Verdict) -> str:
     """The arm in quotes; `the simulation` in a scenario without arms."""
     arm = verdict.arm or claim_arm(data.scenario, verdict.claim)
     return f"“{arm}”" if data.scenario.arms and arm else "the simulation"
 
 
-def _metric(data: ReportData, claim: Claim) -> str:
+def _metric_text(data: ReportData, claim: Claim) -> str:
     """The metric with its article, and its statistic if that is not the mean."""
     compared = metric_compared_with_control(claim.metric)
     if compared is not None:
@@ -106,20 +146,22 @@ def _has_negative_reference(data: ReportData, verdict: Verdict) -> bool:
     return comparison is not None and float(np.mean(comparison)) < 0.0
 
 
-def _size(verdict: Verdict) -> str:
+def _estimate_text(verdict: Verdict) -> str:
     """The estimate: a level, or the size of a difference."""
     claim, estimate = verdict.claim, verdict.estimate
     if claim.compare_to is None and claim.analytic is None:
-        return _number(estimate)
-    return f"{_absolute(in_percent(estimate))} %" if claim.relative else _absolute(estimate)
+        return _number_text(estimate)
+    return (
+        f"{_absolute_text(in_percent(estimate))} %" if claim.relative else _absolute_text(estimate)
+    )
 
 
-def _number(estimate: IntervalEstimate) -> str:
+def _number_text(estimate: IntervalEstimate) -> str:
     return format_interval(estimate, "{}|{}|{}").partition("|")[0]
 
 
-def _absolute(estimate: IntervalEstimate) -> str:
-    return _number(estimate).removeprefix("−")
+def _absolute_text(estimate: IntervalEstimate) -> str:
+    return _number_text(estimate).removeprefix("−")
 
 
 def in_percent(estimate: IntervalEstimate) -> IntervalEstimate:
@@ -129,4 +171,5 @@ def in_percent(estimate: IntervalEstimate) -> IntervalEstimate:
 
 
 def _excludes_zero(estimate: IntervalEstimate) -> bool:
+    """Whether the interval excludes 0. True also for an interval of zero length."""
     return not estimate.low <= 0.0 <= estimate.high or estimate.low == estimate.high

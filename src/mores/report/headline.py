@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from mores.analysis.intervals import IntervalEstimate
 from mores.experiments.claims.bounds import bound_range, satisfies_and_violates
 from mores.experiments.claims.verdicts import Verdict
 from mores.experiments.scenario.specification import Claim
@@ -28,7 +29,7 @@ SAMPLES = {  # of the intervals of claims: one, and several
 }
 
 
-def headline_claim(verdicts: Sequence[Verdict]) -> Verdict | None:
+def headline_verdict(verdicts: Sequence[Verdict]) -> Verdict | None:
     """The verdict that the headline is about; None without claims."""
     rules = (
         lambda claim: claim.headline,
@@ -45,7 +46,7 @@ def headline_claim(verdicts: Sequence[Verdict]) -> Verdict | None:
 
 def headline(data: ReportData, verdicts: Sequence[Verdict]) -> str:
     """The sentence; empty without claims."""
-    verdict = headline_claim(verdicts)
+    verdict = headline_verdict(verdicts)
     if verdict is None:
         return ""
     index = next(i for i, each in enumerate(verdicts, 1) if each is verdict)
@@ -55,55 +56,89 @@ def headline(data: ReportData, verdicts: Sequence[Verdict]) -> str:
             f"There is no estimate of {describe_quantity(data, verdict)}: {verdict.estimate.method}"
         )
     else:
-        finding = f"{describe_finding(data, verdict)}{_point(verdict)} ({_interval(verdict)})"
+        finding = (
+            f"{describe_finding(data, verdict)}{_point_text(verdict)} ({_interval_text(verdict)})"
+        )
     finding = f"{finding[:1].upper()}{finding[1:]}"
-    return f"{finding}; {_verdict(verdict, name)}."
+    return f"{finding}; {_verdict_text(verdict, name)}."
 
 
-def _interval(verdict: Verdict) -> str:
-    """Interval of the estimate, level and sample size."""
+def _interval_text(verdict: Verdict) -> str:
+    """Interval of the estimate with its level, or why there is none, and the sample size."""
     claim, estimate = verdict.claim, verdict.estimate
     one, several = SAMPLES[claim.interval]
     sample = f"n = {estimate.n} {one if estimate.n == 1 else several}"
-    percent = claim.relative
-    shown = in_percent(estimate) if percent else estimate
-    unit = " %" if percent else ""
     if claim.checks_every_replicate:
-        low, high = (format_number(x) for x in (shown.low, shown.high))
-        ends = f"{low}{unit}" if low == high else f"{low} to {high}{unit}"
-        return f"every replicate: {ends}; {sample}"
+        return f"{_replicate_range_text(verdict)}; {sample}"
     if estimate.low == estimate.high:
         return f"{estimate.method}; {sample}"
-    level, what = f"{100 * verdict.level:.6g} % interval", ""
-    if claim.compare_to or claim.analytic:
-        what = " of the relative difference" if percent else " of the difference"
-    if math.isinf(estimate.low) and math.isinf(estimate.high):
+    num_ends = sum(map(math.isfinite, (estimate.low, estimate.high)))
+    if num_ends == 0:
         return f"no interval: {estimate.method}; {sample}"
-    if math.isinf(estimate.low) or math.isinf(estimate.high):
-        end = shown.high if math.isinf(estimate.low) else shown.low
-        side = "up to" if math.isinf(estimate.low) else "from"
-        return f"{level}{what} {side} {format_number(end)}{unit}; {sample}"
+    if num_ends == 1:
+        return f"{_one_sided_text(verdict)}; {sample}"
+    return f"{_two_sided_text(verdict)}, {sample}"
+
+
+def _replicate_range_text(verdict: Verdict) -> str:
+    """Smallest to largest replicate, of a claim on every replicate."""
+    shown, unit = _shown_estimate(verdict)
+    low, high = (format_number(x) for x in (shown.low, shown.high))
+    ends = f"{low}{unit}" if low == high else f"{low} to {high}{unit}"
+    return f"every replicate: {ends}"
+
+
+def _one_sided_text(verdict: Verdict) -> str:
+    """An interval with one finite end: `95 % interval up to 0.3`."""
+    shown, unit = _shown_estimate(verdict)
+    has_low = math.isfinite(shown.low)
+    side, end = ("from", shown.low) if has_low else ("up to", shown.high)
+    return f"{_interval_name(verdict)} {side} {format_number(end)}{unit}"
+
+
+def _two_sided_text(verdict: Verdict) -> str:
+    """An interval with two finite ends: `95 % interval of the difference 0.1 to 0.3`."""
+    shown, unit = _shown_estimate(verdict)
     ends = format_interval(shown, "{}|{} to {}").partition("|")[2]
     ends = ends or f"{format_number(shown.low)} to {format_number(shown.high)}"
-    return f"{level}{what} {ends}{unit}, {sample}"
+    return f"{_interval_name(verdict)} {ends}{unit}"
 
 
-def _point(verdict: Verdict) -> str:
+def _shown_estimate(verdict: Verdict) -> tuple[IntervalEstimate, str]:
+    """The estimate, and its unit: relative differences are in percent."""
+    if verdict.claim.relative:
+        return in_percent(verdict.estimate), " %"
+    return verdict.estimate, ""
+
+
+def _interval_name(verdict: Verdict) -> str:
+    """Level of the interval and its estimand: `95 % interval of the difference`."""
+    claim, level = verdict.claim, f"{100 * verdict.level:.6g} % interval"
+    if claim.compare_to is None and claim.analytic is None:
+        return level
+    return f"{level} of the {'relative difference' if claim.relative else 'difference'}"
+
+
+def _point_text(verdict: Verdict) -> str:
     """The point of a sweep at which the estimate was taken."""
     if not verdict.point:
         return ""
     point = ", ".join(f"{path} = {format_value(value)}" for path, value in verdict.point.items())
-    several = f", of {verdict.num_points} points the decisive one" if verdict.num_points > 1 else ""
-    return f" at {point}{several}"
+    count = verdict.num_points
+    if count == 1:
+        return f" at {point}"
+    if verdict.claim.bound is None:
+        return f" at {point}, the first of {count} points"
+    return f" at {point}, the point of {count} that decides the verdict"
 
 
-def _verdict(verdict: Verdict, name: str) -> str:
-    """Verdict, what the claim required and, where the interval does not show it, the reason."""
+def _verdict_text(verdict: Verdict, name: str) -> str:
+    """Verdict, what the claim requires and, where the interval does not show it, the reason."""
     claim, estimate = verdict.claim, verdict.estimate
     if claim.bound is None:
         return f"{name} has no bound and is reported only"
     word = {"holds": "holds", "fails": "fails", "undecided": "is undecided"}[verdict.status]
-    text = f"{name} {word}: it required {_required(claim)}"
+    text = f"{name} {word}: it requires {_bound_text(claim)}"
     if not math.isfinite(estimate.value):
         return text
     inside, outside = satisfies_and_violates(claim, estimate.low, estimate.high)
@@ -118,12 +153,12 @@ def _verdict(verdict: Verdict, name: str) -> str:
     return f"{text}; {reason}"
 
 
-def _required(claim: Claim) -> str:
+def _bound_text(claim: Claim) -> str:
     """The values of the estimate that the bound allows: `a difference above 0.3`."""
     low, high, is_inside = bound_range(claim)
     factor, unit = (100.0, " %") if claim.relative else (1.0, "")
     first, last = (f"{format_number(factor * end)}{unit}" for end in (low, high))
-    noun = f"a {_noun(claim)}"
+    noun = f"a {_estimand_noun(claim)}"
     if is_inside:
         return f"{noun} of exactly {first}" if low == high else f"{noun} between {first} and {last}"
     if math.isinf(low) or math.isinf(high):
@@ -133,7 +168,7 @@ def _required(claim: Claim) -> str:
     return f"{noun} below {first} or above {last}"
 
 
-def _noun(claim: Claim) -> str:
+def _estimand_noun(claim: Claim) -> str:
     """What the estimate is: a value, a difference, a slope or a step."""
     if claim.slope_in or claim.monotone_in:
         return "slope" if claim.slope_in else "step"

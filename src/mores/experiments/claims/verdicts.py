@@ -79,13 +79,14 @@ class Verdict:
 
     Attributes:
         claim: the claim.
-        estimate: its estimate; over a sweep, that of the decisive point.
+        estimate: its estimate; over a sweep, at `point`.
         status: holds, fails, undecided, or report for a claim without a bound.
         reason: the reason, in a sentence.
         ablation_estimate: the same estimate in the ablation of a learned claim.
         remark: further facts, such as trainings that stopped early.
         arm: the arm of the claim.
-        point: the point of the sweep; empty over all points.
+        point: the point of a sweep with the worst verdict and, among these, closest to the bound
+            or furthest beyond it; empty over all points.
         at_points: the verdicts at the points of a sweep, in its order.
         alpha: the smallest alpha for which the interval of level 1 - alpha lies within the bound
             and, for a learned claim, the finding vanishes in the ablation; 1 if it does not hold.
@@ -95,7 +96,7 @@ class Verdict:
         adjusted_alpha: the same, adjusted for all statistical claims of the file (Holm); nan for
             other claims.
         look: how often the claim was judged, on other data each time.
-        audit: controls of a persona claim; over a sweep, at the decisive point.
+        audit: controls of a persona claim; over a sweep, at `point`.
     """
 
     claim: Claim
@@ -323,8 +324,8 @@ def _interval_verdict(
 def combine_verdicts(claim: Claim, verdicts: Sequence[Verdict]) -> Verdict:
     """The verdict over the points of a sweep: the claim must hold at every point.
 
-    It fails if it fails at any point. The decisive point has the worst verdict and, among those,
-    the value nearest to the bound or furthest beyond it; the first, if several do.
+    It fails if it fails at any point. The point that decides has the worst verdict and, among
+    those, the value nearest to the bound or furthest beyond it; the first, if several do.
 
     To hold everywhere needs no correction for the number of points (Berger 1982, Technometrics
     24, 295). To fail does: with many points a true claim that is close to its bound fails at one

@@ -1,8 +1,8 @@
 """Check of the figures of a scenario: their arms, metrics, stages and rounds are recorded.
 
-A figure states what it reads, and the check is the same for those of the package and of users. A
-figure changes no recorded round: what it reads must be recorded without it, so that figures can be
-changed after a run.
+A figure declares the metrics that it needs, and the check is the same for figures of the package
+and of users. A figure changes no recorded round: what it needs must be recorded without it, so that
+figures can be changed after a run.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from mores.experiments.scenario.specification import Scenario
 Refusal = tuple[KeyPath, str, str]  # key of the figure, code, message
 
 
-class Reading(NamedTuple):
-    """A recorded metric of an arm that a figure reads.
+class MetricRequirement(NamedTuple):
+    """A metric of an arm that a figure needs: the scenario must record it.
 
     Attributes:
         metric: a metric of the scenario, a component (`mean_value[care]`), or
@@ -40,7 +40,7 @@ class Reading(NamedTuple):
         stage: its stage, averaged over the episodes; None: the last.
         at_round: completed rounds; None: the end of the episode.
         metric_path, arm_path: where the figure names the two, for errors: `("series", "fixed", 2)`.
-        analytic: an analytic value of the environment that the figure reads as well.
+        analytic: an analytic value of the environment that the figure needs as well.
     """
 
     metric: str
@@ -53,7 +53,7 @@ class Reading(NamedTuple):
 
 
 class FigureCheck:
-    """The figures of a scenario and what they read.
+    """The figures of a scenario and the metrics that they need.
 
     Attributes:
         problems: what is wrong with them that the file alone reveals.
@@ -64,52 +64,53 @@ class FigureCheck:
         self.problems: list[Problem] = []
         self.refused: set[KeyPath] = set()
         self._scenario = scenario
-        self._readings: dict[tuple[KeyPath, Reading], None] = {}
+        self._requirements: dict[tuple[KeyPath, MetricRequirement], None] = {}
         for index, spec in enumerate(scenario.figures):
             path: KeyPath = ("figures", index)
             with problems_into(self.problems):
                 given = {"kind": spec.kind, **spec.parameters}
                 figure = Components().make("figure", given, path, source_map)
-                for reading in _readings(figure, scenario, path, source_map):
-                    refusals = list(_refusals(scenario, reading))
+                for requirement in _requirements(figure, scenario, path, source_map):
+                    refusals = list(_refusals(scenario, requirement))
                     for key, code, message in refusals:
                         self.problems.append(source_map.problem(message, *path, *key, code=code))
                     if not refusals:
-                        self._readings[path, reading] = None
+                        self._requirements[path, requirement] = None
         self.problems = list(dict.fromkeys(self.problems))  # arms share a metric
 
-    def of_stage(self, arm: str, stage: str) -> Iterator[tuple[KeyPath, Reading]]:
-        """What is read of a stage of an arm, with the path of the figure."""
-        for path, reading in self._readings:
-            if (reading.arm, self._scenario.stage(reading.stage).name) == (arm, stage):
-                yield path, reading
+    def of_stage(self, arm: str, stage: str) -> Iterator[tuple[KeyPath, MetricRequirement]]:
+        """What figures need of a stage of an arm, with the path of the figure."""
+        for path, requirement in self._requirements:
+            if (requirement.arm, self._scenario.stage(requirement.stage).name) == (arm, stage):
+                yield path, requirement
 
 
-def _readings(
+def _requirements(
     figure: Any, scenario: Scenario, path: KeyPath, source_map: SourceMap
-) -> list[Reading]:
-    """What a figure reads.
+) -> list[MetricRequirement]:
+    """The metrics that a figure needs.
 
     Raises:
         ScenarioError: the method of a user's class fails, or returns something else.
     """
     try:
-        found = list(figure.readings(scenario))
+        found = list(figure.required_metrics(scenario))
     except Exception as error:
-        message, code, place = f"readings: {describe_exception(error)}", "failed", path
+        message, code, place = f"required_metrics: {describe_exception(error)}", "failed", path
         if isinstance(error, UserError):
             message, code = str(error), error.code
         raise ScenarioError([source_map.problem(message, *place, code=code)]) from error
     for each in found:
-        if not isinstance(each, Reading):
-            message = f"readings: returned {printable(repr(each), 60)}, not a Reading"
+        if not isinstance(each, MetricRequirement):
+            returned = printable(repr(each), 60)
+            message = f"required_metrics: returned {returned}, not a MetricRequirement"
             raise ScenarioError([source_map.problem(message, *path, code="wrong_type")])
     return found
 
 
-def _refusals(scenario: Scenario, reading: Reading) -> Iterator[Refusal]:
-    """What is wrong with a reading."""
-    metric, arm, stage_name, at_round, metric_path, arm_path, _ = reading
+def _refusals(scenario: Scenario, requirement: MetricRequirement) -> Iterator[Refusal]:
+    """Why the scenario does not satisfy a requirement."""
+    metric, arm, stage_name, at_round, metric_path, arm_path, _ = requirement
     if arm not in scenario.arm_names:
         near = did_you_mean(arm, scenario.arm_names)
         yield arm_path, "unknown_name", f"there is no arm {printable(arm, 60)!r}{near}"

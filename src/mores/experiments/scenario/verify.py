@@ -228,9 +228,11 @@ def _figure_problems(
 ) -> Iterator[Problem]:
     """Problems of components and analytic values that figures read and a stage of a cell lacks."""
     arm, source_map = built.cell.arm, built.cell.source_map
-    for path, reading in figures.of_stage(arm, built_stage.stage.name):
-        found = {(*path, *reading.metric_path): _component_error(reading.metric, metrics, arm)}
-        if (name := reading.analytic) is not None:
+    for path, requirement in figures.of_stage(arm, built_stage.stage.name):
+        found = {
+            (*path, *requirement.metric_path): _component_error(requirement.metric, metrics, arm)
+        }
+        if (name := requirement.analytic) is not None:
             known = built_stage.environment.analytic_values(
                 built_stage.policies, built_stage.rounds
             )

@@ -8,7 +8,7 @@ rounds.
 from __future__ import annotations
 
 from mores.analysis.sensitivity import SensitivityIndices
-from mores.experiments.scenario.figure_check import Reading
+from mores.experiments.scenario.figure_check import MetricRequirement
 from mores.report.figures.bar_charts import attribution_figures, sensitivity_figures
 from mores.report.figures.claim_lines import claim_figures
 from mores.report.figures.drift_plots import drift_figures
@@ -43,8 +43,8 @@ def render_figures(
 __all__ = [
     "Figure",
     "FigureSpec",
+    "MetricRequirement",
     "PanelSpec",
-    "Reading",
     "RenderedFigure",
     "ReportData",
     "render_figures",

@@ -1,8 +1,8 @@
-"""Lines that coincide: groups of them, and dashes by which each shows in turn.
+"""Lines that coincide: groups of them, and dashes that alternate between their colors.
 
 Arms with common random numbers may be equal bit for bit, such as a placebo and its control, so that
 one line hides the other. Lines coincide if they are nowhere further apart than a part of the line
-width. A group of n is drawn as one line whose dashes have the n colors in turn.
+width. A group of n is drawn as one line whose dashes alternate between the n colors.
 """
 
 from __future__ import annotations
@@ -87,7 +87,9 @@ def describe_groups(groups_by_panel: Mapping[str, Sequence[Sequence[str]]]) -> s
     for names, panels in titles.items():
         everywhere = len(panels) == len(groups_by_panel)
         parts.append(names if everywhere else f"{names} (in {', '.join(panels)})")
-    return f" Lines that coincide share one line with their colors in turn: {'; '.join(parts)}."
+    return (
+        f" Lines that coincide are drawn as one line with alternating colors: {'; '.join(parts)}."
+    )
 
 
 def _listing(names: Sequence[str]) -> list[str]:

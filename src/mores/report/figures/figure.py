@@ -14,7 +14,7 @@ from mores import registry
 from mores.analysis.intervals import IntervalEstimate
 from mores.core.config import Config
 from mores.core.errors import UserError, describe_exception
-from mores.experiments.scenario.figure_check import Reading
+from mores.experiments.scenario.figure_check import MetricRequirement
 from mores.experiments.scenario.specification import Claim, Scenario
 from mores.report.figures.plot_data import ReportData, describe_time, metric_label
 from mores.report.figures.rendering import FigureSpec
@@ -26,15 +26,15 @@ AXIS_WIDTH = 0.7  # inches, of the axis beside a label
 class Figure(Config, ABC):
     """A figure of a scenario, with its parameters.
 
-    `mores check` refuses a figure whose `readings` the scenario does not record.
+    `mores check` refuses a figure if the scenario does not record its `required_metrics`.
     """
 
     title: str = Field(default="", description="heading; default: names of the metrics")
     note: str = Field(default="", description="text at the start of the caption")
 
     @abstractmethod
-    def readings(self, scenario: Scenario) -> Iterable[Reading]:
-        """What the figure reads: metrics of arms."""
+    def required_metrics(self, scenario: Scenario) -> Iterable[MetricRequirement]:
+        """The metrics of arms that the figure needs."""
 
     @abstractmethod
     def draw(self, data: ReportData) -> Sequence[FigureSpec]:
@@ -57,11 +57,11 @@ class MetricFigure(Figure):
     x_label: str = Field(default="", description="label of the x axis; default: its name")
     y_label: str = Field(default="", description="label of the y axis; default: its name")
 
-    def reading(
+    def requirement(
         self, metric: str, arm: str, metric_path: tuple[str | int, ...], *arm_path: str | int
-    ) -> Reading:
+    ) -> MetricRequirement:
         """A metric of an arm in the stage and round of the figure."""
-        return Reading(metric, arm, self.stage, self.at_round, metric_path, arm_path)
+        return MetricRequirement(metric, arm, self.stage, self.at_round, metric_path, arm_path)
 
     def estimate(
         self, data: ReportData, metric: str, arm: str, compare_to: str | None = None

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pydantic import Field, model_validator
 
 from mores.core.errors import ParameterError
-from mores.experiments.scenario.figure_check import Reading
+from mores.experiments.scenario.figure_check import MetricRequirement
 from mores.experiments.scenario.specification import Scenario
 from mores.report.figures.figure import MetricFigure, describe_sample
 from mores.report.figures.plot_data import ReportData, format_interval
@@ -45,13 +45,13 @@ class Profile(MetricFigure):
             raise ParameterError("x", message="has a text twice", code="duplicate")
         return self
 
-    def readings(self, scenario: Scenario) -> Iterator[Reading]:
+    def required_metrics(self, scenario: Scenario) -> Iterator[MetricRequirement]:
         """All metrics of every arm, and of that which is subtracted."""
         for index, metric in enumerate(self.y):
             for name, (arm,) in self.series.items():
-                yield self.reading(metric, arm, ("y", index), "series", name, 0)
+                yield self.requirement(metric, arm, ("y", index), "series", name, 0)
             if self.compare_to is not None:
-                yield self.reading(metric, self.compare_to, ("y", index), "compare_to")
+                yield self.requirement(metric, self.compare_to, ("y", index), "compare_to")
 
     def draw(self, data: ReportData) -> list[FigureSpec]:
         """One panel."""

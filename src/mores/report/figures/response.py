@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from mores.analysis.intervals import IntervalEstimate
 from mores.core.errors import ParameterError
 from mores.experiments.scenario.base_models import unknown
-from mores.experiments.scenario.figure_check import Reading
+from mores.experiments.scenario.figure_check import MetricRequirement
 from mores.experiments.scenario.specification import Scenario
 from mores.report.figures.figure import MetricFigure, axis_label, describe_sample
 from mores.report.figures.plot_data import ReportData, format_interval
@@ -101,17 +101,17 @@ class Response(MetricFigure):
             given = given.get(series)
         return given if given is None or isinstance(given, str) else given[index]
 
-    def readings(self, scenario: Scenario) -> Iterator[Reading]:
+    def required_metrics(self, scenario: Scenario) -> Iterator[MetricRequirement]:
         """All metrics of every arm, and of those that are subtracted."""
         for number, metric in enumerate(self.metrics):
             metric_path = ("y",) if isinstance(self.y, str) else ("y", number)
             for name, arms in self.series.items():
                 for index, arm in enumerate(arms):
-                    reading = self.reading(metric, arm, metric_path, "series", name, index)
-                    yield reading._replace(analytic=self.analytic)
+                    requirement = self.requirement(metric, arm, metric_path, "series", name, index)
+                    yield requirement._replace(analytic=self.analytic)
                     if (reference := self.reference(name, index)) is not None:
                         path = self._reference_path(name, index)
-                        yield self.reading(metric, reference, metric_path, *path)
+                        yield self.requirement(metric, reference, metric_path, *path)
 
     def _reference_path(self, series: str, index: int) -> tuple[str | int, ...]:
         if not isinstance(self.compare_to, dict):

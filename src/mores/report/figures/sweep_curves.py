@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -17,18 +16,17 @@ from mores.analysis.sampling_intervals import effects_by_replicate
 from mores.experiments.claims.claim_estimates import ClaimData, estimate_claim
 from mores.experiments.scenario.claim_inputs import claim_arm
 from mores.experiments.scenario.specification import Claim
-from mores.report.figures.claim_lines import draw_bound
-from mores.report.figures.coinciding_lines import coinciding_groups, describe_groups, turns
+from mores.report.figures.coinciding_lines import describe_groups
+from mores.report.figures.curve_panel import Curve, CurvePanel, coinciding_curves, has_bound
 from mores.report.figures.figure import describe_sample
-from mores.report.figures.metric_lines import band_alpha
 from mores.report.figures.plot_data import (
     ReportData,
     describe_time,
     format_interval,
     metric_label,
 )
-from mores.report.figures.rendering import FigureSpec, PanelSpec
-from mores.report.figures.series_panel import SHIFTED, SHIFTS, Quantity, draw_series
+from mores.report.figures.rendering import FigureSpec
+from mores.report.figures.series_panel import SHIFTED, Quantity
 from mores.report.figures.sweep_axes import SweepAxes, sweep_axes
 from mores.report.figures.theme import PlotStyle, plot_style
 
@@ -36,8 +34,6 @@ RANGE = "smallest to largest replicate"
 MAX_PANELS = 12
 MAX_ROWS = 200  # of the table
 WIDE, NARROW = (6.2, 3.4), (3.4, 2.7)  # inches: one panel, several
-
-Curve = list[IntervalEstimate | None]  # one for each x; None: no such cell
 
 
 def curve_figure(name: str, data: ReportData, claims: Sequence[Claim]) -> FigureSpec | None:
@@ -67,7 +63,15 @@ def curve_figure(name: str, data: ReportData, claims: Sequence[Claim]) -> Figure
     styles = _styles(data, swept, names)
     analytic = {title: _analytic(data, claim_of[title], swept, title) for title in panels}
     specs = [
-        _panel(data, claim_of[title], title, curves, x_axis, styles, analytic[title])
+        CurvePanel(
+            claim=claim_of[title],
+            title=title,
+            label=_label(data, claim_of[title]),
+            curves=curves,
+            x_axis=x_axis,
+            styles=styles,
+            analytic=analytic[title],
+        ).spec
         for title, curves in panels.items()
     ]
     caption = _caption(data, claims, swept, panels, x_axis, any(analytic.values()))
@@ -150,81 +154,6 @@ def _label(data: ReportData, claim: Claim) -> str:
     return label[:1].upper() + label[1:]
 
 
-def _panel(
-    data: ReportData,
-    claim: Claim,
-    title: str,
-    curves: Mapping[str, Curve],
-    x_axis: Quantity,
-    styles: Mapping[str, PlotStyle],
-    analytic: Mapping[str, Sequence[float]],
-) -> PanelSpec:
-    label = _label(data, claim)
-    place = turns(_coinciding(curves))
-    order = np.argsort(x_axis.positions, kind="stable")
-    x = np.array(x_axis.positions)[order]
-
-    def draw(axes: Any) -> None:
-        for i, (name, curve) in enumerate(curves.items()):
-            style, ends = styles[name], _ends(curve)[:, order]
-            if x_axis.is_numeric:
-                line = style.line
-                if name in place:
-                    line |= {"linestyle": place[name].linestyle}
-                shown = np.isfinite(ends[1])
-                marker = {"marker": style.marker, "ms": 4, "mew": 0}
-                axes.plot(x[shown], ends[1][shown], **line, **marker)
-                opacity = band_alpha(len(curves))
-                axes.fill_between(x, *ends[::2], color=style.color, alpha=opacity, linewidth=0)
-            else:
-                shift = (i - (len(curves) - 1) / 2) * SHIFTS[1]
-                positions = [p for p, e in zip(x_axis.positions, curve, strict=True) if e]
-                estimates = [estimate for estimate in curve if estimate]
-                points = style._replace(draws="marker")
-                draw_series(axes, positions, estimates, points, shift)
-            if name in analytic:
-                values = np.array(analytic[name])[order]
-                axes.plot(x, values, color=style.color, lw=1.1, linestyle=(0, (4, 3)), marker="_")
-        if _has_bound(claim):
-            draw_bound(axes, claim)
-        axes.set(xlabel=x_axis.label, ylabel="" if title == label else label)
-        x_axis.ticks.draw(axes)
-        axes.autoscale_view()
-        axes.locator_params(axis="y", nbins=6)
-
-    texts = [
-        f"{name} at {text}: {format_interval(estimate)}"
-        for name, curve in curves.items()
-        for text, estimate in zip(x_axis.texts, curve, strict=True)
-        if estimate is not None
-    ]
-    return PanelSpec(title, f"{label} by {x_axis.label}. {'; '.join(texts)}.", draw)
-
-
-def _has_bound(claim: Claim) -> bool:
-    """Whether the bound of a claim is about the values of its panel."""
-    is_trend = claim.slope_in is not None or claim.monotone_in is not None
-    return claim.bound is not None and claim.analytic is None and not is_trend
-
-
-def _ends(curve: Curve) -> np.ndarray:
-    """Low end, value and high end at each x; nan where there is none."""
-    missing = (np.nan,) * 3
-    ends = [(e.low, e.value, e.high) if e is not None else missing for e in curve]
-    array = np.array(ends, dtype=np.float64).T
-    array[:, ~np.isfinite(array[1])] = np.nan
-    array[::2, ~np.isfinite(array).all(0)] = np.nan
-    return array
-
-
-def _coinciding(curves: Mapping[str, Curve]) -> list[list[str]]:
-    ends = {name: _ends(curve) for name, curve in curves.items()}
-    everything = np.concatenate([array.ravel() for array in ends.values()])
-    everything = everything[np.isfinite(everything)]
-    height = float(np.ptp(everything)) if len(everything) else 0.0
-    return coinciding_groups({name: array[1] for name, array in ends.items()}, height)
-
-
 def _caption(
     data: ReportData,
     claims: Sequence[Claim],
@@ -245,7 +174,7 @@ def _caption(
         sentences.append(describe_sample(shown, what, statistics))
     if has_analytic:
         sentences.append("Dashed: analytic values.")
-    if any(map(_has_bound, claims)):
+    if any(map(has_bound, claims)):
         sentences.append("Gray, dashed: the bound of the claim.")
     if any(not np.isfinite(estimate.value) for estimate in shown):
         sentences.append("Values that are not finite are not shown.")
@@ -253,5 +182,5 @@ def _caption(
         sentences.append(SHIFTED)
     text = " ".join(sentences)
     if x_axis.is_numeric:
-        text += describe_groups({t: _coinciding(curves) for t, curves in panels.items()})
+        text += describe_groups({t: coinciding_curves(curves) for t, curves in panels.items()})
     return text

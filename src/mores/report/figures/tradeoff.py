@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from mores.analysis.intervals import IntervalEstimate
 from mores.core.errors import ParameterError
 from mores.experiments.scenario.base_models import check_distinct, unknown
-from mores.experiments.scenario.figure_check import Reading
+from mores.experiments.scenario.figure_check import MetricRequirement
 from mores.experiments.scenario.specification import Scenario
 from mores.report.figures.figure import MetricFigure, axis_label, describe_sample, label_axes
 from mores.report.figures.label_placement import PointLabel
@@ -85,15 +85,15 @@ class Tradeoff(MetricFigure):
                     raise ParameterError(*error.path, message=message, code=error.code)
         return self
 
-    def readings(self, scenario: Scenario) -> Iterator[Reading]:
+    def required_metrics(self, scenario: Scenario) -> Iterator[MetricRequirement]:
         """Both metrics of every arm."""
         for name, arms in self.series.items():
             for index, arm in enumerate(arms):
                 for axis in ("x", "y"):
                     metric = getattr(self, axis)
-                    yield self.reading(metric, arm, (axis,), "series", name, index)
+                    yield self.requirement(metric, arm, (axis,), "series", name, index)
                     if self.compare_to is not None:
-                        yield self.reading(metric, self.compare_to, (axis,), "compare_to")
+                        yield self.requirement(metric, self.compare_to, (axis,), "compare_to")
 
     def draw(self, data: ReportData) -> list[FigureSpec]:
         """One panel with all points."""

@@ -1,4 +1,4 @@
-"""What commands print with `--json`: their shapes, and how these are filled.
+"""Pydantic models of the output of `--json`.
 
 Numbers that are not finite (no estimate, no interval) are null. New fields may be added; those here
 keep their names and meanings. `docs/reference/command_line.md` lists them.
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from mores.experiments.run import RunResult
 
 
-class _Shape(BaseModel):
+class _Output(BaseModel):
     model_config = ConfigDict(ser_json_inf_nan="null", frozen=True)
 
 
-class ListedEntry(_Shape):
+class ListedEntry(_Output):
     """An entry of a registry."""
 
     category: str = Field(description="its registry: environment, policy, graph, scenario ...")
@@ -28,13 +28,13 @@ class ListedEntry(_Shape):
     tags: dict[str, Any] = Field(description="its properties by name, as `--where` selects them")
 
 
-class Listing(_Shape):
+class Listing(_Output):
     """`mores list --json`."""
 
     entries: list[ListedEntry] = Field(description="by category and name")
 
 
-class Parameter(_Shape):
+class Parameter(_Output):
     """A parameter of an entry. Parameters of a part have dotted names."""
 
     name: str = Field(description="its name in scenario files")
@@ -43,22 +43,22 @@ class Parameter(_Shape):
     description: str = Field(description="meaning and unit")
 
 
-class Example(_Shape):
+class Example(_Output):
     """A text that a language model reads in an environment."""
 
     heading: str = Field(description="what the text is")
     text: str = Field(description="the text")
 
 
-class ScenarioClaim(_Shape):
+class ScenarioClaim(_Output):
     """A claim of a scenario."""
 
     statement: str = Field(description="what is claimed")
     kind: str = Field(description="statistical, exact, learned ...: see the reference of scenarios")
-    source: str | None = Field(description="source of the finding, if it has one of its own")
+    source: str | None = Field(description="source of this claim; null: that of the scenario")
 
 
-class ScenarioSummary(_Shape):
+class ScenarioSummary(_Output):
     """A scenario, in a description."""
 
     source: str | None = Field(description="the paper")
@@ -74,45 +74,59 @@ class ScenarioSummary(_Shape):
     )
 
 
-class DescribedEntry(_Shape):
+class DescribedEntry(_Output):
     """An entry that has the name."""
 
     category: str = Field(description="its registry")
     name: str = Field(description="its name")
     text: str = Field(description="documentation")
     parameters: list[Parameter] = Field(description="parameters")
-    examples: list[Example] = Field(description="rules and turns, of an environment with texts")
-    scenario: ScenarioSummary | None = Field(default=None, description="of a scenario: its parts")
+    examples: list[Example] = Field(
+        description="example texts of an environment with texts: rules and turns"
+    )
+    scenario: ScenarioSummary | None = Field(
+        default=None, description="details of a scenario; null for other categories"
+    )
 
 
-class Descriptions(_Shape):
+class Descriptions(_Output):
     """`mores describe NAME --json`."""
 
     entries: list[DescribedEntry] = Field(description="one for each category that has the name")
 
 
-class CheckProblem(_Shape):
+class CheckProblem(_Output):
     """An error in a scenario."""
 
     file: str | None = Field(description="the file, or the override of the command line")
-    line: int | None = Field(description="line from 1; null without a place in a file")
-    column: int | None = Field(description="column from 1; null without a place in a file")
+    line: int | None = Field(description="line from 1; null if the error has no position in a file")
+    column: int | None = Field(
+        description="column from 1; null if the error has no position in a file"
+    )
     path: str = Field(description="dotted path of the key, such as `claims.0.bound`; may be empty")
     code: str = Field(description="kind of error: a key of `mores.core.errors.CODES`")
     message: str = Field(description="what is wrong, what is allowed, the nearest names")
 
 
-class CheckResult(_Shape):
+class CheckResult(_Output):
     """`mores check FILE --json`; the errors are also on standard error."""
 
     file: str = Field(description="the file")
     ok: bool = Field(description="whether there are no problems")
     problems: list[CheckProblem] = Field(description="errors")
     arms: int | None = Field(default=None, description="number of arms; null if there are problems")
-    sweep_points: int | None = Field(default=None, description="number of points of the sweep")
-    replicates: int | None = Field(default=None, description="number of replicates")
-    rounds: int | None = Field(default=None, description="number of rounds")
-    claims: int | None = Field(default=None, description="number of claims")
+    sweep_points: int | None = Field(
+        default=None, description="number of points of the sweep; null if there are problems"
+    )
+    replicates: int | None = Field(
+        default=None, description="number of replicates; null if there are problems"
+    )
+    rounds: int | None = Field(
+        default=None, description="number of rounds; null if there are problems"
+    )
+    claims: int | None = Field(
+        default=None, description="number of claims; null if there are problems"
+    )
     remarks: list[str] = Field(default=[], description="facts that the author may not expect")
     warnings: list[str] = Field(default=[], description="claims that cannot hold")
     requests: float | None = Field(
@@ -123,7 +137,7 @@ class CheckResult(_Shape):
     estimate: str | None = Field(default=None, description="the three numbers in words")
 
 
-class ClaimVerdict(_Shape):
+class ClaimVerdict(_Output):
     """The verdict on a claim; `claims.json` in the folder of the run has more."""
 
     statement: str = Field(description="what is claimed")
@@ -131,20 +145,23 @@ class ClaimVerdict(_Shape):
     metric: str = Field(description="its metric")
     arm: str | None = Field(description="its arm")
     compare_to: str | None = Field(description="the arm that it is compared to")
-    source: str | None = Field(description="source of the finding, if it has one of its own")
+    source: str | None = Field(description="source of this claim; null: that of the scenario")
     verdict: str = Field(description="`holds`, `fails`, `undecided` or `report`")
     adjusted_verdict: str = Field(description="adjusted for all statistical claims of the file")
     reason: str = Field(description="the reason of the verdict")
     warning: str | None = Field(description="why the interval may cover less than its level")
-    estimate: float | None = Field(description="estimate; over a sweep, at the decisive point")
+    estimate: float | None = Field(description="estimate; over a sweep, at `point`")
     low: float | None = Field(description="lower end of the interval")
     high: float | None = Field(description="upper end of the interval")
     level: float = Field(description="level of the interval")
     n: int = Field(description="number of replicates, or of what else the interval is over")
-    point: dict[str, Any] = Field(description="decisive point of a sweep, by path")
+    point: dict[str, Any] = Field(
+        description="the sweep point with the worst verdict (among these, closest to the bound or "
+        "furthest beyond it), by path; without a bound, the first"
+    )
 
 
-class RunReport(_Shape):
+class RunReport(_Output):
     """`mores run`, `resume` and `extend` with `--json`."""
 
     scenario: str = Field(description="name of the scenario")
@@ -155,7 +172,7 @@ class RunReport(_Shape):
     claims: list[ClaimVerdict] = Field(description="verdicts, in the order of the file")
 
 
-class RunReports(_Shape):
+class RunReports(_Output):
     """`mores claims --run --json`."""
 
     runs: list[RunReport] = Field(description="one for each scenario")
@@ -165,11 +182,12 @@ class ListedClaim(ScenarioClaim):
     """A claim with its last verdict."""
 
     verdict: str | None = Field(
-        description="last verdict; `changed since`: the claim is another now; null: not run"
+        description="last verdict; `changed since`: the claim was edited after that run; "
+        "null: not run"
     )
 
 
-class ListedScenario(_Shape):
+class ListedScenario(_Output):
     """A scenario with its claims."""
 
     scenario: str = Field(description="name of the scenario")
@@ -178,14 +196,14 @@ class ListedScenario(_Shape):
     claims: list[ListedClaim] = Field(description="claims, in the order of the file")
 
 
-class ClaimListing(_Shape):
+class ClaimListing(_Output):
     """`mores claims --json`."""
 
     scenarios: list[ListedScenario] = Field(description="scenarios")
 
 
 def run_report(result: RunResult, is_temporary: bool = False) -> RunReport:
-    """The shape of a run that has finished.
+    """The output of a run that has finished.
 
     Args:
         result: the run.
