@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mores.core.errors import UserError, did_you_mean, printable
+from mores.core.errors import UserError, nearest_name, printable
 from mores.envs.graphs.csr_graph import CsrGraph
 
 NUMBER = re.compile(r"[-+]?\d+(\.\d*)?")
@@ -122,8 +122,11 @@ def number_of_names(
     number = {name: index for index, name in enumerate(names)}
     others = [label for label in labels if label not in number]
     if others and not leave_out_others:
-        message = f"{printable(others[0], 40)!r} is not among the names of people"
-        message += did_you_mean(others[0], names) or f", such as {printable(names[0], 40)!r}"
-        message += "; leave_out_others: true leaves out ties with others"
+        message = f"{printable(others[0], 40)!r} is not among the names of the people"
+        message += nearest_name(others[0], names)
+        message += (
+            ", who are those of the population without respondents left out; leave_out_others: "
+            "true leaves out ties with others; # begins a comment, such as a line of headings"
+        )
         raise UserError(message, code="unknown_name", path="names")
     return [number.get(label, -1) for label in labels]

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from mores.core.data_file import SHA256_DESCRIPTION, check_digest, no_such_file
 from mores.core.errors import ParameterError, UserError
 from mores.core.graph import GraphSource
+from mores.core.names import PersonNames
 from mores.envs.graphs.csr_graph import CsrGraph
 from mores.envs.graphs.edge_list import number_of_names, read_edge_list
 from mores.envs.graphs.influence_graph import InfluenceGraph
@@ -43,7 +44,7 @@ class GraphFile(GraphSource):
     self_weight: float = Field(
         default=1.0, ge=0, description="weight of the own value of people without a self-loop"
     )
-    names: tuple[str, ...] = Field(
+    names: PersonNames = Field(
         default=(),
         description="names of people in their order; default: those of the population, else the "
         "sorted names of the file",
@@ -62,8 +63,10 @@ class GraphFile(GraphSource):
         return self
 
     def for_people(self, names: Sequence[str]) -> GraphFile:
-        """The same, with these names of people, unless it has its own."""
-        return self if self.names else self.model_copy(update={"names": tuple(names)})
+        """The same, with these names of people, unless it has its own; `.npz` names nobody."""
+        if self.names or self.path.lower().endswith(".npz"):
+            return self
+        return self.model_copy(update={"names": tuple(names)})
 
     def check_num_people(self, num_people: int) -> None:
         """Read the file and compare its number of people."""
@@ -101,7 +104,7 @@ def read_graph(
         num_people: number of people of an edge list of numbers; None: the largest number + 1.
         directed: see `GraphFile`.
         weighted: see `GraphFile`.
-        digest: of the content; a file that has changed is read again.
+        digest: that the content must have; None: any.
         names: see `GraphFile`.
         leave_out_others: see `GraphFile`.
 
@@ -110,6 +113,11 @@ def read_graph(
     """
     file = Path(path)
     suffix = file.suffix.lower()
+    if names and suffix == ".npz":
+        raise UserError(f"graph {path}: .npz names no people", code="conflict", path="names")
+    if leave_out_others and not names:
+        message = f"graph {path}: leave_out_others needs names of people"
+        raise UserError(message, code="conflict", path="leave_out_others")
     if not file.is_file():
         problem = no_such_file(path, (*EDGE_LISTS, ".npz", ".graphml", ".gml"))
         raise UserError(f"graph {path}: {problem}", code="unreadable", path=path)
@@ -127,6 +135,8 @@ def read_graph(
         else:
             known = ", ".join((*EDGE_LISTS, ".npz", ".graphml", ".gml"))
             raise UserError(f"the name must end in {known}", code="unreadable", path=path)
+        if digest not in (None, check_digest(path, None)):  # read before, so that none is missed
+            raise UserError("has another digest", code="incompatible", path=path)
     except UserError as error:
         message = f"graph {path}: {error}"
         raise UserError(message, code=error.code, path=path) from None

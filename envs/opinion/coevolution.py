@@ -24,7 +24,13 @@ from mores.core.deterministic_sum import mean
 from mores.core.environment import Environment, Phase, Role, StepResult
 from mores.core.errors import ParameterError, UserError
 from mores.core.human import Human
-from mores.core.names import PersonNames, ValueNames, check_num_names, fill_num_values
+from mores.core.names import (
+    PersonNames,
+    ValueNames,
+    check_num_names,
+    check_num_people,
+    fill_num_values,
+)
 from mores.core.parameter_tensor import ParameterTensor
 from mores.core.people import People
 from mores.core.person_parameters import (
@@ -268,6 +274,7 @@ class Coevolution(PeopleDynamics, Environment[CoevolutionState]):
 
     def model_post_init(self, context: Any) -> None:
         """Check that the parameters are compatible."""
+        check_num_people(self.person_names, self.num_people)
         self.peers.check_parameters(self.num_people, self.person_names)
         check_num_names(self.names_of_values, self.num_values)
         progress_challenges.check_challenge(

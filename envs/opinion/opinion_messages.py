@@ -23,7 +23,7 @@ from mores.core.deterministic_sum import mean, norm, total
 from mores.core.environment import Environment, Phase, Role, StepResult
 from mores.core.errors import ParameterError, UserError
 from mores.core.human import Human
-from mores.core.names import PersonNames
+from mores.core.names import PersonNames, check_num_people
 from mores.core.people import People
 from mores.core.people_statistics import rms_distance
 from mores.core.plain_text import quoted
@@ -224,6 +224,7 @@ class OpinionMessages(PeopleDynamics, Environment[OpinionMessagesState]):
         if self.peers.rule is None:
             message = "needs a rule: the graph is also that of the messages"
             raise ParameterError("peers", "rule", message=message, code="missing")
+        check_num_people(self.person_names, self.num_people)
         self.peers.check_parameters(self.num_people, self.person_names)
         if self.assistant_aim is not None and self.assistant_aim >= self.num_options:
             message = f"the topic has {self.num_options} statements, numbered from 0"

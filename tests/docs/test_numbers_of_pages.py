@@ -30,7 +30,8 @@ def test_contents_list_every_environment_and_scenario() -> None:
 def test_links_between_pages() -> None:
     pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
     for page in pages:
-        for link in re.findall(r"\]\(([^)#\s]+)", page.read_text("utf-8")):
+        text = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+        for link in re.findall(r"\]\(([^)#\s]+)", text):
             assert link.startswith("http") or (page.parent / link).exists(), f"{page}: {link}"
     linked = set(re.findall(r"\]\((docs/[^)#]+)", README))
     assert linked >= {str(page.relative_to(ROOT)) for page in pages if "docs" in page.parts[-3]}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import mores
-from mores.envs.graphs.graph_file import read_graph
+from mores.envs.graphs.graph_file import GraphFile, read_graph
 from tests.refusals import refused
 
 ANSWERS = {"12": 7, "ana": 6, "ben": 2, "3": 1, "eva": 5}
@@ -84,3 +84,24 @@ def test_a_sample_has_no_order(tmp_path, other: dict) -> None:
             shuffle=False,
             **other,
         )
+
+
+def test_names_that_do_not_fit(tmp_path) -> None:
+    path = tmp_path / "ties.csv"
+    path.write_text("ana,eva\n")
+    for names, code in ((["ana", "eva"], "conflict"), (["ana", "eva", "ana"], "duplicate")):
+        with refused(code):
+            mores.make_environment("coevolution", num_people=3, person_names=names)
+    with refused("conflict"):
+        read_graph(str(path), leave_out_others=True)
+
+
+def test_a_graph_file_that_changes_after_its_digest_was_taken(tmp_path) -> None:
+    path = tmp_path / "ties.csv"
+    path.write_text("0,1\n")
+    source = GraphFile(path=str(path))
+    path.write_text("0,1\n1,2\n0,2\n")
+    with refused("incompatible"):
+        source.shared_graph(3)
+    path.write_text("0,1\n")
+    assert len(GraphFile(path=str(path)).shared_graph(3).indices) == 2

@@ -80,12 +80,35 @@ ValueNames = Annotated[
 ]
 """Type of a field: a list of names of values, or the name of a known set."""
 
+
+def _checked_people(names: tuple[str, ...]) -> tuple[str, ...]:
+    first: dict[str, int] = {}
+    for index, name in enumerate(names):
+        if name in first:
+            message = f"{printable(name, 40)!r} is also the name of person {first[name]}"
+            raise ParameterError(index, message=message, code="duplicate")
+        first[name] = index
+    return names
+
+
+def check_num_people(names: Sequence[str], num_people: int) -> None:
+    """Check that there are no names of people, or as many as people.
+
+    Raises:
+        ParameterError: at `person_names`.
+    """
+    if len(names) not in (0, num_people):
+        message = f"{len(names)} names for {num_people} people"
+        raise ParameterError("person_names", message=message, code="conflict")
+
+
 PersonNames = Annotated[
     tuple[str, ...],
     BeforeValidator(
         lambda given: tuple(given) if isinstance(given, list) else given,
         json_schema_input_type=list[str],
     ),
+    AfterValidator(_checked_people),
 ]
 """Type of a field: names of people in their order, as a graph file may name them."""
 
