@@ -1,14 +1,16 @@
-"""What language models read in an environment: for `mores describe`."""
+"""Who acts by default in an environment, and what language models read: for `mores describe`."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
+import yaml
 from pydantic import ValidationError
 
 from mores.core.environment import Environment
 from mores.core.errors import UserError, printable
-from mores.registry import class_of
+from mores.registry import class_of, to_spec
 from mores.sim.example_turns import example_turns
 
 MAX_LINE = 2_000  # characters of a line
@@ -22,7 +24,7 @@ class ExampleText(NamedTuple):
 
 
 def example_texts(registry: str, name: str) -> list[ExampleText]:
-    """The rules of each role, and a turn of each role and phase.
+    """The default policies, the rules of each role, and a turn of each role and phase.
 
     Empty for entries other than environments, and for those that need parameters.
 
@@ -43,10 +45,23 @@ def example_texts(registry: str, name: str) -> list[ExampleText]:
         for role in environment.roles
         if (rules := environment.role_rules(role.name))
     ]
-    return texts + [
+    return [_default_policies(environment), *texts] + [
         ExampleText(f"A turn of {turn.role}, phase {turn.phase}", _printable(turn.text))
         for turn in turns
     ]
+
+
+def _default_policies(environment: Environment[Any]) -> ExampleText:
+    """Default policy of each role, as a scenario file states it."""
+    policies = environment.default_policies()
+    lines = []
+    for role in environment.roles:
+        policy = policies.get(role.name)
+        if policy is not None and not isinstance(policy, (str, Mapping)):
+            policy = to_spec("policy", policy)
+        text = "none" if policy is None else yaml.safe_dump(policy, default_flow_style=True)
+        lines.append(f"{role.name}: {text.removesuffix(chr(10)).removesuffix('...').strip()}")
+    return ExampleText("Default policies", _printable("\n".join(lines)))
 
 
 def _printable(text: str) -> str:
