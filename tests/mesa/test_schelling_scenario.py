@@ -68,7 +68,7 @@ def frame(run: Path, arm: str) -> pd.DataFrame:
 
 @pytest.mark.full
 def test_a_killed_run_ends_in_the_same_cells(tmp_path: Path) -> None:
-    """From the command line, with the user's file; the models of a cell are made again."""
+    """From the command line, with the user's file; the models of a cell are simulated again."""
     for name in ("schelling_user.py", "schelling.yaml"):
         shutil.copy(HERE / name, tmp_path)
     (tmp_path / "killer.py").write_text(KILLER)
