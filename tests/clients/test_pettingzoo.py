@@ -108,6 +108,7 @@ def test_max_cycles(kind: str) -> None:
     max_cycles_test(SmallModule(kind, **dict.fromkeys(random_end, 0.0)))
 
 
+@pytest.mark.cut(6)
 @pytest.mark.parametrize("kind", KINDS)
 def test_render(kind: str) -> None:
     render_test(SmallModule(kind).env)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import inspect
 import re
 import textwrap
+import warnings
 from collections.abc import Sequence
 from importlib import resources
 from typing import Any
@@ -89,6 +90,12 @@ class Picture:
         self._returns.series = {
             role: np.cumsum([0.0, *numbers]).tolist() for role, numbers in rewards.items()
         }
+        with warnings.catch_warnings():
+            # Messages of agents may have any character: one that no font has is a box.
+            warnings.filterwarnings("ignore", message="Glyph")
+            return self._drawn()
+
+    def _drawn(self) -> np.ndarray:
         for panel in self._panels:
             panel.update()
         frame_key = [panel.frame_key for panel in self._panels]

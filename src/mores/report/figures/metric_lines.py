@@ -213,9 +213,9 @@ def coinciding_arms(
     means = {arm: values.mean(0) for arm, values in series.items()}
     ends = [np.zeros(0)]
     for values in series.values():
-        ends += [values[0]] if len(values) == 1 else confidence_band(values)[1:]
+        finite = values[:, np.isfinite(values).all(0)]
+        ends += [finite[0]] if len(finite) == 1 else confidence_band(finite)[1:]
     shown = np.concatenate(ends)
-    shown = shown[np.isfinite(shown)]
     return coinciding_groups(means, float(np.ptp(shown)) if len(shown) else 0.0)
 
 
