@@ -26,6 +26,8 @@ SMALL = (
 )
 SETS = ("held_out", "held_out_cue", "other_wording")
 
+pytestmark = pytest.mark.full  # each runs a scenario of language models
+
 
 @pytest.fixture(scope="module")
 def metrics(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:

@@ -26,6 +26,9 @@ def run(name: str, folder: Path, *overrides: str) -> tuple[dict[str, Any], list[
     return cells, result.verdicts
 
 
+pytestmark = pytest.mark.full  # each runs a scenario of language models
+
+
 @pytest.fixture(scope="module")
 def society(tmp_path_factory):
     few = ("replicates=2", "rounds=2", "env.max_bytes=24")

@@ -108,8 +108,9 @@ def test_every_model_finds_the_best_response(recipe):
         assert best.min() > 0.9, f"{recipe}, {case}: {best}"
 
 
-@pytest.mark.cut(2)
-@pytest.mark.parametrize(("gamma", "episodes"), [(0.96, 20), (0.0, 8)])
+@pytest.mark.parametrize(
+    ("gamma", "episodes"), [pytest.param(0.96, 20, marks=pytest.mark.full), (0.0, 8)]
+)
 @unchecked()
 def test_far_sighted_learners_cooperate_with_tit_for_tat(gamma, episodes):
     """Repeated prisoner's dilemma: the best response to tit-for-tat depends on the discount factor.

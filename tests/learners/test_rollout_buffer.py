@@ -123,7 +123,9 @@ def expected_advantages(history, world, gamma, gae_lambda):
 
 @pytest.mark.cut(3)
 @pytest.mark.parametrize("autoreset_mode", AUTORESET_MODES)
-@pytest.mark.parametrize(("num_steps", "limit"), [(1, 4), (5, 100), (7, 4)])
+@pytest.mark.parametrize(
+    ("num_steps", "limit"), [pytest.param(1, 4, marks=pytest.mark.full), (5, 100), (7, 4)]
+)
 def test_episodes_may_end_and_be_truncated_anywhere(num_steps, limit, autoreset_mode):
     """The value after a terminated episode is 0, after a truncated one that of the observation."""
     lengths, rounds = (2, 3, 5), 15

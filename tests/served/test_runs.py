@@ -87,6 +87,7 @@ def test_a_run_whose_server_fails_is_resumed_and_replayed(tmp_path, key, monkeyp
     _assert_no_key(tmp_path)
 
 
+@pytest.mark.full
 def test_a_budget_stops_a_run_that_goes_on_with_a_larger_one(tmp_path, key):
     with Server(drawing) as server:
         with refused("budget"):
