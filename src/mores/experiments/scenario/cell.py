@@ -182,6 +182,13 @@ class Cell:
                 for role in (policies.keys() - chosen.keys()) & set(stage.roles_to_train):
                     if parameter_keys(policies[role]):
                         trained_defaults[role] = policies[role]
+        if self.population is not None and population is None:
+            # The environment was made without what the population states, such as num_people.
+            problems = [
+                each
+                for each in problems
+                if each.path[:1] == ("population",) or each.code != "conflict"
+            ]
         if problems:
             raise ScenarioError(problems)
         return BuiltCell(self, shared_env, tuple(stages), population)
