@@ -252,6 +252,9 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
     def _final_info(self, turn: SingleAgentTurn, final_observation: Any) -> dict[str, Any]:
         done = turn.terminated | turn.truncated
         own, metrics = {"projected": turn.projected}, self._client.metrics(turn.final_state)
+        mask = self._client.final_action_mask(turn.final_state)
+        if mask is not None:
+            own["action_mask"] = mask
         return {
             "final_obs": _zero_unless(done, final_observation),
             "_final_obs": done,
