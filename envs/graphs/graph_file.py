@@ -62,8 +62,12 @@ class GraphFile(GraphSource):
         return self
 
     def for_people(self, names: Sequence[str]) -> GraphFile:
-        """The same, with these names of people, unless it has its own."""
-        return self if self.names else self.model_copy(update={"names": tuple(names)})
+        """The same, with these names of people, unless it has its own or the format has none."""
+        return (
+            self
+            if self.names or self.path.lower().endswith(".npz")
+            else self.model_copy(update={"names": tuple(names)})
+        )
 
     def check_num_people(self, num_people: int) -> None:
         """Read the file and compare its number of people."""

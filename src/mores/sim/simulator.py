@@ -129,6 +129,7 @@ class Simulator:
         check_instance("environment", environment, Environment)
         if population is not None:
             check_instance("population", population, Population)
+            environment.check_population(population)
         self.environment, self.autoreset_mode = environment, check_autoreset_mode(autoreset_mode)
         self.rounds, self.worlds = check_integer("rounds", rounds), Worlds.of(worlds)
         self.population, self.stage, self.device = population, stage, check_device(device)
