@@ -13,6 +13,7 @@ from torch import Tensor
 from mores.core.config import Config
 from mores.core.errors import ParameterError, UserError, describe_exception
 from mores.core.graph import GraphSource
+from mores.core.people import Population
 from mores.core.random_streams import RandomStreams
 from mores.core.update_rule import PeerInputs, RuleResult, UpdateRule
 from mores.core.value_checking import values_are_checked
@@ -89,6 +90,24 @@ class Peers(Config):
         if first is not None and second is not None and not first.equals(second):
             message = f"{name}: differs when it is made again: seed its random numbers"
             raise ParameterError(message=message, code="unseeded")
+
+    def check_population(self, population: Population, names: Sequence[str]) -> None:
+        """Refuse people whose graph is not that of these names.
+
+        Raises:
+            UserError: the graph depends on the names of people, and the population has others.
+        """
+        if self.rule is None or population.person_names in ((), tuple(names)):
+            return
+        if self.graph.for_people(population.person_names) != self.graph.for_people(names):
+            made_for = f"people named {', '.join(names)}" if names else "people without names"
+            raise UserError(
+                f"population: its people are named {', '.join(population.person_names):.60}, but "
+                f"the graph is made for {made_for:.60}: use environment.with_population"
+                "(population)",
+                code="conflict",
+                path="population",
+            )
 
     def shared_graph(self, num_people: int, names: Sequence[str] = ()) -> InfluenceGraph | None:
         """The graph that all worlds share; None: each world has its own, or there is no rule.

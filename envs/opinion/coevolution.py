@@ -32,7 +32,7 @@ from mores.core.names import (
     fill_num_values,
 )
 from mores.core.parameter_tensor import ParameterTensor
-from mores.core.people import People
+from mores.core.people import People, Population
 from mores.core.person_parameters import (
     PersonParameter,
     add_parameters,
@@ -664,6 +664,10 @@ class Coevolution(PeopleDynamics, Environment[CoevolutionState]):
             "history_position": state.history_position,
             "advice": state.advice,
         }
+
+    def check_population(self, population: Population) -> None:
+        """Refuse people of other names than a graph file's: see `Peers.check_population`."""
+        self.peers.check_population(population, self.person_names)
 
     def people(self, state: CoevolutionState) -> People:
         """People with their present values."""

@@ -24,7 +24,7 @@ from mores.core.environment import Environment, Phase, Role, StepResult
 from mores.core.errors import ParameterError, UserError
 from mores.core.human import Human
 from mores.core.names import PersonNames, check_num_people
-from mores.core.people import People
+from mores.core.people import People, Population
 from mores.core.people_statistics import rms_distance
 from mores.core.plain_text import quoted
 from mores.core.random_streams import RandomStreams
@@ -526,6 +526,10 @@ class OpinionMessages(PeopleDynamics, Environment[OpinionMessagesState]):
     def latent(self, state: OpinionMessagesState) -> Mapping[str, Tensor]:
         """Latent variables: the values of people."""
         return {"values": state.people.values}
+
+    def check_population(self, population: Population) -> None:
+        """Refuse people of other names than a graph file's: see `Peers.check_population`."""
+        self.peers.check_population(population, self.person_names)
 
     def people(self, state: OpinionMessagesState) -> People:
         """People with current attitudes."""

@@ -17,11 +17,13 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces, wrappers
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import DependencyNotInstalled
 from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers import vector
 
 from tests.clients.kinds import FILTERS, KINDS, gym_make, gym_make_vec
+from tests.refusals import refused
 
 # What wrappers of pictures warn of, and that identity transformations have no space of their own.
 pytestmark = pytest.mark.filterwarnings(*FILTERS, "ignore::UserWarning")
@@ -196,3 +198,25 @@ def test_time_awareness(kind: str) -> None:
     assert limited.spec.max_episode_steps == 3 * turns
     assert gym_make_vec(kind, rounds=3).spec.max_episode_steps == 3 * turns
     assert gym_make_vec(kind, rounds=3, max_episode_steps=turns).spec.max_episode_steps == turns
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_specification_limits_rounds(as_json: bool) -> None:
+    """Gymnasium would end the episodes at the old limit: more rounds are refused, fewer are not."""
+    single = gym_make("errands", rounds=3).spec
+    batch = gym_make_vec("errands", num_envs=2, rounds=3).spec
+    limited = gym_make_vec("errands", rounds=3, max_episode_steps=2).spec
+    if as_json:
+        single, batch, limited = (
+            EnvSpec.from_json(spec.to_json()) for spec in (single, batch, limited)
+        )
+    for spec, make in ((single, gymnasium.make), (batch, gymnasium.make_vec)):
+        with refused("conflict", path="rounds"):
+            make(spec, rounds=4)
+        turns = spec.max_episode_steps // 3
+        shorter = make(spec, rounds=2)
+        assert shorter.unwrapped.spec.max_episode_steps == 2 * turns
+        with refused("conflict", path="rounds"):
+            make(shorter.spec, rounds=3)
+        assert make(spec).spec.max_episode_steps == 3 * turns
+    assert gymnasium.make_vec(limited).spec.max_episode_steps == 2

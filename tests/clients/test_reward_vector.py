@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import gymnasium
@@ -11,6 +12,7 @@ import torch
 
 from mores.clients.gymnasium import GymnasiumEnv
 from mores.clients.gymnasium_vector import GymnasiumVectorEnv
+from mores.core.environment import StepResult
 from mores.sim.episode_recorder import EpisodeRecorder
 from mores.sim.simulator import Simulator
 from tests.clients.kinds import FILTERS
@@ -123,6 +125,23 @@ def test_mo_gymnasium() -> None:
     vector.reset(seed=2)
     _, rewards, *_ = vector.step(vector.action_space.sample())
     assert rewards.shape == (2, 3)
+
+
+class LateBonus(Relay):
+    """Most episodes end before the third round, from which on runners get a bonus."""
+
+    termination_probability: float = 0.8
+
+    def step(self, state: Any, phase: str, actions: Any, streams: Any) -> StepResult[Any]:
+        result = super().step(state, phase, actions, streams)
+        if phase != "pay" or not bool((state.round >= 2).any()):
+            return result
+        return dataclasses.replace(result, feedback={"runner": {"bonus": state.ran}})
+
+
+def test_feedback_that_few_episodes_have() -> None:
+    env = GymnasiumEnv(LateBonus(), agent="runner_1", reward_vector=["feedback.bonus"])
+    assert env.reward_labels == ("feedback.bonus",)
 
 
 def test_what_is_no_component_is_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -14,6 +15,17 @@ from tests.refusals import refused
 
 ANSWERS = {"12": 7, "ana": 6, "ben": 2, "3": 1, "eva": 5}
 TIES = [("ana", "3", 2.0), ("12", "eva", 1.0), ("eva", "3", 0.5), ("ana", "ben", 1.0)]
+
+
+def survey_and_peers(folder) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A survey of three people in this order, and peers whose graph file names them."""
+    (folder / "people.csv").write_text("id,answer\nzed,7\nann,6\ncleo,2\n")
+    (folder / "ties.csv").write_text("zed,ann\nann,cleo\n")
+    values = {"attitude": {"column": "answer", "low": 1, "high": 7}}
+    path = str(folder / "people.csv")
+    survey = {"kind": "survey_csv", "path": path, "id": "id", "shuffle": False, "values": values}
+    graph = {"kind": "file", "path": str(folder / "ties.csv")}
+    return survey, {"rule": "degroot", "graph": graph}
 
 
 def one_round(folder, names: list[str], suffix: str) -> dict[str, float]:
@@ -105,3 +117,43 @@ def test_a_graph_file_that_changes_after_its_digest_was_taken(tmp_path) -> None:
         source.shared_graph(3)
     path.write_text("0,1\n")
     assert len(GraphFile(path=str(path)).shared_graph(3).indices) == 2
+
+
+def trained(kind: str, population: Any, peers: Any) -> Any:
+    """A trained assistant, and the environment in which it was trained."""
+    learner = {"kind": "ppo", "num_steps": 2, "num_minibatches": 1}
+    environment = {"kind": kind, "peers": peers}
+    policies = {"assistant": learner}
+    return mores.train(environment, policies, episodes=1, rounds=2, population=population).setup
+
+
+@pytest.mark.parametrize(
+    "client",
+    [mores.GymnasiumEnv, mores.GymnasiumVectorEnv, mores.PettingZooParallelEnv, trained],
+)
+def test_an_environment_by_name_is_made_for_the_people(tmp_path, client: Any) -> None:
+    """Its default number of people would not fit the graph."""
+    survey, peers = survey_and_peers(tmp_path)
+    env = client("coevolution", population=survey, peers=peers).environment
+    assert env.person_names == ("zed", "ann", "cleo")
+    (tmp_path / "ties.csv").write_text("zed,ann\nann,bob\n")  # nobody has the last name
+    with refused("unknown_name", "coevolution.peers.graph.path"):
+        client("coevolution", population=survey, peers=peers)
+
+
+def test_a_simulator_refuses_people_of_other_names(tmp_path) -> None:
+    """A graph by names would otherwise join people of the sorted names, who are others."""
+    survey, peers = survey_and_peers(tmp_path)
+    people = mores.make_population(**survey)
+    for kind, more in (("coevolution", {"num_assistants": 0}), ("opinion_messages", {})):
+        env = mores.make_environment(kind, num_people=3, peers=peers, **more)
+        with refused("conflict", "population"):
+            mores.Simulator(env, env.default_policies(), population=people)
+        mores.Simulator(env.with_population(people), env.default_policies(), population=people)
+    (tmp_path / "turned.csv").write_text("id,answer\nann,6\nzed,7\ncleo,2\n")
+    turned = mores.make_population(**survey | {"path": str(tmp_path / "turned.csv")})
+    env = mores.make_environment("coevolution", num_people=3, peers=peers)
+    with refused("conflict", "population"):  # the same people in another order
+        mores.Simulator(env.with_population(people), env.default_policies(), population=turned)
+    unnamed = env.model_copy(update={"peers": type(env.peers)()})
+    mores.Simulator(unnamed, unnamed.default_policies(), population=turned)

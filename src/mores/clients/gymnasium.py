@@ -19,7 +19,7 @@ from mores.clients.array_conversion import (
     sampling_mask,
 )
 from mores.clients.picture import Picture
-from mores.clients.registration import with_step_limit
+from mores.clients.registration import check_rounds_of_spec, with_step_limit
 from mores.clients.single_agent import SingleAgentClient
 from mores.core.environment import Environment
 from mores.core.errors import UserError
@@ -39,7 +39,8 @@ class GymnasiumEnv(gymnasium.Env[Observation, Any]):
     illegal and was projected to a legal one) and the requested metrics. An episode ends when the
     environment terminates it (`terminated`) or after `rounds` rounds (`truncated`): the limit in
     turns is `spec.max_episode_steps`. A smaller `max_episode_steps` of `gymnasium.make` truncates
-    earlier; a larger one has no effect.
+    earlier; a larger one has no effect. An environment made from `env.spec` has this
+    limit too, so that more `rounds` are refused.
 
     Args:
         environment: name of an environment (`mores list`), or an environment.
@@ -56,6 +57,8 @@ class GymnasiumEnv(gymnasium.Env[Observation, Any]):
         reward_vector: components of a vector reward, for multi-objective learners: agents
             (`person_3`), roles (`person`: a component for each of its agents) and numeric feedback
             to the agent (`feedback.reward`); empty: the agent's reward, a float.
+        spec_rounds: set by `spec`: rounds of the specification from which the environment is made,
+            the most that `rounds` can be.
         **parameters: of an environment given by name.
 
     Attributes:
@@ -79,6 +82,7 @@ class GymnasiumEnv(gymnasium.Env[Observation, Any]):
         render_mode: str | None = None,
         observation: str = "vector",
         reward_vector: Sequence[str] = (),
+        spec_rounds: int | None = None,
         **parameters: Any,
     ) -> None:
         check_render_mode(render_mode)
@@ -108,6 +112,8 @@ class GymnasiumEnv(gymnasium.Env[Observation, Any]):
         self.action_space = self._client.action_space
         self.render_mode = render_mode
         self._picture: Picture | None = None
+        check_rounds_of_spec(rounds, spec_rounds)
+        self._rounds = rounds
         self._spec: EnvSpec | None = None
 
     @property
@@ -117,7 +123,7 @@ class GymnasiumEnv(gymnasium.Env[Observation, Any]):
 
     @spec.setter
     def spec(self, spec: EnvSpec | None) -> None:  # type: ignore[override]
-        self._spec = with_step_limit(spec, self._client.max_episode_steps)
+        self._spec = with_step_limit(spec, self._client.max_episode_steps, self._rounds)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

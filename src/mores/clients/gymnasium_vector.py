@@ -20,7 +20,7 @@ from mores.clients.array_conversion import (
     check_no_options,
     to_numpy,
 )
-from mores.clients.registration import with_step_limit
+from mores.clients.registration import check_rounds_of_spec, with_step_limit
 from mores.clients.single_agent import SingleAgentClient, SingleAgentTurn
 from mores.core.arguments import check_integer
 from mores.core.environment import Environment
@@ -70,6 +70,8 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         autoreset_mode: a `gymnasium.vector.AutoresetMode`, or its value, such as `"NextStep"`.
         observation, reward_vector: see `GymnasiumEnv`. A vector reward is `[world, component]`.
         array: `torch` returns tensors, `numpy` arrays.
+        spec_rounds: set by `spec`: rounds of the specification from which the environment is made,
+            the most that `rounds` can be.
         **parameters: of an environment given by name.
 
     Raises:
@@ -92,6 +94,7 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
         observation: str = "vector",
         reward_vector: Sequence[str] = (),
+        spec_rounds: int | None = None,
         array: str = "torch",
         **parameters: Any,
     ) -> None:
@@ -115,6 +118,8 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
             parameters,
             type(self),
         )
+        check_rounds_of_spec(rounds, spec_rounds)
+        self._rounds = rounds
         self._spec: EnvSpec | None = None
         self.reward_space, self.reward_labels = (
             self._client.reward_space,
@@ -148,7 +153,7 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
 
     @spec.setter
     def spec(self, spec: EnvSpec | None) -> None:  # type: ignore[override]
-        self._spec = with_step_limit(spec, self._client.max_episode_steps)
+        self._spec = with_step_limit(spec, self._client.max_episode_steps, self._rounds)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -252,6 +257,9 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
     def _final_info(self, turn: SingleAgentTurn, final_observation: Any) -> dict[str, Any]:
         done = turn.terminated | turn.truncated
         own, metrics = {"projected": turn.projected}, self._client.metrics(turn.final_state)
+        mask = self._client.final_action_mask(turn.final_state)
+        if mask is not None:
+            own["action_mask"] = mask
         return {
             "final_obs": _zero_unless(done, final_observation),
             "_final_obs": done,

@@ -163,7 +163,7 @@ class _PettingZooBase:
         """Current observation of an agent."""
         role, index = self.agent_ids[agent]
         mask = self._masks.get(role)
-        mask = None if mask is None else mask[index]
+        mask = None if mask is None else mask[index].numpy()
         return format_observation(
             self._observations[role][index].copy(), mask, self._observation_format
         )
@@ -246,9 +246,8 @@ class _PettingZooBase:
                 self.simulator.action_mask(role, options)
                 if final is None
                 else self.simulator.next_action_mask(role, final_state, options)
-            )[0].numpy()
+            )[0]
             for role, options in self._num_options.items()
-            if self._observation_format == "dict"
         }
         if self.render_mode == "human":
             print(self._render_text())
@@ -261,17 +260,13 @@ class _PettingZooBase:
     def _infos(self) -> dict[str, dict[str, Any]]:
         """`info` of every agent, in separate dictionaries and arrays."""
         acting = set(self.simulator.acting_roles)
-        masks = {
-            role: self.simulator.action_mask(role, options)[0]
-            for role, options in self._num_options.items()
-        }
         metrics = self._metrics()
         infos: dict[str, dict[str, Any]] = {}
         for name, (role, index) in self.agent_ids.items():
             infos[name] = {"acting": role in acting, "projected": self._projected[name]}
-            if role in masks:
+            if role in self._masks:
                 options = self._num_options[role]
-                infos[name]["action_mask"] = sampling_mask(masks[role][index], options)
+                infos[name]["action_mask"] = sampling_mask(self._masks[role][index], options)
             infos[name] |= {key: metric_to_numpy(value[0]) for key, value in metrics.items()}
         return infos
 

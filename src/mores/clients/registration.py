@@ -13,6 +13,8 @@ import gymnasium
 import pettingzoo
 from gymnasium.envs.registration import EnvSpec
 
+from mores.core.arguments import check_integer
+from mores.core.errors import UserError
 from mores.registry import REGISTRIES
 from mores.registry.entries import ENVIRONMENT_VERSIONS
 
@@ -58,13 +60,27 @@ def register_environment(kind: str) -> None:
     pettingzoo.register("aec", name, entry_point.format("AEC"), kwargs=kwargs)
 
 
-def with_step_limit(spec: EnvSpec | None, limit: int) -> EnvSpec | None:
+def with_step_limit(spec: EnvSpec | None, limit: int, rounds: int) -> EnvSpec | None:
     """A specification with the limit of an episode in turns, which its `rounds` imply.
 
     `TimeAwareObservation` and other wrappers read it. A smaller limit in the specification stays.
+    Gymnasium applies the limit to every environment made from this specification: `spec_rounds` in
+    its `kwargs` lets the environment refuse more `rounds`, which it could not have.
     """
     if spec is None:
         return None
     given = spec.max_episode_steps
     steps = limit if given is None or given < 0 else min(given, limit)
-    return dataclasses.replace(spec, max_episode_steps=steps)
+    kwargs = {**spec.kwargs, "spec_rounds": rounds}
+    return dataclasses.replace(spec, max_episode_steps=steps, kwargs=kwargs)
+
+
+def check_rounds_of_spec(rounds: int, spec_rounds: int | None) -> None:
+    """Refuse more rounds than those of the specification from which an environment is made."""
+    if spec_rounds is not None and rounds > check_integer("spec_rounds", spec_rounds):
+        raise UserError(
+            f"rounds: {rounds} are more than the {spec_rounds} of this specification, at which "
+            "Gymnasium ends episodes: make the environment from its id",
+            code="conflict",
+            path="rounds",
+        )

@@ -17,7 +17,7 @@ from mores.core.environment import Environment
 from mores.core.errors import UserError, did_you_mean
 from mores.core.people import Population
 from mores.core.policy import Policy
-from mores.registry.specs import Spec, from_spec, policies_from_specs
+from mores.registry.specs import Spec, environment_for, from_spec, policies_from_specs
 from mores.sim.metric_tracker import metrics_of_state
 from mores.sim.simulator import Simulator
 
@@ -44,18 +44,11 @@ def resolve_environment(
 
     `client`: class whose own arguments are also named where a parameter is unknown.
     """
-    resolved = _named_or_given(environment, parameters, client)
-    return resolved if population is None else resolved.with_population(population)
-
-
-def _named_or_given(
-    environment: str | Environment[Any], parameters: Mapping[str, Any], client: type[Any] | None
-) -> Environment[Any]:
     if isinstance(environment, str):
         fields = registry.class_of("environment", environment).model_fields
         known = [field.alias or name for name, field in fields.items()]
         check_arguments(environment, parameters, known, client)
-        return registry.make("environment", environment, parameters)
+        return environment_for(environment, parameters, population)
     if parameters:
         raise UserError(
             f"parameters need an environment's name, not an object: {sorted(parameters)}",
@@ -68,7 +61,7 @@ def _named_or_given(
             code="wrong_type",
             path="environment",
         )
-    return environment
+    return environment if population is None else environment.with_population(population)
 
 
 def resolve_policies(

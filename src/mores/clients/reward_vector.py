@@ -21,14 +21,14 @@ from torch import Tensor
 
 from mores.clients.resolve import AgentId
 from mores.core.arguments import check_names
-from mores.core.environment import Environment
+from mores.core.environment import Environment, Phase
 from mores.core.errors import UserError, did_you_mean, nearest_name
 from mores.core.people import Population
 from mores.sim.episode_recorder import EpisodeRecorder
 from mores.sim.simulator import Simulator
 
 FEEDBACK = "feedback."
-PROBE_ROUNDS = 100  # in which feedback must be given once, to know its size
+PROBE_WORLDS, PROBE_ROUNDS = 8, 100  # in which feedback must be given once, to know its size
 
 
 class _Component(NamedTuple):
@@ -107,6 +107,37 @@ def _role_and_agent(name: str, counts: Mapping[str, int]) -> tuple[str, int | No
     )
 
 
+class _FeedbackSizes(EpisodeRecorder):
+    """Numbers of an agent in each numeric feedback that its role has got, by name."""
+
+    def __init__(self, role: str) -> None:
+        super().__init__([role])
+        self.sizes: dict[str, int] = {}
+        self._role = role
+
+    def record_feedback(self, role: str, feedback: Mapping[str, Tensor]) -> None:
+        """Keep the sizes of new feedback."""
+        for name, value in feedback.items():
+            if role == self._role and value.is_floating_point():
+                self.sizes[name] = value[0, 0].numel()
+
+    def record_action(
+        self,
+        role: str,
+        phase: Phase,
+        observation: Tensor,
+        action: Tensor,
+        action_mask: Tensor | None = None,
+    ) -> None:
+        """Do nothing."""
+
+    def record_reward(self, role: str, reward: Tensor) -> None:
+        """Do nothing."""
+
+    def record_round(self, done: Tensor, finished: Tensor) -> None:
+        """Do nothing."""
+
+
 def _feedback_sizes(
     environment: Environment[Any],
     population: Population | None,
@@ -114,28 +145,31 @@ def _feedback_sizes(
     names: Sequence[str],
     rounds: int,
 ) -> dict[str, int]:
-    """Numbers of an agent in each of these feedbacks, from an episode of random policies."""
+    """Numbers of an agent in each of these feedbacks, from episodes of random policies."""
     if not names:
         return {}
-    recorder = EpisodeRecorder([role])
-    policies = dict.fromkeys((each.name for each in environment.roles), "random")
+    recorder = _FeedbackSizes(role)
     simulator = Simulator(
-        environment, policies, population=population, rounds=rounds, recorder=recorder
+        environment,
+        dict.fromkeys((each.name for each in environment.roles), "random"),
+        worlds=PROBE_WORLDS,
+        rounds=rounds,
+        autoreset_mode="same_step",
+        population=population,
+        recorder=recorder,
     )
     simulator.reset(0)
-    given: dict[str, Tensor] = {}
-    for _ in range(min(rounds, PROBE_ROUNDS)):
-        if simulator.all_finished or given.keys() >= {*names}:
-            break
+    num_rounds = 0
+    while num_rounds < PROBE_ROUNDS and not recorder.sizes.keys() >= {*names}:
         simulator.step()
-        given = recorder.dataset(role).feedback
-    numeric = {name: f for name, f in given.items() if f.is_floating_point()}
+        num_rounds += 1
     for name in names:
-        if name not in numeric:
-            hint = did_you_mean(FEEDBACK + name, [FEEDBACK + known for known in numeric])
+        if name not in recorder.sizes:
+            hint = did_you_mean(FEEDBACK + name, [FEEDBACK + known for known in recorder.sizes])
             raise UserError(
-                f"reward_vector: {role} gets no numeric feedback {name!r} in an episode{hint}",
+                f"reward_vector: {role} got no numeric feedback {name!r} in {num_rounds} rounds of "
+                f"random policies in {PROBE_WORLDS} worlds{hint}",
                 code="unknown_name",
                 path=f"reward_vector.{FEEDBACK}{name}",
             )
-    return {name: numeric[name][0, 0, 0].numel() for name in names}
+    return recorder.sizes

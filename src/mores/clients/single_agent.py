@@ -139,6 +139,13 @@ class SingleAgentClient:
         mask = self.simulator.action_mask(self.agent_id.role, self.num_options)
         return mask[:, self.agent_id.agent_index].clone()
 
+    def final_action_mask(self, state: Any) -> Bool[Tensor, "world option"] | None:
+        """Like `action_mask`, of the turn that would follow the last state of an episode."""
+        if self.num_options is None:
+            return None
+        mask = self.simulator.next_action_mask(self.agent_id.role, state, self.num_options)
+        return mask[:, self.agent_id.agent_index].clone()
+
     def metrics(self, state: Any) -> dict[str, Tensor]:
         """The requested metrics of a state."""
         return resolve.selected_metrics(self.simulator, state, self.metric_names)
@@ -166,10 +173,7 @@ class SingleAgentClient:
 
     def _final_observation(self, observation: Float[Tensor, "world agent size"], state: Any) -> Any:
         """Last observation of an episode, with the mask of the turn that would follow."""
-        mask = None
-        if self._observation_format == "dict" and self.num_options is not None:
-            mask = self.simulator.next_action_mask(self.agent_id.role, state, self.num_options)
-            mask = mask[:, self.agent_id.agent_index]
+        mask = self.final_action_mask(state) if self._observation_format == "dict" else None
         return self._formatted(observation[:, self.agent_id.agent_index].clone(), mask)
 
     def _formatted(self, vector: Tensor, mask: Tensor | None) -> Any:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mores.clients.array_conversion import check_no_options, metric_to_numpy
 from mores.clients.gymnasium_vector import GymnasiumVectorEnv
-from mores.clients.resolve import resolve_environment
+from mores.clients.resolve import resolve_environment, resolve_population
 from mores.core.arguments import check_names
 from mores.core.environment import Environment
 from mores.core.errors import UserError, did_you_mean
@@ -83,13 +83,14 @@ class SB3VecEnv(vec_env.VecEnv):
         device: torch.device | str = "cpu",
         **parameters: Any,
     ) -> None:
+        people = resolve_population(population)
         self.vector_env = GymnasiumVectorEnv(
-            resolve_environment(environment, parameters, client=type(self)),
+            resolve_environment(environment, parameters, people, type(self)),
             num_envs,
             agent,
             rounds,
             policies,
-            population,
+            people,
             metrics,
             device,
         )

@@ -175,7 +175,7 @@ class TorchRLEnv(EnvBase):
                 for name, of_role in self._observation_entries(turn).items()
             }
             if group in self._num_options:
-                mask = self._action_mask(group)
+                mask = self._action_mask(group, turn)
                 action_spec = self.full_action_spec[group, "action"]
                 assert isinstance(action_spec, Categorical)
                 action_spec.update_mask(mask)
@@ -210,13 +210,20 @@ class TorchRLEnv(EnvBase):
 
         return {"observation": observation, "mask": acts, "projected": projected}
 
-    def _action_mask(self, group: str) -> Bool[Tensor, "world agent option"]:
-        """Legal options of the agents of a group."""
+    def _action_mask(
+        self, group: str, turn: ExternalTurn | None
+    ) -> Bool[Tensor, "world agent option"]:
+        """Legal options of the agents of a group; in worlds that just finished, the final ones."""
         options, simulator = self._num_options[group], self.simulator
-        return self._groups.of_group(
-            group,
-            lambda role: simulator.action_mask(role, options)[:, simulator.external[role]],
-        )
+
+        def mask(role: str) -> Tensor:
+            mask = simulator.action_mask(role, options)
+            if turn is not None and turn.final_observation is not None:
+                final = simulator.next_action_mask(role, turn.final_state, options)
+                mask = torch.where((turn.terminated | turn.truncated)[:, None, None], final, mask)
+            return mask[:, simulator.external[role]]
+
+        return self._groups.of_group(group, mask)
 
     def _metrics(self) -> dict[str, Tensor]:
         return resolve.selected_metrics(self.simulator, self.simulator.state, self.metric_names)

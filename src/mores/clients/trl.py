@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 from mores.clients import resolve
-from mores.core.arguments import check_seed
+from mores.core.arguments import check_names, check_seed
 from mores.core.environment import Environment, Role, get_role, with_text
 from mores.core.errors import UserError, did_you_mean
 from mores.core.policy import Policy
@@ -133,7 +133,8 @@ class TRLRollouts:
         self.population = resolve.resolve_population(population)
         self.environment = resolve.resolve_environment(environment, parameters, self.population)
         self.lm_policy = lm_policy
-        self.rounds, self.seed, self.metric_names = rounds, check_seed(seed), tuple(metrics)
+        self.rounds, self.seed = rounds, check_seed(seed)
+        self.metric_names = tuple(check_names("metrics", metrics))
         counts = {role.name: role.num_agents for role in self.environment.roles}
         if agent in counts:
             self.role, self.agent_indices = agent, list(range(counts[agent]))
@@ -144,7 +145,10 @@ class TRLRollouts:
         self.policies = resolve.resolve_policies(self.environment, policies, external)
         self._role_definition = with_text(self.environment, get_role(self.environment, self.role))
         self._calls: dict[tuple[str, int], int] = {}
-        self._make_simulator(Worlds.of(1), None)  # raises now if arguments are inconsistent
+        simulator = self._make_simulator(Worlds.of(1), None)  # raises now for wrong arguments
+        if self.metric_names:
+            simulator.reset(self.seed)
+            resolve.selected_metrics(simulator, simulator.state, self.metric_names)
         lm_policy.check(self.environment.phases, self._role_definition)
 
     def dataset(self, worlds: int | Sequence[int]) -> Any:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from mores.clients import resolve
 from mores.clients.trl import world_dataset
-from mores.core.arguments import check_seed
+from mores.core.arguments import check_names, check_seed
 from mores.core.environment import Environment, get_role, with_text
 from mores.core.errors import UserError
 from mores.core.policy import Policy
@@ -70,9 +70,10 @@ class TRLEnvironments:
         self._external = {self.agent_id.role: [self.agent_id.agent_index]}
         self._policies = resolve.resolve_policies(self.environment, policies, self._external)
         self._rounds, self._seed = rounds, check_seed(seed)
-        self.metric_names = tuple(metrics)
+        self.metric_names = tuple(check_names("metrics", metrics))
         self.text = with_text(self.environment, get_role(self.environment, self.agent_id.role)).text
-        self.start(0)  # raises now if arguments are inconsistent
+        simulator = self.start(0)  # raises now if arguments are inconsistent, and unknown metrics
+        resolve.selected_metrics(simulator, simulator.state, self.metric_names)
 
     def __call__(self) -> TRLEnvironment:
         """One environment, which TRL uses for many rollouts."""

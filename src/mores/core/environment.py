@@ -324,8 +324,8 @@ class Environment(Config, ABC, Generic[State]):
         Raises:
             UserError: the environment has other fields that do not fit.
         """
-        determined = _determined_fields(population)
-        before = {} if previous is None else _determined_fields(previous)
+        determined = determined_fields(population)
+        before = {} if previous is None else determined_fields(previous)
         own = {name: getattr(self, name) for name in self.model_fields_set}
         own = {n: v for n, v in own.items() if n not in before or before[n] != v}
         missing = {
@@ -344,6 +344,13 @@ class Environment(Config, ABC, Generic[State]):
             message = f"population: this environment cannot have its people: {path}: "
             message += problem.message
             raise UserError(message, code=problem.code, path="population") from None
+
+    def check_population(self, population: Population) -> None:
+        """Refuse people for whom this environment was not made, such as others than its graph's.
+
+        Raises:
+            UserError: `with_population` makes an environment for them.
+        """
 
     def people(self, state: State) -> People | None:
         """People of a state, an input of registered metrics. `None`: people have no values."""
@@ -379,7 +386,7 @@ class Environment(Config, ABC, Generic[State]):
         return {}
 
 
-def _determined_fields(population: Population) -> dict[str, Any]:
+def determined_fields(population: Population) -> dict[str, Any]:
     """Fields of an environment that a population determines, where it has them."""
     std = {} if population.value_std is None else {"population_std": population.value_std}
     return {**population.environment_parameters(), **std}

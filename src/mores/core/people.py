@@ -51,6 +51,11 @@ class Population(Config, ABC):
         return ()
 
     @property
+    def person_names(self) -> tuple[str, ...]:
+        """Names of the people in their order. Empty: they have none, or no order."""
+        return ()
+
+    @property
     def value_std(self) -> float | None:
         """Standard deviation of dispositions over people, value units; None: unknown.
 

@@ -20,7 +20,7 @@ from mores.experiments.trained_file import TrainedContents, write_trained
 from mores.experiments.trained_policy import TrainedPolicy, replicate_parameters
 from mores.experiments.training_episodes import EpisodeCallback, run_episodes, select_metrics
 from mores.experiments.training_setup import TEST_STAGE, TrainingSetup, as_trained
-from mores.registry.specs import Spec, from_spec, policies_from_specs
+from mores.registry.specs import Spec, environment_from_spec, from_spec, policies_from_specs
 from mores.sim import policy_states
 from mores.sim.agent_recorder import AgentRecorder, with_records
 from mores.sim.metric_tracker import MetricSpecs
@@ -215,13 +215,11 @@ class TrainingResult:
             )
         setup = self.setup
         env, people = setup.environment, setup.population
-        if environment is not None:
-            env = from_spec("environment", environment, "environment")
         if population is not None:
             people = from_spec("population", population, "population")
         elsewhere = environment is not None or population is not None
-        if people is not None and environment is not None:
-            env = env.with_population(people)
+        if environment is not None:
+            env = environment_from_spec(environment, people)
         elif people is not None and population is not None:
             env = env.with_population(people, setup.population)
         replaced = policies_from_specs({} if policies is None else policies)

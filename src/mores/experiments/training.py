@@ -49,7 +49,7 @@ from mores.experiments.training_episodes import (
     select_metrics,
 )
 from mores.experiments.training_setup import TRAINING_STAGE, TrainingSetup, is_trained
-from mores.registry.specs import Spec, from_spec, policies_from_specs
+from mores.registry.specs import Spec, environment_from_spec, from_spec, policies_from_specs
 from mores.sim import policy_states
 from mores.sim.agent_recorder import AgentRecorder
 from mores.sim.metric_tracker import MetricSpecs, ResolvedMetrics
@@ -134,11 +134,10 @@ def train(
     device = _device(device, before)
     check_callable("callback", callback)
     trackers = trackers_of(track)
-    env = from_spec("environment", environment, "environment")
     people: Population | None = None
     if population is not None:
         people = from_spec("population", population, "population")
-        env = env.with_population(people)
+    env = environment_from_spec(environment, people)
     roles = [role.name for role in env.roles]
     usual = env.default_policies() if before is None else _policies_of_start(before, env)
     recorder = AgentRecorder(env, record, all_worlds, record_worlds, rounds, episodes)

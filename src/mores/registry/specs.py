@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from mores import registry
+from mores.core.environment import determined_fields
 from mores.core.errors import ParameterError, UserError
+from mores.core.people import Population
 
 Spec = str | Mapping[str, Any]  # a kind, or {"kind": ..., parameter: value}
 
@@ -24,12 +26,48 @@ def from_spec(registry_name: str, given: Any, path: str) -> Any:
     """
     if registry.fits(registry_name, given):
         return given
+    return registry.make(registry_name, *_kind_and_parameters(registry_name, given, path))
+
+
+def _kind_and_parameters(
+    registry_name: str, given: Any, path: str
+) -> tuple[str, Mapping[str, Any]]:
     try:
-        kind, parameters = registry.kind_and_parameters(registry_name, given)
+        return registry.kind_and_parameters(registry_name, given)
     except ParameterError as error:
         place = f"{path}.kind" if isinstance(given, Mapping) else path
         raise UserError(f"{path}: {error}", code=error.code, path=place) from None
-    return registry.make(registry_name, kind, parameters)
+
+
+def environment_from_spec(given: Any, population: Population | None) -> Any:
+    """The environment for the people of a population: see `from_spec` and `environment_for`."""
+    if not registry.fits("environment", given):
+        kind, parameters = _kind_and_parameters("environment", given, "environment")
+        return environment_for(kind, parameters, population)
+    return given if population is None else given.with_population(population)
+
+
+def environment_for(kind: str, parameters: Mapping[str, Any], population: Population | None) -> Any:
+    """An environment by name, with what a population determines in fields that are not given.
+
+    It is made with them at once: other parameters, such as a graph of as many people, may not fit
+    the defaults.
+
+    Raises:
+        UserError: as `registry.make` and `Environment.with_population`.
+    """
+    if population is None:
+        return registry.make("environment", kind, parameters)
+    fields = registry.class_of("environment", kind).model_fields
+    determined = {n: v for n, v in determined_fields(population).items() if n in fields}
+    try:
+        return registry.make("environment", kind, {**determined, **parameters})
+    except UserError as error:
+        try:
+            made = registry.make("environment", kind, parameters)
+        except UserError:
+            raise error from None
+        return made.with_population(population)  # it raises, and names the population
 
 
 def policies_from_specs(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -105,7 +105,8 @@ class Simulator:
     Attributes:
         draws: counts the random numbers drawn so far.
         learning_roles: roles whose policies train online.
-        phase_index: index of the next phase in the round.
+        phase_index: index of the next phase in the round; of the first one in which external agents
+            act when all worlds are finished.
         policy_parameters: parameters of policies that differ between people, by role and path.
     """
 
@@ -128,6 +129,7 @@ class Simulator:
         check_instance("environment", environment, Environment)
         if population is not None:
             check_instance("population", population, Population)
+            environment.check_population(population)
         self.environment, self.autoreset_mode = environment, check_autoreset_mode(autoreset_mode)
         self.rounds, self.worlds = check_integer("rounds", rounds), Worlds.of(worlds)
         self.population, self.stage, self.device = population, stage, check_device(device)
@@ -236,7 +238,7 @@ class Simulator:
         """
         if self.seed is None:
             raise UserError("call reset before reset_worlds", code="wrong_order")
-        if self.phase_index not in (0, self._first_turn):  # 0 if all worlds are finished
+        if self.phase_index != self._first_turn:
             raise UserError(
                 f"reset_mask: worlds can be reset alone before the first phase in which external "
                 f"agents act, {self.phases[self._first_turn].name!r}, not in {self.phase.name!r}",
@@ -494,6 +496,7 @@ class Simulator:
             if self.phase_index == 0 and (waiting is not None or self._may_have_ended()):
                 ends = self._end_round(waiting)
                 if self.autoreset_mode == "disabled" and self.all_finished:
+                    self.phase_index = self._first_turn  # as if other worlds still ran
                     break
             if self.acting_roles or (self.phase_index == 0 and not self.external):
                 break
