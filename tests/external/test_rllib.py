@@ -174,14 +174,15 @@ def test_masks_are_obeyed() -> None:
 @pytest.mark.parametrize(("kind", "agent"), AGENTS)
 def test_rollouts(kind: str, agent: str) -> None:
     """RLlib's runner of environments records whole episodes of every agent."""
-    env_config = {"id": gymnasium_id(kind), "agent": agent, "rounds": 3} | small(kind)
+    rounds = 3
+    env_config = {"id": gymnasium_id(kind), "agent": agent, "rounds": rounds} | small(kind)
     runner = SingleAgentEnvRunner(config=config("single", **env_config))
     episodes = runner.sample(num_episodes=2, random_actions=True)
     runner.stop()
     assert len(episodes) >= 2
-    turns = gymnasium.make(**env_config).unwrapped.simulator.rounds
+    phases = gymnasium.make(**env_config).unwrapped.environment.phases
+    turns = rounds * sum(agent.rpartition("_")[0] in phase.action_spaces for phase in phases)
     for episode in episodes[:2]:
         assert episode.is_done
-        assert len(episode) >= 1
-        assert turns == 3
+        assert len(episode) == turns or (episode.is_terminated and 1 <= len(episode) < turns)
         assert np.isfinite(episode.get_return())
