@@ -17,8 +17,8 @@ from mores.report.figures.plot_data import (
     ReportData,
     format_interval,
     format_number,
-    format_value,
 )
+from mores.report.figures.value_labels import PointLabels
 from mores.report.findings import describe_finding, describe_quantity, in_percent
 
 SAMPLES = {  # of the intervals of claims: one, and several
@@ -57,7 +57,7 @@ def headline(data: ReportData, verdicts: Sequence[Verdict]) -> str:
         )
     else:
         finding = (
-            f"{describe_finding(data, verdict)}{_point_text(verdict)} ({_interval_text(verdict)})"
+            f"{describe_finding(data, verdict)}{_point_text(data, verdict)} ({_interval_text(verdict)})"
         )
     finding = f"{finding[:1].upper()}{finding[1:]}"
     return f"{finding}; {_verdict_text(verdict, name)}."
@@ -119,11 +119,11 @@ def _interval_name(verdict: Verdict) -> str:
     return f"{level} of the {'relative difference' if claim.relative else 'difference'}"
 
 
-def _point_text(verdict: Verdict) -> str:
+def _point_text(data: ReportData, verdict: Verdict) -> str:
     """The point of a sweep at which the estimate was taken."""
     if not verdict.point:
         return ""
-    point = ", ".join(f"{path} = {format_value(value)}" for path, value in verdict.point.items())
+    point = PointLabels(data.scenario.sweep).describe(verdict.point)
     count = verdict.num_points
     if count == 1:
         return f" at {point}"
