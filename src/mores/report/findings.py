@@ -202,7 +202,7 @@ def _has_negative_reference(data: ReportData, verdict: Verdict) -> bool:
     points = trend_points(claim, [PointData(point, at_point) for point, at_point in everywhere])
     at = [i for i, each in enumerate(points) if dict(each.point) == dict(verdict.point)]
     comparison = points[at[0] if at else 0].data.comparison
-    if comparison is None or isinstance(comparison, float):
+    if not isinstance(comparison, np.ndarray):
         return comparison is not None and comparison < 0.0
     statistic = "mean" if claim.checks_every_replicate else claim.statistic
     return compute_statistic(comparison, statistic) < 0.0
