@@ -13,7 +13,8 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mores.analysis.intervals import estimate
+from mores.analysis.intervals import IntervalEstimate, estimate
+from mores.experiments.claims.replicates_needed import replicates_needed
 from mores.experiments.claims.verdicts import Verdict, combine_verdicts, evaluate_claim
 from mores.experiments.scenario.specification import Claim
 from tests.refusals import check_message, refused
@@ -234,11 +235,36 @@ def test_reasons_are_sentences_with_numbers() -> None:
     for claim, numbers in [
         (make_claim(above=1), "95 1.80411 8.12063 1"),
         (make_claim(effect=4, differs_from=5), "95 1.80411 8.12063 4 5"),
-        (make_claim(within=(0, 6)), "95 1.80411 8.12063 0 6"),
+        (make_claim(within=(0, 6)), "95 1.80411 8.12063 0 6 160"),
     ]:
         reason = evaluate_claim(claim, SAMPLE).reason
         assert re.findall(r"[0-9.]+", reason) == numbers.split()
         check_message(reason)
+
+
+@pytest.mark.parametrize(
+    ("fields", "value", "expected"),
+    [
+        ({"above": 0.0}, 0.5, 80),  # half of the half-width: four times the number
+        ({"below": 0.0}, -0.5, 80),
+        ({"above": 0.0}, -0.5, 80),
+        ({"within": (0.0, 1.2)}, 0.8, 130),  # the nearer end
+        ({"differs_from": 0.0, "effect": 0.5}, 1.0, 80),
+        ({"above": 0.0}, 0.99, 21),
+        ({"above": 0.0}, 0.05, 8000),
+        ({"above": 0.0}, 0.04, None),
+        ({"above": 0.0}, 0.0, None),
+        ({"above": 0.0, "statistic": "median"}, 0.5, None),
+        ({"above": 0.0, "interval": "people"}, 0.5, None),
+    ],
+)
+def test_number_of_replicates_that_would_decide(
+    fields: dict[str, Any], value: float, expected: int | None
+) -> None:
+    """Of 20 replicates, with an interval of half-width 1."""
+    claim = make_claim(**fields)
+    found = IntervalEstimate(value, value - 1.0, value + 1.0, 20, "t")
+    assert replicates_needed(claim, found) == expected
 
 
 # --- over a sweep -------------------------------------------------------------------------------

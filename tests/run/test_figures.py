@@ -265,6 +265,8 @@ def test_the_first_figure_shows_the_stage_of_the_claim():
     data = make_report_data(scenario, stages=("one", "two"), episodes=2)
     (figure,) = claim_figures(data)
     check_message(figure.caption)
+    assert figure.panels[0].title == "Claim (1) on “ai”: rms distance minus that in “friends”"
+    assert list(figure.legend) == ["ai", "twin", "both", "bound of claim (1)"]
     difference = [data.record(arm).by_replicate("rms_distance", "one") for arm in ("ai", "friends")]
     end = (difference[0] - difference[1])[:, -1].mean()
     assert f"ai {format_number(float(end))}" in figure.panels[0].alt_text

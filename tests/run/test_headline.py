@@ -18,9 +18,17 @@ from mores.experiments.results.cell_result import StageResult
 from mores.experiments.scenario.specification import ClaimKind
 from mores.report.figures import ReportData
 from mores.report.figures.plot_data import format_interval
+from mores.report.findings import metric_noun
 from mores.report.headline import headline, headline_verdict
 from tests.refusals import check_message
-from tests.run.small_run import ROUNDS, make_claim, make_metrics, make_results, make_scenario
+from tests.run.small_run import (
+    ROUNDS,
+    make_claim,
+    make_metrics,
+    make_report_data,
+    make_results,
+    make_scenario,
+)
 
 N = 32
 ARMS = {"arms": {name: {"env.initial_std": 0.1} for name in ("base", "arm", "third", "last")}}
@@ -208,3 +216,58 @@ def test_the_claim_of_the_headline_is_chosen_by_a_rule():
     assert headline(data, []) == ""
     with pytest.raises(ValidationError, match="a report has one headline"):
         make_scenario(claims=[{**first, "headline": True}, {**second, "headline": True}])
+
+
+@pytest.mark.cut(3)
+@pytest.mark.parametrize("statistic", ["rms", "sd", "mean", "median"])
+@pytest.mark.parametrize("arm", ["arm", "third"])
+def test_a_relative_difference_has_the_sign_of_the_statistic_of_the_reference(
+    statistic: str, arm: str
+):
+    """Of a negative metric the rms and the sd are positive."""
+    claim = {"statement": "x", "kind": "report", "metric": "rms_distance", "arm": arm,
+             "compare_to": "base", "relative": True, "statistic": statistic}  # fmt: skip
+    data, (verdict,) = run([claim], lambda arm, _: -MEANS[arm], **ARMS)
+    text = headline(data, [verdict])
+    is_negative = statistic in ("mean", "median")
+    assert ("negative" in text) == is_negative
+    rises = (verdict.estimate.value > 0) != is_negative
+    assert any(word in text for word in (" raises ", " above ") if rises) == rises, text
+    assert any(word in text for word in (" lowers ", " below ")) != rises, text
+    check_message(text)
+
+
+@pytest.mark.cut(4)
+@pytest.mark.parametrize("key", ["slope_in", "monotone_in"])
+@pytest.mark.parametrize("slopes", [(1.0, 2.0), (2.0, 1.0), (-1.0, -2.0), (-1.0, 1.0)])
+def test_relative_trends_are_those_of_slopes_and_steps(key: str, slopes: tuple[float, float]):
+    """The estimate is 100 % for twice the slope, also of a sweep with negative values."""
+    claim = {"statement": "x", "kind": "statistical", "metric": "rms_distance", **COMPARED,
+             "relative": True, key: SWEEP, "bound": {"above": 0.5}}  # fmt: skip
+    slope_of = {"base": 10 * slopes[0], "arm": 10 * slopes[1]}
+    text = text_of(
+        [claim],
+        lambda arm, point: slope_of.get(arm, 0.0) * point[SWEEP] - 9.0,
+        sweep={SWEEP: [0.1, 0.3, 0.5]},
+        **ARMS,
+    )
+    noun = "slope" if key == "slope_in" else "step"
+    assert f"the {noun} of the rms distance" in text and "per unit" not in text
+    assert f"it requires a relative difference of the {noun}s above 50 %" in text
+    assert f"95 % interval of the relative difference of the {noun}s" in text
+    assert (f" % {'above' if slopes[1] > slopes[0] else 'below'} that in “base”") in text
+    assert ("which is negative" in text) == (slopes[0] < 0)
+    check_message(text)
+
+
+def test_names_of_metrics_in_sentences():
+    data = make_report_data(make_scenario())
+    record = replace(data.record("main"), value_names=("privacy", "self_rule"))
+    for name, noun in {
+        "mean_value[1]": "the mean of self rule",
+        "return_agent": "the agent's return",
+        "return_two_users": "the two users' return",
+        "return_by_agent[0]": "the return by agent[0]",
+        "rms_distance": "the rms distance",
+    }.items():
+        assert metric_noun(name, record) == noun

@@ -13,6 +13,8 @@ from mores.report.figures import FigureSpec
 from mores.report.figures.plot_data import format_interval
 from mores.report.figures.sweep_axes import is_geometric, sweep_axes
 from mores.report.figures.sweep_plots import sweep_figures
+from mores.report.figures.value_labels import unique_labels, value_labels
+from mores.report.table_rows import final_metric_table
 from tests.run.small_run import make_report_data, make_scenario
 
 CLAIM = {"statement": "x", "kind": "statistical", "metric": "rms_distance", "arm": "ai",
@@ -128,3 +130,29 @@ def test_the_table_has_the_estimates_of_claims():
     values = data.records[data.cells_at_points[0]["ai"].id].by_replicate("rms_distance")[:, -1]
     row = next(row for row in figure.rows if row[:2] == ["ai", "0.1"])
     assert row[-1] == format_interval(estimate(values, "median"))
+
+
+PERSUADERS = [{"kind": "persuader", "goal": [5, 5], "goal_weight": w} for w in (1.0, 0.1)]
+
+
+@pytest.mark.cut(1)
+@pytest.mark.parametrize("values", [PERSUADERS, [0.200001, 0.200002]])
+def test_values_that_print_alike_have_lines_and_rows_of_their_own(values: list[Any]):
+    path = "policies.assistant" if values is PERSUADERS else "env.ai_influence"
+    data, found = figures(sweep={"env.noise_std": [0.1, 0.1000001, 0.3], path: values})
+    figure = found["sweep_0"]
+    assert len(figure.legend) == 2 and len(figure.rows) == 6
+    assert len({tuple(row[:2]) for row in figure.rows}) == 6
+    assert len(final_metric_table(data)[1]) == 6
+    assert len([line for line in draw(figure).get_lines() if len(line.get_xdata()) == 3]) == 2
+    _, found = figures(sweep={"env.noise_std": [0.1, 0.2, 0.3], path: values}, **ARMS)
+    assert len(found["sweep_0"].panels) == 2
+
+
+def test_labels_of_values_differ():
+    assert value_labels([0.1, 0.1000001, 0.25]) == ["0.1", "0.1000001", "0.25"]
+    assert value_labels(PERSUADERS) == [f"persuader (goal_weight {w})" for w in (1.0, 0.1)]
+    assert value_labels([{"kind": "silent"}, PERSUADERS[0]]) == ["silent", "persuader"]
+    texts = [f"{'a' * 30}{i}" for i in range(2)]
+    assert value_labels(texts) == texts
+    assert unique_labels(["a", "a", "a (2)"]) == ["a", "a (2)", "a (2) (2)"]

@@ -109,12 +109,7 @@ def _count_sentence(verdicts: Sequence[Verdict]) -> str:
         return all_hold.get(total, f"All {total} claims hold.")
     sentences = []
     if total > 1:
-        parts = [f"{holds or 'None'} of {total} claims {'holds' if holds < 2 else 'hold'}"]
-        if num_failed := len(by["fails"]):
-            parts.append(f"{num_failed} {'fails' if num_failed == 1 else 'fail'}")
-        if num_undecided := len(by["undecided"]):
-            parts.append(f"{num_undecided} {'is' if num_undecided == 1 else 'are'} undecided")
-        sentences.append(f"{', '.join(parts)}.")
+        sentences.append(f"{holds or 'None'} of {total} claims {'holds' if holds < 2 else 'hold'}.")
     for status, heading in (("fails", "Not supported"), ("undecided", "Undecided")):
         texts = []
         for number, verdict in by[status][:MAX_QUOTED_CLAIMS]:
@@ -124,7 +119,8 @@ def _count_sentence(verdicts: Sequence[Verdict]) -> str:
         if (omitted := len(by[status]) - MAX_QUOTED_CLAIMS) > 0:
             texts.append(f"and {omitted} more")
         if texts:
-            sentences.append(f"{heading}: {'; '.join(texts)}.")
+            count = f" ({len(by[status])})" if omitted > 0 else ""
+            sentences.append(f"{heading}{count}: {'; '.join(texts)}.")
     return " ".join(sentences)
 
 

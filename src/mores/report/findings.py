@@ -12,10 +12,21 @@ import math
 import numpy as np
 
 from mores.analysis.intervals import IntervalEstimate
+from mores.analysis.replicate_statistics import compute_statistic
+from mores.core.component_names import split_component
+from mores.core.metric_inputs import RETURN
+from mores.experiments.claims.trends import PointData, trend_points
 from mores.experiments.claims.verdicts import Verdict
+from mores.experiments.results.cell_result import CellResult
 from mores.experiments.scenario.claim_inputs import claim_arm, metric_compared_with_control
 from mores.experiments.scenario.specification import Claim
-from mores.report.figures.plot_data import ReportData, describe_time, format_interval, metric_label
+from mores.report.figures.plot_data import (
+    ReportData,
+    describe_time,
+    format_interval,
+    metric_label,
+    value_label,
+)
 
 STATISTICS = {"sd": "standard deviation", "rms": "root mean square", "median": "median"}
 NEGATIVE = "negative, so that a positive relative difference is a fall"
@@ -24,7 +35,9 @@ NEGATIVE = "negative, so that a positive relative difference is a fall"
 def describe_finding(data: ReportData, verdict: Verdict) -> str:
     """Estimate with its direction, without interval."""
     claim = verdict.claim
-    if claim.slope_in or claim.monotone_in:
+    if (claim.slope_in or claim.monotone_in) and claim.relative:
+        finding = _describe_relative_trend(data, verdict)
+    elif claim.slope_in or claim.monotone_in:
         finding = _describe_trend(data, verdict)
     elif claim.compare_to is None and claim.analytic is None:
         finding = _describe_level(data, verdict)
@@ -46,6 +59,30 @@ def _describe_trend(data: ReportData, verdict: Verdict) -> str:
         return f"{quantity} {verb} with {claim.slope_in}{slope}{note}"
     by = f" by {_absolute_text(verdict.estimate)}" if sign else ""
     return f"{quantity} {verb}{by} from one value of {claim.monotone_in} to the next{note}"
+
+
+def _describe_relative_trend(data: ReportData, verdict: Verdict) -> str:
+    """Slope or step of an arm relative to that of another arm or of an analytic value."""
+    sign, is_reversed = _direction(data, verdict)
+    note = f", which is {NEGATIVE}" if is_reversed else ""
+    compared = _compared(verdict, sign, f"that {_reference_text(verdict.claim)}{note}")
+    return f"{_trend_noun(data, verdict)} is {compared}"
+
+
+def _trend_noun(data: ReportData, verdict: Verdict) -> str:
+    """Slope or step of the metric in the arm: `the slope of the drift with env.pull in “a”`."""
+    claim = verdict.claim
+    metric, arm = _metric_text(data, claim), _arm_text(data, verdict)
+    if claim.slope_in:
+        return f"the slope of {metric} with {claim.slope_in} in {arm}"
+    return f"the step of {metric} from one value of {claim.monotone_in} to the next in {arm}"
+
+
+def _reference_text(claim: Claim) -> str:
+    """Where the value is that a claim subtracts: in an arm, or an analytic value."""
+    if claim.compare_to is not None:
+        return f"in “{claim.compare_to}”"
+    return f"of the analytic value {claim.analytic}"
 
 
 def _describe_level(data: ReportData, verdict: Verdict) -> str:
@@ -111,6 +148,9 @@ def _zero_note(verdict: Verdict) -> str:
 def describe_quantity(data: ReportData, verdict: Verdict) -> str:
     """The compared quantity as a noun: `rms distance in “a” minus that in “b”`."""
     claim = verdict.claim
+    if claim.relative and (claim.slope_in or claim.monotone_in):
+        reference = f"relative to that {_reference_text(claim)}"
+        return f"{_trend_noun(data, verdict)} {reference}"
     minus = "relative to" if claim.relative else "minus"
     text = f"{_metric_text(data, claim)} in {_arm_text(data, verdict)}"
     if claim.compare_to:
@@ -130,20 +170,42 @@ def _metric_text(data: ReportData, claim: Claim) -> str:
     """The metric with its article, and its statistic if that is not the mean."""
     compared = metric_compared_with_control(claim.metric)
     if compared is not None:
-        name = metric_label(compared, data.record(data.arms[0]))
-        text = f"the distance of the {name} from that in the control “{data.scenario.control}”"
+        name = metric_noun(compared, data.record(data.arms[0]))
+        text = f"the distance of {name} from that in the control “{data.scenario.control}”"
     else:
-        text = f"the {metric_label(claim.metric, data.record(data.arms[0]))}"
+        text = metric_noun(claim.metric, data.record(data.arms[0]))
     if claim.statistic == "mean" or claim.checks_every_replicate:
         return text
     return f"the {STATISTICS[claim.statistic]} over replicates of {text}"
 
 
+def metric_noun(name: str, record: CellResult) -> str:
+    """A metric with its article: `the mean of privacy`, `the agent's return`, `the drift`."""
+    metric, component = split_component(name)
+    if metric == "mean_value" and component is not None:
+        label = value_label(record, int(component)) if component.isdecimal() else component
+        return f"the mean of {label.replace('_', ' ')}"
+    role = metric.removeprefix(RETURN)
+    if role != metric and component is None and not role.startswith("by_"):
+        ending = "'" if role.endswith("s") else "'s"
+        return f"the {role.replace('_', ' ')}{ending} return"
+    return f"the {metric_label(name, record)}"
+
+
 def _has_negative_reference(data: ReportData, verdict: Verdict) -> bool:
-    points = data.claim_data(verdict.claim)
-    at = [i for i, point in enumerate(data.points) if dict(point) == dict(verdict.point)]
-    comparison = points[at[0] if at else 0].comparison
-    return comparison is not None and float(np.mean(comparison)) < 0.0
+    """Whether a relative difference divides by a negative number: `analysis.intervals.compare`.
+
+    For a claim on a trend, the number is the slope or the step of the reference.
+    """
+    claim = verdict.claim
+    everywhere = zip(data.points, data.claim_data(claim), strict=True)
+    points = trend_points(claim, [PointData(point, at_point) for point, at_point in everywhere])
+    at = [i for i, each in enumerate(points) if dict(each.point) == dict(verdict.point)]
+    comparison = points[at[0] if at else 0].data.comparison
+    if not isinstance(comparison, np.ndarray):
+        return comparison is not None and comparison < 0.0
+    statistic = "mean" if claim.checks_every_replicate else claim.statistic
+    return compute_statistic(comparison, statistic) < 0.0
 
 
 def _estimate_text(verdict: Verdict) -> str:

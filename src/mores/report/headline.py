@@ -17,8 +17,8 @@ from mores.report.figures.plot_data import (
     ReportData,
     format_interval,
     format_number,
-    format_value,
 )
+from mores.report.figures.value_labels import PointLabels
 from mores.report.findings import describe_finding, describe_quantity, in_percent
 
 SAMPLES = {  # of the intervals of claims: one, and several
@@ -56,9 +56,8 @@ def headline(data: ReportData, verdicts: Sequence[Verdict]) -> str:
             f"There is no estimate of {describe_quantity(data, verdict)}: {verdict.estimate.method}"
         )
     else:
-        finding = (
-            f"{describe_finding(data, verdict)}{_point_text(verdict)} ({_interval_text(verdict)})"
-        )
+        found = f"{describe_finding(data, verdict)}{_point_text(data, verdict)}"
+        finding = f"{found} ({_interval_text(verdict)})"
     finding = f"{finding[:1].upper()}{finding[1:]}"
     return f"{finding}; {_verdict_text(verdict, name)}."
 
@@ -113,17 +112,15 @@ def _shown_estimate(verdict: Verdict) -> tuple[IntervalEstimate, str]:
 
 def _interval_name(verdict: Verdict) -> str:
     """Level of the interval and its estimand: `95 % interval of the difference`."""
-    claim, level = verdict.claim, f"{100 * verdict.level:.6g} % interval"
-    if claim.compare_to is None and claim.analytic is None:
-        return level
-    return f"{level} of the {'relative difference' if claim.relative else 'difference'}"
+    level, noun = f"{100 * verdict.level:.6g} % interval", _estimand_noun(verdict.claim)
+    return level if noun == "value" else f"{level} of the {noun}"
 
 
-def _point_text(verdict: Verdict) -> str:
+def _point_text(data: ReportData, verdict: Verdict) -> str:
     """The point of a sweep at which the estimate was taken."""
     if not verdict.point:
         return ""
-    point = ", ".join(f"{path} = {format_value(value)}" for path, value in verdict.point.items())
+    point = PointLabels(data.scenario.sweep).describe(verdict.point)
     count = verdict.num_points
     if count == 1:
         return f" at {point}"
@@ -169,9 +166,10 @@ def _bound_text(claim: Claim) -> str:
 
 
 def _estimand_noun(claim: Claim) -> str:
-    """What the estimate is: a value, a difference, a slope or a step."""
+    """What the estimate is: a value, a slope, a step or a difference of two of them."""
     if claim.slope_in or claim.monotone_in:
-        return "slope" if claim.slope_in else "step"
+        trend = "slope" if claim.slope_in else "step"
+        return f"relative difference of the {trend}s" if claim.relative else trend
     if claim.compare_to is None and claim.analytic is None:
         return "value"
     return "relative difference" if claim.relative else "difference"

@@ -27,7 +27,7 @@ from mores.report.figures.text_fitting import printable
 from mores.report.headline import headline
 
 SECTION_HEADINGS = {  # by prefix of the figures' names
-    "answer": "The first comparison over the rounds",
+    "answer": "A claim over the rounds",
     "drift": "Drift relative to control",
     "people": "People: initial and final values",
     "attribution": "Effects of the arms, and interactions",

@@ -20,9 +20,9 @@ from mores.report.figures.plot_data import (
     format_interval,
     format_number,
     format_range,
-    format_value,
     metric_label,
 )
+from mores.report.figures.value_labels import PointLabels, value_labels
 
 Rows = list[list[Any]]
 MAX_ROWS, MAX_COLUMNS = 200, 12
@@ -88,7 +88,7 @@ def range_rows(scenario: Scenario) -> Rows:
     """Swept values and ranges of uncertain parameters."""
     swept = scenario.sweep.items()
     uncertain = scenario.uncertainty.parameters if scenario.uncertainty else {}
-    rows = [[path, ", ".join(map(format_value, values))] for path, values in swept]
+    rows = [[path, ", ".join(value_labels(values))] for path, values in swept]
     return rows + [[path, f"{format_range(*ends)}, uncertain"] for path, ends in uncertain.items()]
 
 
@@ -120,9 +120,10 @@ def effect_table(effects: Sequence[ArmEffect]) -> tuple[list[str], Rows]:
 def final_metric_table(data: ReportData) -> tuple[list[str], Rows]:
     """Columns and rows of the metrics at the end of the last stage, one row per cell."""
     values: dict[str, dict[str, str]] = {}
+    labels = PointLabels(data.scenario.sweep)
     for cell in data.cells[:MAX_ROWS]:
         record = data.records[cell.id]
-        point = ", ".join(f"{path} = {format_value(value)}" for path, value in cell.point.items())
+        point = labels.describe(cell.point)
         arm = cell.arm if data.scenario.arms else ""
         by_metric = values.setdefault(" · ".join(filter(None, (arm, point))) or cell.id, {})
         for name in _requested(data.scenario, record.names)[:MAX_COLUMNS]:

@@ -60,6 +60,7 @@ from mores.experiments.claims.claim_estimates import (
 )
 from mores.experiments.claims.looks import FIRST_LOOK, Look, level_at_look
 from mores.experiments.claims.persona_audit import PersonaAudit
+from mores.experiments.claims.replicates_needed import replicates_needed
 from mores.experiments.claims.several_claims import smallest_alpha, smallest_alpha_of_ablation
 from mores.experiments.scenario.specification import Claim
 
@@ -318,6 +319,8 @@ def _interval_verdict(
     if math.isinf(estimate.low) and math.isinf(estimate.high):
         return verdict("undecided", f"there is no interval: {estimate.method}")
     reason = UNDECIDED_REASONS[claim.interval]
+    if needed := replicates_needed(claim, estimate):
+        reason += f" (about {needed:,} in all, if the estimate stays)"
     return verdict("undecided", f"{interval} lies only partly {where}: {reason}")
 
 

@@ -218,7 +218,9 @@ class Run:
         """Metrics of a cell, `[world, round]`, or `[world, episode, round]` for many episodes.
 
         A metric that is a vector has the further dimension `NAME_component`. The coordinates
-        `replicate` and `world` identify the worlds.
+        `replicate` and `world` identify the worlds. `world` counts from 0 within each replicate:
+        with one world per replicate it is 0 everywhere, and `sel(world=0)` selects all. Replicate
+        3 is `data.isel(world=data.replicate == 3)`.
 
         A cell of draws of uncertain parameters has the dimension `draw` first: `[draw, world,
         round]`. Its coordinates are the numbers of the draws, and the values of each parameter.

@@ -1,4 +1,4 @@
-"""The difference of the first claim over the rounds: the figure that shows a run's main answer."""
+"""The difference of a claim over the rounds: the figure that shows a run's main answer."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from mores.experiments.scenario.specification import Claim
 from mores.report.figures.metric_lines import LINES_DESCRIPTION, describe_coinciding, line_panel
 from mores.report.figures.plot_data import ReportData, metric_label
 from mores.report.figures.rendering import FigureSpec, PanelSpec
-from mores.report.figures.theme import LIGHT_COLORS
+from mores.report.figures.theme import LIGHT_COLORS, PlotStyle
 
+BOUND_STYLE = PlotStyle("soft", (4.0, 3.0))
 DRIFT_METRICS = ("mean_value", "drift", "effect_vs_control")  # have a figure of their own
 
 
@@ -25,9 +26,11 @@ def claim_figures(data: ReportData) -> list[FigureSpec]:
     by replicate, and the claim's bound. Empty without such a claim, in a sweep, and for metrics of
     drift.
     """
-    claim = next(filter(_is_shown, data.scenario.claims), None)
+    numbered = enumerate(data.scenario.claims, 1)
+    number, claim = next((pair for pair in numbered if _is_shown(pair[1])), (0, None))
     if claim is None or claim.compare_to not in data.arms or len(data.points) > 1:
         return []
+    arm_of_claim = claim_arm(data.scenario, claim)
     stage, at_round = stage_and_round(data.scenario, claim)
     metric, reference = claim.metric, data.record(claim.compare_to)
     rounds = reference.stage(stage.name).rounds
@@ -35,30 +38,33 @@ def claim_figures(data: ReportData) -> list[FigureSpec]:
         return []
     baseline = reference.by_replicate(metric, stage.name)
     differences = {}
-    for arm in data.arms:
+    # the arm of the claim last: its line is above the others
+    for arm in sorted(data.arms, key=lambda arm: arm == arm_of_claim):
         record = data.record(arm)
         if arm != claim.compare_to and metric in record.stage(stage.name).names:
             differences[arm] = record.by_replicate(metric, stage.name) - baseline
     name = metric_label(metric, reference)
-    title = f"{name[:1].upper()}{name[1:]} minus {claim.compare_to}"
+    title = f"Claim ({number}): {name} in “{arm_of_claim}” minus “{claim.compare_to}”"
+    if len(differences) > 1:
+        title = f"Claim ({number}) on “{arm_of_claim}”: {name} minus that in “{claim.compare_to}”"
     panel = line_panel(data, title, differences, rounds, y_label="difference")
     in_stage = f" of stage “{stage.name}”" if data.scenario.stages else ""
     mean = ", mean over its episodes" if stage.episodes > 1 else ""
     caption = (
         f"“{claim.statement}”: {name} over the rounds{in_stage}{mean}, in each arm minus that in "
-        f"“{claim.compare_to}”, which shares its random numbers. Dashed: the bound of the claim on "
-        f"“{claim_arm(data.scenario, claim)}” after round {at_round}. "
+        f"“{claim.compare_to}”, which shares its random numbers. The claim is on “{arm_of_claim}” "
+        f"after round {at_round}. "
         f"{LINES_DESCRIPTION.format(data.replicates)}"
     )
     if claim.interval == "people":
         caption += " The interval of the claim covers the choice of respondents as well."
     caption += describe_coinciding({title: differences})
     shown = _with_bound(panel, claim)
-    return [
-        FigureSpec(
-            "answer", caption, [shown], data.legend(list(differences)), panel_size=(6.2, 3.4)
-        )
-    ]
+    others = [arm for arm in differences if arm != arm_of_claim]
+    legend = {arm: data.style(arm) for arm in differences if arm == arm_of_claim}
+    legend |= {arm: data.style(arm) for arm in others}
+    legend[f"bound of claim ({number})"] = BOUND_STYLE
+    return [FigureSpec("answer", caption, [shown], legend, panel_size=(6.2, 3.4))]
 
 
 def _is_shown(claim: Claim) -> bool:
@@ -76,12 +82,13 @@ def _is_shown(claim: Claim) -> bool:
 
 
 def _with_bound(panel: PanelSpec, claim: Claim) -> PanelSpec:
-    """The panel with lines at 0 and at the ends of a bound."""
+    """The panel with lines at 0 and at the ends of a bound, below those of the arms."""
 
     def draw(axes: Any) -> None:
-        panel.draw(axes)
-        axes.axhline(0, color=LIGHT_COLORS["axis"], linewidth=0.8)
+        if 0.0 not in bound_range(claim)[:2]:  # else it would hide the bound
+            axes.axhline(0, color=LIGHT_COLORS["axis"], linewidth=0.8)
         draw_bound(axes, claim)
+        panel.draw(axes)
 
     return panel._replace(draw=draw)
 
@@ -90,4 +97,4 @@ def draw_bound(axes: Any, claim: Claim) -> None:
     """Draw dashed gray lines at the ends of the bound of a claim."""
     for end in np.unique(bound_range(claim)[:2]):
         if np.isfinite(end):
-            axes.axhline(end, color=LIGHT_COLORS["soft"], linewidth=0.9, linestyle=(0, (4, 3)))
+            axes.axhline(end, linewidth=0.9, **BOUND_STYLE.line)

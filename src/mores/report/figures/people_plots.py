@@ -62,7 +62,7 @@ def people_figures(data: ReportData) -> list[FigureSpec]:
         marks = "Histograms: number of people"
     else:
         marks = (
-            "Dots: people"
+            "Circles: people, hollow at the start, filled at the end"
             if people * worlds <= MAX_SCATTER_PEOPLE
             else "Lines: regions with 50 % (inner) and 90 % (outer) of the people"
         )
@@ -78,6 +78,11 @@ def people_figures(data: ReportData) -> list[FigureSpec]:
     if num_arms > MAX_ARMS:
         caption += f" The first {MAX_ARMS} of {num_arms} arms."
     legend = {"start": START_STYLE, "end": END_STYLE}
+    if num_values > 1 and people * worlds <= MAX_SCATTER_PEOPLE:  # circles, hollow and filled
+        legend = {
+            "start": START_STYLE._replace(draws="marker", hollow=True),
+            "end": END_STYLE._replace(draws="marker"),
+        }
     return [FigureSpec("people", caption, panels, legend, (3.4, 2.9))]
 
 

@@ -288,13 +288,6 @@ def format_interval(estimate: IntervalEstimate, template: str = "{} ({} to {})")
     return template.format(*(f"{x:z.{decimals}f}".replace("-", "−") for x in (value, low, high)))
 
 
-def format_value(value: Any) -> str:
-    """Text of a swept value; for a component with parameters, its kind."""
-    if isinstance(value, Mapping) and "kind" in value:
-        return str(value["kind"])
-    return format_number(value) if isinstance(value, float) else shorten(str(value), 24)
-
-
 def shorten(text: str, max_length: int) -> str:
     """Beginning of a text, with an ellipsis if it is longer."""
     return text if len(text) <= max_length else f"{text[: max_length - 1]}…"

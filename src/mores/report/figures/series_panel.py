@@ -9,9 +9,10 @@ import numpy as np
 
 from mores.analysis.intervals import IntervalEstimate
 from mores.report.figures.figure import label_axes
-from mores.report.figures.plot_data import format_interval, format_number
+from mores.report.figures.plot_data import format_interval
 from mores.report.figures.rendering import PanelSpec
 from mores.report.figures.theme import LIGHT_COLORS, MARKERS, PlotStyle
+from mores.report.figures.value_labels import value_labels
 from mores.report.figures.value_ticks import ValueTicks
 
 Estimates = Mapping[str, Sequence[IntervalEstimate]]  # by series, one for each x
@@ -46,8 +47,8 @@ class Quantity(NamedTuple):
 
     @property
     def texts(self) -> list[str]:
-        """Text of every value."""
-        return [x if isinstance(x, str) else format_number(x) for x in self.values]
+        """Text of every value; values that differ have different texts."""
+        return value_labels(self.values) if self.is_numeric else list(map(str, self.values))
 
     @property
     def ticks(self) -> ValueTicks:

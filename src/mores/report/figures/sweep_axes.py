@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mores.report.figures.plot_data import ReportData, format_value
+from mores.report.figures.plot_data import ReportData
 from mores.report.figures.series_panel import Quantity
+from mores.report.figures.value_labels import PointLabels, value_labels
 
 MAX_LINES = 10  # values of a second parameter
 
@@ -21,24 +22,26 @@ class SweepAxes(NamedTuple):
         x: path of the x axis.
         line: path whose values are lines; None: lines are arms.
         panels: paths whose combinations of values are panels.
+        labels: names of the values.
     """
 
     sweep: Mapping[str, Sequence[Any]]
     x: str
     line: str | None
     panels: tuple[str, ...]
+    labels: PointLabels
 
     def x_index(self, point: Mapping[str, Any]) -> int:
         """Index of a point on the x axis."""
         return list(self.sweep[self.x]).index(point[self.x])
 
     def line_name(self, point: Mapping[str, Any], arm: str) -> str:
-        """Name of the line of an arm at a point."""
-        return arm if self.line is None else f"{self.line} = {format_value(point[self.line])}"
+        """Name of the line of an arm at a point; other values have other names."""
+        return arm if self.line is None else self.labels.describe(point, [self.line])
 
     def panel_title(self, point: Mapping[str, Any]) -> str:
         """Title of the panel of a point; empty without parameters for panels."""
-        return ", ".join(f"{path} = {format_value(point[path])}" for path in self.panels)
+        return self.labels.describe(point, self.panels)
 
     def quantity(self, size: tuple[float, float]) -> Quantity:
         """The x axis of panels of a size, inches."""
@@ -46,7 +49,7 @@ class SweepAxes(NamedTuple):
         if all(map(is_number, values)):
             numbers = tuple(float(value) for value in values)
             return Quantity(numbers, self.x, is_geometric(numbers), size)
-        return Quantity(tuple(map(format_value, values)), self.x, False, size)
+        return Quantity(tuple(value_labels(values)), self.x, False, size)
 
 
 def is_number(value: Any) -> bool:
@@ -75,4 +78,5 @@ def sweep_axes(data: ReportData) -> SweepAxes:
     line = None
     if len(data.arms) == 1 and others and len(sweep[others[0]]) <= MAX_LINES:
         line, *others = others
-    return SweepAxes(sweep, x, line, tuple(path for path in sweep if path in others))
+    panels = tuple(path for path in sweep if path in others)
+    return SweepAxes(sweep, x, line, panels, PointLabels(sweep))

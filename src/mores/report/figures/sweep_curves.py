@@ -29,6 +29,7 @@ from mores.report.figures.rendering import FigureSpec
 from mores.report.figures.series_panel import SHIFTED, Quantity
 from mores.report.figures.sweep_axes import SweepAxes, sweep_axes
 from mores.report.figures.theme import PlotStyle, plot_style
+from mores.report.figures.value_labels import unique_labels
 
 RANGE = "smallest to largest replicate"
 MAX_PANELS = 12
@@ -52,7 +53,7 @@ def curve_figure(name: str, data: ReportData, claims: Sequence[Claim]) -> Figure
     claim_of: dict[str, Claim] = {}
     for claim in claims:
         for combination, curves in _curves(data, claim, swept).items():
-            title = combination or _label(data, claim)
+            title = unique_labels([*panels, combination or _label(data, claim)])[-1]
             panels[title], claim_of[title] = curves, claim
     if not panels:
         return None

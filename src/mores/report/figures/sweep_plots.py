@@ -15,11 +15,11 @@ from mores.report.figures.plot_data import (
     describe_metric,
     format_number,
     format_range,
-    format_value,
 )
 from mores.report.figures.rendering import FigureSpec, PanelSpec
 from mores.report.figures.sweep_curves import curve_figure
 from mores.report.figures.theme import LIGHT_COLORS
+from mores.report.figures.value_labels import PointLabels, value_labels
 
 MAX_FIGURES = 4
 MAX_PANELS = 12
@@ -114,8 +114,9 @@ def _heatmap_figure(
     finite = means[np.isfinite(means)]
     scale = Normalize(finite.min(), finite.max()) if len(finite) else Normalize(0, 1)
     grids: dict[str, np.ndarray] = {}
+    labels = PointLabels(data.scenario.sweep)
     for point, value in zip(data.points, means, strict=True):
-        key = ", ".join(f"{path} = {format_value(point[path])}" for path in other_paths)
+        key = labels.describe(point, other_paths)
         grid = grids.setdefault(key, np.full((len(rows), len(columns)), np.nan))
         grid[rows.index(point[y_path]), columns.index(point[x_path])] = value
 
@@ -128,8 +129,8 @@ def _heatmap_figure(
                 label = f"{value:.3g}".replace("-", "−")
                 axes.text(j + 0.5, i + 0.5, label, ha="center", va="center", size=8, color=color)
             for axis, values in (axes.xaxis, columns), (axes.yaxis, rows):
-                chosen = evenly_spaced(len(values), MAX_TICKS)
-                axis.set_ticks(chosen + 0.5, [format_value(values[i]) for i in chosen])
+                chosen, texts = evenly_spaced(len(values), MAX_TICKS), value_labels(values)
+                axis.set_ticks(chosen + 0.5, [texts[i] for i in chosen])
             axes.grid(False)
             axes.set(xlabel=x_path, ylabel=y_path)
 

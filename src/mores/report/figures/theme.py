@@ -41,12 +41,21 @@ MARKER_PATHS = {  # of SVG, in a box of 8 by 8 around (15, 5)
 
 
 class PlotStyle(NamedTuple):
-    """Style of a line: name of its color, dashes in line widths, marker, and what is drawn."""
+    """Style of a line or of dots.
+
+    Attributes:
+        color_name: name of its color.
+        dashes: in line widths.
+        marker: of matplotlib.
+        draws: the line, the markers or both.
+        hollow: whether markers are outlines.
+    """
 
     color_name: str
     dashes: tuple[float, ...] = ()
     marker: str = "o"
     draws: Literal["line", "marker", "both"] = "line"
+    hollow: bool = False
 
     @property
     def color(self) -> str:
@@ -62,6 +71,7 @@ class PlotStyle(NamedTuple):
     def legend_line(self) -> dict[str, Any]:
         """Arguments of matplotlib for the line and the marker that a legend shows."""
         marker = {} if self.draws == "line" else {"marker": self.marker, "markersize": 6}
+        marker |= {"markerfacecolor": "none"} if marker and self.hollow else {}
         return self.line | marker | ({"linestyle": "none"} if self.draws == "marker" else {})
 
     @property
