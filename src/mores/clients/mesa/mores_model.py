@@ -44,7 +44,8 @@ class CommunityAgent(mesa.discrete_space.CellAgent):
     Attributes:
         role: name of the role.
         agent_index: index within the role; the agent is named `person_3` elsewhere.
-        values: the person's values, value units; None: the agent is not a person with values.
+        values: copy of the person's values, value units; None: the agent is not a person with
+            values.
         reward: reward of the last round.
         total_reward: sum over the episode.
     """
@@ -179,7 +180,8 @@ class MoresModel(mesa.Model):
     def _update(self) -> None:
         """Copy metrics, values and rewards of the current state."""
         people = self.environment.people(self.simulator.state)
-        values = None if people is None else people.values[0].cpu().numpy()
+        # A copy: writing to the values of an agent does not change the simulation.
+        values = None if people is None else people.values[0].cpu().numpy().copy()
         rewards = {role: reward[0].tolist() for role, reward in self._rewards.items()}
         for agent in self.agents:
             assert isinstance(agent, CommunityAgent)
