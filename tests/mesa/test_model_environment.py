@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import pickle
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from mores.sim.first_rounds import check_first_rounds
 from tests.refusals import refused
 
 mesa = pytest.importorskip("mesa")
-from mores.clients.mesa import MesaRole, make_mesa_environment  # noqa: E402
+from mores.clients.mesa import MesaRole, make_mesa_environment, model_cache  # noqa: E402
 from tests.mesa import faulty_models, schelling_user  # noqa: E402
 
 Schelling = schelling_user.Schelling
@@ -151,6 +152,92 @@ def test_a_step_does_not_change_the_state() -> None:
     assert torch.equal(first.history, again.history)
     assert (first.history != other.history).all()
     assert (first.metrics["happy"] != other.metrics["happy"]).any()
+
+
+def test_a_copied_environment_has_its_own_parameters_and_models() -> None:
+    environment = make_mesa_environment(Schelling)(size=5, homophily=0.3)
+    started(environment, worlds=2).step()
+    changed = environment.model_copy(update={"homophily": 0.7})
+    made = make_mesa_environment(Schelling)(size=5, homophily=0.7)
+    one, other = (
+        mores.simulate(each, worlds=2, rounds=2, seed=7, metrics=METRICS)
+        for each in (changed, made)
+    )
+    for name in METRICS:
+        assert np.array_equal(one.metrics[name].values, other.metrics[name].values)
+    for copied in (copy.copy(environment), copy.deepcopy(environment)):
+        assert copied == environment
+        started(copied, worlds=2)  # its models do not replace those of the other
+
+
+def test_a_state_whose_model_was_removed_is_simulated_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The memory of an environment holds fewer models than there are simulators."""
+    monkeypatch.setattr(model_cache, "SPARE_MODELS", 0)
+    shared = Planned(size=5)
+
+    def simulated(environments: Sequence[Any]) -> list[float]:
+        simulators = [
+            Simulator(environment, {"mover": "random"}, {"planner": [0]}, [world], 5)
+            for world, environment in enumerate(environments)
+        ]
+        for simulator in simulators:
+            simulator.reset(3)
+        for action in (1, 3, 0):
+            for simulator in simulators:
+                simulator.step({"planner": torch.tensor([[action]])})
+        return [float(each.state.metrics["segregation"][0]) for each in simulators]
+
+    assert simulated([shared] * 4) == simulated([Planned(size=5) for _ in range(4)])
+    monkeypatch.setattr(model_cache, "HISTORY_BYTES", 0)
+    with refused("unsupported"):
+        simulated([Planned(size=5)] * 4)
+
+
+class Mover(MesaRole):
+    """Moves a `Lists` model by a number, and changes the array that it is given."""
+
+    name: ClassVar[str] = "mover"
+
+    def agents(self, model: Any) -> Sequence[Any]:
+        return [model]
+
+    def observation_space(self, model: Any) -> Box:
+        return Box.of(x=1)
+
+    def action_space(self, model: Any) -> Box:
+        return Box.of(move=Part(1, -1.0, 1.0))
+
+    def observe(self, model: Any, agent: Any) -> Sequence[float]:
+        return [model.x]
+
+    def act(self, model: Any, agent: Any, action: Any) -> None:
+        action *= 0.5
+        model.move = action
+
+
+def test_a_role_may_change_the_action_that_it_is_given() -> None:
+    environment = make_mesa_environment(faulty_models.Lists, [Mover()])()
+    streams = mores.RandomStreams.of(0, 1)
+    state, positions = environment.reset(streams), []
+    for number in (0.5, 0.5, -1.0):
+        action = torch.tensor([[[number]]])
+        following = environment.step(state, "step", {"mover": action}, streams).state
+        assert action.item() == number
+        positions.append(following.metrics["x"].item())
+        if number > 0:
+            state, before = following, state
+    assert positions == [1.25, 1.5, 2.0]
+    again = environment.step(before, "step", {"mover": torch.tensor([[[0.5]]])}, streams).state
+    assert torch.equal(again.history, state.history)
+
+
+def test_arguments_of_models_are_their_own() -> None:
+    """A model may change a list that it is given."""
+    environment = make_mesa_environment(faulty_models.Lists)(plan=[1.0, 2.0, 3.0])
+    x = mores.simulate(environment, worlds=2, rounds=3, metrics=["x"]).metrics["x"].values
+    assert x.tolist() == [[0, 2, 5, 6]] * 2
 
 
 def test_a_saved_simulation_continues_without_its_models() -> None:

@@ -172,7 +172,9 @@ class MesaEnvironment(Environment[MesaState]):
         stepper = self._stepper
         arrays = {name: action.detach().cpu().numpy() for name, action in actions.items()}
         models = [
-            stepper.step_world(state, world, {name: array[world] for name, array in arrays.items()})
+            stepper.step_world(
+                state, world, {name: array[world].copy() for name, array in arrays.items()}
+            )
             for world in range(len(state.seed))
         ]
         device = state.seed.device
