@@ -71,6 +71,22 @@ class NotSerializable(mesa.Model):
         super().__init__(seed=seed)
 
 
+class UsesSimulator(Unseeded):
+    """Needs an event scheduler, as some of Mesa's examples do."""
+
+    def __init__(self, seed: int | None = None, simulator: Any = None) -> None:
+        super().__init__(seed=seed)
+        simulator.setup(self)
+
+
+class RequiresSimulator(Unseeded):
+    """The same without a default."""
+
+    def __init__(self, simulator: mesa.experimental.devs.ABMSimulator, seed: int = 0) -> None:
+        super().__init__(seed=seed)
+        simulator.setup(self)
+
+
 class WithSimulator(Unseeded):
     """An object that has a default, as in Mesa's examples, and names that environments use."""
 

@@ -17,6 +17,7 @@ from pettingzoo.test import parallel_api_test
 import mores
 from mores import GymnasiumEnv, GymnasiumVectorEnv, PettingZooParallelEnv, Simulator
 from mores.core.spaces import Box, Discrete, Part
+from mores.experiments.scenario.catalog import describe_kind
 from mores.registry import REGISTRIES
 from mores.registry.plugins import load_plugins
 from mores.sim.first_rounds import check_first_rounds
@@ -33,6 +34,7 @@ class Planner(MesaRole):
     """Sets the share of similar neighbors that all households want."""
 
     name: ClassVar[str] = "planner"
+    default_policy = "random"
 
     def agents(self, model: Any) -> Sequence[Any]:
         return [model]
@@ -58,6 +60,7 @@ class Movers(MesaRole):
     """The first three households decide whether they move once more; happy ones must not."""
 
     name: ClassVar[str] = "mover"
+    default_policy = "random"
 
     def agents(self, model: Any) -> Sequence[Any]:
         return sorted(model.agents, key=lambda household: household.unique_id)[:3]
@@ -217,6 +220,30 @@ class Mover(MesaRole):
         model.move = action
 
 
+def test_a_role_without_a_default_policy_needs_one() -> None:
+    environment = make_mesa_environment(faulty_models.Lists, [Mover()])()
+    assert environment.default_policies() == {} and Planned().default_policies().keys() == {
+        "planner",
+        "mover",
+    }
+    with refused("missing", path="policies.mover"):
+        mores.simulate(environment)
+
+
+def test_a_description_lists_metrics_and_roles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(REGISTRIES["environment"], "planned", Planned)
+    (text,) = (each.text for each in describe_kind("planned"))
+    assert "Metrics:\n    happy\n    segregation\n    mean_moves" in text
+    assert "Roles:\n    planner: default policy random\n    mover: default policy random" in text
+
+
+def test_an_unknown_metric_names_those_of_the_model_first() -> None:
+    with refused("unknown_name", path="metrics") as error:
+        mores.simulate(make_mesa_environment(Schelling)(size=4), metrics=["zzz"])
+    known = str(error.value).partition("known: ")[2].split(", ")
+    assert known[:3] == METRICS and "drift" not in known  # there are no people with values
+
+
 def test_a_role_may_change_the_action_that_it_is_given() -> None:
     environment = make_mesa_environment(faulty_models.Lists, [Mover()])()
     streams = mores.RandomStreams.of(0, 1)
@@ -333,6 +360,7 @@ def test_models_of_ended_episodes_are_freed() -> None:
         (faulty_models.Unseeded, "unseeded"),
         pytest.param(faulty_models.Global, "unseeded", marks=pytest.mark.full),
         (faulty_models.Failing, "failed"),
+        (faulty_models.UsesSimulator, "failed"),
         (faulty_models.BadReporter, "failed"),
         (faulty_models.BadName, "invalid_value"),
     ],
@@ -343,7 +371,10 @@ def test_wrong_models(model_class: Any, code: str) -> None:
         check_first_rounds(environment)
 
 
-@pytest.mark.parametrize("model_class", [faulty_models.NoSeed, faulty_models.NotSerializable])
+@pytest.mark.parametrize(
+    "model_class",
+    [faulty_models.NoSeed, faulty_models.NotSerializable, faulty_models.RequiresSimulator],
+)
 def test_constructors_that_do_not_fit(model_class: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(REGISTRIES["environment"], "unfit", model_class)
     with refused("wrong_type", path=model_class.__name__):

@@ -14,7 +14,7 @@ from mores.clients.mesa import reporters
 from mores.clients.mesa.installed_mesa import mesa
 from mores.clients.mesa.mesa_role import MesaRole
 from mores.clients.mesa.model_cache import Actions, CachedModel, ModelKey
-from mores.clients.mesa.parameters import seed_parameter
+from mores.clients.mesa.parameters import SIMULATOR, seed_parameter, takes_simulator
 from mores.core.errors import UserError, describe_exception
 from mores.core.names import name_problem
 
@@ -52,7 +52,10 @@ class MesaModelSpec(NamedTuple):
         """A model at its start."""
         # A model may change its arguments: each has its own.
         arguments = {**copy.deepcopy(self.parameters), seed_parameter(self.model_class): seed}
-        model = self.call("the constructor", functools.partial(self.model_class, **arguments))
+        what = "the constructor"
+        if takes_simulator(self.model_class):
+            what += f" without {SIMULATOR!r}, Mesa's event scheduler, which is not supported,"
+        model = self.call(what, functools.partial(self.model_class, **arguments))
         rewards = {role.name: [0.0] * len(self._agents(role, model)) for role in self.roles}
         return CachedModel(model, [ModelKey(seed)], rewards=rewards)
 

@@ -25,7 +25,7 @@ from mores.clients import resolve
 from mores.clients.mesa.installed_mesa import mesa
 from mores.core.component_names import NamedDimensions, component_labels, component_names
 from mores.core.environment import Environment
-from mores.core.errors import UserError
+from mores.core.errors import UserError, describe_value
 from mores.core.people import Population
 from mores.core.policy import Policy
 from mores.registry.specs import Spec
@@ -108,6 +108,10 @@ class MoresModel(mesa.Model):
         **kwargs: Any,
     ) -> None:
         super().__init__(seed=seed, rng=rng)
+        if not isinstance(policies, Mapping | None):
+            message = f"policies: a mapping of roles to policies, not {describe_value(policies)}"
+            message += "; for mesa.batch_run put the mapping in a list: [{...}]"
+            raise UserError(message, code="wrong_type", path="policies")
         self.seed = int(self.rng.integers(2**63 - 1)) if seed is None else seed
         people = resolve.resolve_population(population)
         self.environment = resolve.resolve_environment(environment, kwargs, people)
