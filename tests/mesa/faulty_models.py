@@ -1,4 +1,4 @@
-"""Mesa models with a mistake each, and one with a constructor that is hard to read."""
+"""Mesa models with a mistake each, and two whose arguments are hard to handle."""
 
 from __future__ import annotations
 
@@ -71,6 +71,22 @@ class NotSerializable(mesa.Model):
         super().__init__(seed=seed)
 
 
+class UsesSimulator(Unseeded):
+    """Needs an event scheduler, as some of Mesa's examples do."""
+
+    def __init__(self, seed: int | None = None, simulator: Any = None) -> None:
+        super().__init__(seed=seed)
+        simulator.setup(self)
+
+
+class RequiresSimulator(Unseeded):
+    """The same without a default."""
+
+    def __init__(self, simulator: mesa.experimental.devs.ABMSimulator, seed: int = 0) -> None:
+        super().__init__(seed=seed)
+        simulator.setup(self)
+
+
 class WithSimulator(Unseeded):
     """An object that has a default, as in Mesa's examples, and names that environments use."""
 
@@ -83,3 +99,16 @@ class WithSimulator(Unseeded):
     ) -> None:
         super().__init__(seed=rng)
         self.size = roles
+
+
+class Lists(mesa.Model):
+    """Changes the list that it is given; `x` moves by its next number, and by `move`."""
+
+    def __init__(self, plan: list[float] = [0.0, 1.0], seed: int | None = None) -> None:  # noqa: B006
+        super().__init__(seed=seed)
+        self.plan, self.x, self.move = plan, 0.0, np.zeros(1)
+        self.datacollector = mesa.DataCollector({"x": "x"})
+
+    def step(self) -> None:
+        self.plan.append(self.plan.pop(0))
+        self.x += self.plan[0] + float(self.move[0])

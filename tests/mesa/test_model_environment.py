@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import pickle
 from collections.abc import Sequence
@@ -16,13 +17,14 @@ from pettingzoo.test import parallel_api_test
 import mores
 from mores import GymnasiumEnv, GymnasiumVectorEnv, PettingZooParallelEnv, Simulator
 from mores.core.spaces import Box, Discrete, Part
+from mores.experiments.scenario.catalog import describe_kind
 from mores.registry import REGISTRIES
 from mores.registry.plugins import load_plugins
 from mores.sim.first_rounds import check_first_rounds
 from tests.refusals import refused
 
 mesa = pytest.importorskip("mesa")
-from mores.clients.mesa import MesaRole, make_mesa_environment  # noqa: E402
+from mores.clients.mesa import MesaRole, make_mesa_environment, model_cache  # noqa: E402
 from tests.mesa import faulty_models, schelling_user  # noqa: E402
 
 Schelling = schelling_user.Schelling
@@ -32,6 +34,7 @@ class Planner(MesaRole):
     """Sets the share of similar neighbors that all households want."""
 
     name: ClassVar[str] = "planner"
+    default_policy = "random"
 
     def agents(self, model: Any) -> Sequence[Any]:
         return [model]
@@ -57,6 +60,7 @@ class Movers(MesaRole):
     """The first three households decide whether they move once more; happy ones must not."""
 
     name: ClassVar[str] = "mover"
+    default_policy = "random"
 
     def agents(self, model: Any) -> Sequence[Any]:
         return sorted(model.agents, key=lambda household: household.unique_id)[:3]
@@ -153,6 +157,116 @@ def test_a_step_does_not_change_the_state() -> None:
     assert (first.metrics["happy"] != other.metrics["happy"]).any()
 
 
+def test_a_copied_environment_has_its_own_parameters_and_models() -> None:
+    environment = make_mesa_environment(Schelling)(size=5, homophily=0.3)
+    started(environment, worlds=2).step()
+    changed = environment.model_copy(update={"homophily": 0.7})
+    made = make_mesa_environment(Schelling)(size=5, homophily=0.7)
+    one, other = (
+        mores.simulate(each, worlds=2, rounds=2, seed=7, metrics=METRICS)
+        for each in (changed, made)
+    )
+    for name in METRICS:
+        assert np.array_equal(one.metrics[name].values, other.metrics[name].values)
+    for copied in (copy.copy(environment), copy.deepcopy(environment)):
+        assert copied == environment
+        started(copied, worlds=2)  # its models do not replace those of the other
+
+
+def test_a_state_whose_model_was_removed_is_simulated_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The memory of an environment holds fewer models than there are simulators."""
+    monkeypatch.setattr(model_cache, "SPARE_MODELS", 0)
+    shared = Planned(size=5)
+
+    def simulated(environments: Sequence[Any]) -> list[float]:
+        simulators = [
+            Simulator(environment, {"mover": "random"}, {"planner": [0]}, [world], 5)
+            for world, environment in enumerate(environments)
+        ]
+        for simulator in simulators:
+            simulator.reset(3)
+        for action in (1, 3, 0):
+            for simulator in simulators:
+                simulator.step({"planner": torch.tensor([[action]])})
+        return [float(each.state.metrics["segregation"][0]) for each in simulators]
+
+    assert simulated([shared] * 4) == simulated([Planned(size=5) for _ in range(4)])
+    monkeypatch.setattr(model_cache, "HISTORY_BYTES", 0)
+    with refused("unsupported"):
+        simulated([Planned(size=5)] * 4)
+
+
+class Mover(MesaRole):
+    """Moves a `Lists` model by a number, and changes the array that it is given."""
+
+    name: ClassVar[str] = "mover"
+
+    def agents(self, model: Any) -> Sequence[Any]:
+        return [model]
+
+    def observation_space(self, model: Any) -> Box:
+        return Box.of(x=1)
+
+    def action_space(self, model: Any) -> Box:
+        return Box.of(move=Part(1, -1.0, 1.0))
+
+    def observe(self, model: Any, agent: Any) -> Sequence[float]:
+        return [model.x]
+
+    def act(self, model: Any, agent: Any, action: Any) -> None:
+        action *= 0.5
+        model.move = action
+
+
+def test_a_role_without_a_default_policy_needs_one() -> None:
+    environment = make_mesa_environment(faulty_models.Lists, [Mover()])()
+    assert environment.default_policies() == {} and Planned().default_policies().keys() == {
+        "planner",
+        "mover",
+    }
+    with refused("missing", path="policies.mover"):
+        mores.simulate(environment)
+
+
+def test_a_description_lists_metrics_and_roles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(REGISTRIES["environment"], "planned", Planned)
+    (text,) = (each.text for each in describe_kind("planned"))
+    assert "Metrics:\n    happy\n    segregation\n    mean_moves" in text
+    assert "Roles:\n    planner: default policy random\n    mover: default policy random" in text
+
+
+def test_an_unknown_metric_names_those_of_the_model_first() -> None:
+    with refused("unknown_name", path="metrics") as error:
+        mores.simulate(make_mesa_environment(Schelling)(size=4), metrics=["zzz"])
+    known = str(error.value).partition("known: ")[2].split(", ")
+    assert known[:3] == METRICS and "drift" not in known  # there are no people with values
+
+
+def test_a_role_may_change_the_action_that_it_is_given() -> None:
+    environment = make_mesa_environment(faulty_models.Lists, [Mover()])()
+    streams = mores.RandomStreams.of(0, 1)
+    state, positions = environment.reset(streams), []
+    for number in (0.5, 0.5, -1.0):
+        action = torch.tensor([[[number]]])
+        following = environment.step(state, "step", {"mover": action}, streams).state
+        assert action.item() == number
+        positions.append(following.metrics["x"].item())
+        if number > 0:
+            state, before = following, state
+    assert positions == [1.25, 1.5, 2.0]
+    again = environment.step(before, "step", {"mover": torch.tensor([[[0.5]]])}, streams).state
+    assert torch.equal(again.history, state.history)
+
+
+def test_arguments_of_models_are_their_own() -> None:
+    """A model may change a list that it is given."""
+    environment = make_mesa_environment(faulty_models.Lists)(plan=[1.0, 2.0, 3.0])
+    x = mores.simulate(environment, worlds=2, rounds=3, metrics=["x"]).metrics["x"].values
+    assert x.tolist() == [[0, 2, 5, 6]] * 2
+
+
 def test_a_saved_simulation_continues_without_its_models() -> None:
     """The models are simulated again from their seeds; not those whose roles acted."""
     make = make_mesa_environment(Schelling)
@@ -246,6 +360,7 @@ def test_models_of_ended_episodes_are_freed() -> None:
         (faulty_models.Unseeded, "unseeded"),
         pytest.param(faulty_models.Global, "unseeded", marks=pytest.mark.full),
         (faulty_models.Failing, "failed"),
+        (faulty_models.UsesSimulator, "failed"),
         (faulty_models.BadReporter, "failed"),
         (faulty_models.BadName, "invalid_value"),
     ],
@@ -256,7 +371,10 @@ def test_wrong_models(model_class: Any, code: str) -> None:
         check_first_rounds(environment)
 
 
-@pytest.mark.parametrize("model_class", [faulty_models.NoSeed, faulty_models.NotSerializable])
+@pytest.mark.parametrize(
+    "model_class",
+    [faulty_models.NoSeed, faulty_models.NotSerializable, faulty_models.RequiresSimulator],
+)
 def test_constructors_that_do_not_fit(model_class: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(REGISTRIES["environment"], "unfit", model_class)
     with refused("wrong_type", path=model_class.__name__):

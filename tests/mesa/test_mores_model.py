@@ -62,6 +62,19 @@ def test_rewards_and_values_of_agents() -> None:
         model.step()
 
 
+def test_values_of_agents_are_copies() -> None:
+    """Writing to them, for a plot or a table, does not change the simulation."""
+    one, other = (
+        MoresModel("coevolution", seed=5, metrics=["mean_value"], **ON_GRAPH) for _ in range(2)
+    )
+    for agent in other.agents:
+        if agent.values is not None:
+            agent.values *= 0
+    for model in (one, other):
+        model.step()
+    assert one.metrics == other.metrics
+
+
 def test_cells_are_connected_along_the_graph() -> None:
     model = MoresModel("coevolution", seed=2, **ON_GRAPH)
     people = model.agents.select(lambda agent: agent.role == "person")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
@@ -29,6 +29,20 @@ class Config(BaseModel):
         if type(self) is not type(other) or self.__pydantic_private__ != other.__pydantic_private__:
             return False
         return all(getattr(self, name) == getattr(other, name) for name in type(self).model_fields)
+
+    def __copy__(self) -> Self:
+        """A copy without cached properties: `model_copy` then changes parameters, from which they
+        are computed, and a cache that changes belongs to one object.
+        """
+        copied = super().__copy__()
+        for name in list(vars(copied)):
+            if isinstance(getattr(type(self), name, None), functools.cached_property):
+                del vars(copied)[name]
+        return copied
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """See `__copy__`."""
+        return super(Config, self.__copy__()).__deepcopy__(memo)
 
     @field_validator("*")
     @classmethod

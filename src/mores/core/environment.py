@@ -377,6 +377,11 @@ class Environment(Config, ABC, Generic[State]):
         """Rounds of an episode below which there is nothing to learn from."""
         return 1
 
+    @classmethod
+    def description_sections(cls) -> Mapping[str, str]:
+        """Sections of `mores describe` by title, beyond docstrings: what only the class knows."""
+        return {}
+
     def default_policies(self) -> Mapping[str, Any]:
         """A scripted policy for each role: its kind, or a mapping with its kind and parameters.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copyreg
 import difflib
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -123,6 +123,11 @@ def did_you_mean(given: object, allowed: Iterable[str]) -> str:
     names = sorted(allowed)
     if near := nearest_name(given, names):
         return near
+    return list_known(names)
+
+
+def list_known(names: Sequence[str]) -> str:
+    """`"; known: a, b, c"`, the first twelve names in this order; `""` if there are none."""
     listed = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
     return f"; known: {listed}" if names else ""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar, overload
 
 from pydantic import BaseModel, ValidationError
@@ -18,6 +18,7 @@ from mores.core.errors import (
     UserError,
     describe_exception,
     did_you_mean,
+    list_known,
     near_names,
     nearest_name,
 )
@@ -88,15 +89,21 @@ def other_category(name: str) -> str:
     return f"; it is {' and '.join(nouns)}{command}" if nouns else ""
 
 
-def near_or_load_hint(name: str, known: Iterable[str]) -> str:
-    """The nearest names and, unless one is probably meant, how a user's own are registered."""
+def near_or_load_hint(name: str, known: Iterable[str], listed: Sequence[str] | None = None) -> str:
+    """The nearest names and, unless one is probably meant, how a user's own are registered.
+
+    Args:
+        name: the unknown name.
+        known: the known names.
+        listed: names to list, in this order, if none is similar; default: the known ones, sorted.
+    """
     names = {*known}
     if near := nearest_name(name, names, cutoff=PROBABLY_MEANT):
         return near
     own = "mores.register adds your own (commands: --load FILE.py)"
     if near := nearest_name(name, names):
         return f"{near} {own}"
-    return f"; {own}{did_you_mean('', names)}"
+    return f"; {own}{list_known(sorted(names) if listed is None else listed)}"
 
 
 @overload

@@ -196,16 +196,7 @@ def _format_agents(role: str, policy: Mapping[str, Any]) -> str:
 
 def uncoupled_roles(data: ReportData) -> list[str]:
     """Roles whose draws the arms do not share."""
-    return sorted(_uncoupled(data) - {ENVIRONMENT})
-
-
-def environment_is_uncoupled(data: ReportData) -> bool:
-    """Whether the environment draws numbers that the arms do not share."""
-    return ENVIRONMENT in _uncoupled(data)
-
-
-def _uncoupled(data: ReportData) -> set[str]:
-    return {role for record in data.records.values() for role in record.uncoupled_roles}
+    return sorted(data.uncoupled_roles - {ENVIRONMENT})
 
 
 def fitted_parameter_rows(data: ReportData) -> Rows:

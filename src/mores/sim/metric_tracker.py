@@ -101,7 +101,14 @@ def resolve_metrics(
         if spec == name and (name in own or name in of_policies):
             resolved[name] = None
             continue
-        resolved[name] = metric = _make_metric(environment, {*own, *of_policies}, spec)
+        if _is_unknown(environment, spec):
+            known = known_metrics(environment, [*own, *of_policies])
+            present = [each for each in known if _has_inputs(each, environment, state, own)]
+            near = registry.near_or_load_hint(str(spec), known, present)
+            kind = registry.kind_of("environment", environment) or type(environment).__name__
+            message = f"{kind} has no metric {spec!r}{near}"
+            raise UserError(message, code="unknown_name", path="metrics")
+        resolved[name] = metric = _make_metric(environment, spec)
         check_inputs(name, metric, environment, state, own)
     if reserved := [name for name in resolved if name in COORDINATES]:
         message = f"metrics: {reserved[0]!r} is the name of a coordinate of the result; name others"
@@ -136,7 +143,33 @@ def known_metrics(environment: Environment[Any], own: Iterable[str]) -> list[str
     return list(dict.fromkeys([*own, *of_policies, *returns, *registry.REGISTRIES["metric"]]))
 
 
-def _make_metric(environment: Environment[Any], own: Collection[str], spec: MetricSpec) -> Metric:
+def _is_unknown(environment: Environment[Any], spec: MetricSpec) -> bool:
+    """Whether a text is neither the return of a role nor a registered metric."""
+    returns = [f"{RETURN}{role.name}" for role in environment.roles]
+    return isinstance(spec, str) and spec not in {*returns, *registry.REGISTRIES["metric"]}
+
+
+def _has_inputs(
+    name: str, environment: Environment[Any], state: Any, own: Mapping[str, Tensor]
+) -> bool:
+    """Whether nothing that a registered metric needs is missing; other names have what they need.
+
+    One with required parameters, or of a package that is not installed, cannot be checked.
+    """
+    if name in own or name not in registry.REGISTRIES["metric"]:
+        return True
+    try:
+        metric = registry.make("metric", name, {})
+    except UserError:
+        return True
+    try:
+        check_inputs(name, metric, environment, state, own)
+    except UserError:
+        return False
+    return True
+
+
+def _make_metric(environment: Environment[Any], spec: MetricSpec) -> Metric:
     if isinstance(spec, Metric):
         return spec
     if isinstance(spec, Mapping):
@@ -145,12 +178,7 @@ def _make_metric(environment: Environment[Any], own: Collection[str], spec: Metr
     for role in environment.roles:
         if spec == f"{RETURN}{role.name}":
             return registry.make("metric", "mean_return", {"role": role.name})
-    if spec in registry.REGISTRIES["metric"]:
-        return registry.make("metric", spec, {})
-    near = registry.near_or_load_hint(spec, known_metrics(environment, own))
-    kind = registry.kind_of("environment", environment) or type(environment).__name__
-    message = f"{kind} has no metric {spec!r}{near}"
-    raise UserError(message, code="unknown_name", path="metrics")
+    return registry.make("metric", spec, {})
 
 
 def metrics_of_state(

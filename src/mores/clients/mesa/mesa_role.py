@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,9 +23,12 @@ class MesaRole(ABC):
 
     Attributes:
         name: name of the role; agents are called `<name>_0`, `<name>_1`, ...
+        default_policy: policy of the role where a scenario or a client names none, by its kind, or
+            a mapping with its kind and parameters. None: each has to name one.
     """
 
     name: ClassVar[str]
+    default_policy: ClassVar[str | Mapping[str, Any] | None] = None
 
     @abstractmethod
     def agents(self, model: Any) -> Sequence[Any]:

@@ -8,6 +8,7 @@ simulated again.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import hashlib
 import weakref
@@ -17,6 +18,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 SPARE_MODELS = 64  # cached models in addition to two per world of the largest batch
+
+HISTORY_BYTES = 2**28  # of the actions of removed models
+BYTES_PER_ROUND = 700  # of a round in these histories, in addition to its arrays
 
 Actions = Mapping[str, np.ndarray]  # of one world, by role: `[agent]` or `[agent, size]`
 
@@ -63,10 +67,49 @@ class CachedModel:
         return self.keys[-1]
 
 
+class ActionHistories:
+    """Actions that led to the states of models that are no longer in memory.
+
+    For every state the key of the round before and the actions since then: histories with the same
+    start share it. The least recently added rounds are removed beyond `HISTORY_BYTES`.
+    """
+
+    def __init__(self) -> None:
+        self._rounds: collections.OrderedDict[ModelKey, tuple[ModelKey, Actions]]
+        self._rounds = collections.OrderedDict()
+        self._num_bytes = 0
+
+    def add(self, cached: CachedModel) -> None:
+        """Add the history of a model whose agents acted."""
+        if not any(cached.actions):
+            return  # its key is enough to simulate it again
+        for before, after, actions in zip(
+            cached.keys[:-1], cached.keys[1:], cached.actions, strict=True
+        ):
+            if after not in self._rounds:
+                self._num_bytes += _num_bytes(actions)
+            self._rounds[after] = before, actions
+            self._rounds.move_to_end(after)
+        while self._num_bytes > HISTORY_BYTES:
+            _, (_, actions) = self._rounds.popitem(last=False)
+            self._num_bytes -= _num_bytes(actions)
+
+    def get(self, key: ModelKey) -> list[Actions] | None:
+        """Actions from the start of the episode to a state; None: they are unknown."""
+        found: list[Actions] = []
+        while key.rounds:
+            if key not in self._rounds:
+                return None
+            key, actions = self._rounds[key]
+            found.append(actions)
+        return found[::-1]
+
+
 class ModelCache:
     """Models in memory; the least recently added ones are removed.
 
-    The cache of a copied or unpickled environment is empty: its models are simulated again.
+    The actions that led to a removed model are kept, so that it can be simulated again. The cache
+    of a copied or unpickled environment is empty.
 
     Mesa 3.3 keeps a reference to every model in `Agent`, so its memory is never freed.
     `vars(model).clear()` frees the contents of a model that is no longer cached.
@@ -77,6 +120,7 @@ class ModelCache:
         self._by_key: dict[ModelKey, list[CachedModel]] = {}
         self._largest_batch = 0
         self._initial: list[CachedModel] = []
+        self._histories = ActionHistories()
         weakref.finalize(self, _clear_all, self._models, self._initial).atexit = False
 
     def __reduce__(self) -> tuple[type[ModelCache], tuple[()]]:
@@ -98,11 +142,11 @@ class ModelCache:
         return found
 
     def actions_of(self, key: ModelKey) -> list[Actions] | None:
-        """Actions that led to a state; None: no cached model was in it."""
+        """Actions that led to a state; None: they are unknown."""
         for each in self._models.values():
             if key.rounds < len(each.keys) and each.keys[key.rounds] == key:
                 return each.actions[: key.rounds]
-        return None
+        return self._histories.get(key)
 
     def add(self, cached: CachedModel, num_worlds: int) -> None:
         """Add a model; remove the oldest ones if there are too many.
@@ -117,6 +161,7 @@ class ModelCache:
         while len(self._models) > 2 * self._largest_batch + SPARE_MODELS:
             oldest = next(iter(self._models.values()))
             self._remove(oldest)
+            self._histories.add(oldest)
             vars(oldest.model).clear()
 
     def _remove(self, cached: CachedModel) -> None:
@@ -141,3 +186,8 @@ def _digest(history: int, actions: Actions) -> int:
     for role in sorted(actions):
         digest.update(role.encode() + b"\0" + np.ascontiguousarray(actions[role]).tobytes())
     return int.from_bytes(digest.digest(), "little") >> 1
+
+
+def _num_bytes(actions: Actions) -> int:
+    """Memory of a round in `ActionHistories`, about."""
+    return BYTES_PER_ROUND + sum(array.nbytes for array in actions.values())

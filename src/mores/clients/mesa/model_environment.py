@@ -19,7 +19,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from pydantic import create_model
+from pydantic import ValidationError, create_model
 from torch import Tensor
 
 from mores.clients.mesa.installed_mesa import mesa
@@ -55,7 +55,9 @@ class MesaEnvironment(Environment[MesaState]):
     """
 
     tags: ClassVar[Mapping[str, object]] = {"stochastic": True, "phases": 1}
-    random_source: ClassVar[str] = "`self.random` or `self.rng` of the model"
+    random_source: ClassVar[str] = (
+        "`self.random` or `self.rng` of the model (networkx: its argument `seed`)"
+    )
     model_class: ClassVar[type[mesa.Model]]
     mesa_roles: ClassVar[tuple[MesaRole, ...]] = ()
 
@@ -129,8 +131,9 @@ class MesaEnvironment(Environment[MesaState]):
         return (Phase(STEP, spaces),)
 
     def default_policies(self) -> Mapping[str, Any]:
-        """Random actions."""
-        return {role.name: "random" for role in self.mesa_roles}
+        """`MesaRole.default_policy`, where a role has one."""
+        given = {role.name: role.default_policy for role in self.mesa_roles}
+        return {name: policy for name, policy in given.items() if policy is not None}
 
     # --- dynamics ----------------------------------------------------------------------------
 
@@ -172,7 +175,9 @@ class MesaEnvironment(Environment[MesaState]):
         stepper = self._stepper
         arrays = {name: action.detach().cpu().numpy() for name, action in actions.items()}
         models = [
-            stepper.step_world(state, world, {name: array[world] for name, array in arrays.items()})
+            stepper.step_world(
+                state, world, {name: array[world].copy() for name, array in arrays.items()}
+            )
             for world in range(len(state.seed))
         ]
         device = state.seed.device
@@ -185,8 +190,19 @@ class MesaEnvironment(Environment[MesaState]):
         return StepResult(new, reward, ~new.running)
 
     def metrics(self, state: MesaState) -> Mapping[str, Tensor]:
-        """See the class docstring."""
+        """What the model's `datacollector` reports; `mores describe NAME` lists them."""
         return dict(state.metrics)
+
+    @classmethod
+    def description_sections(cls) -> Mapping[str, str]:
+        """Metrics and roles of the model with its default parameters."""
+        roles = [f"{role.name}: default policy {role.default_policy}" for role in cls.mesa_roles]
+        sections = {"Roles": "\n".join(roles)} if roles else {}
+        try:
+            names = cls()._metric_names
+        except (UserError, ValidationError):  # required parameters, or an error of the model
+            return sections
+        return {"Metrics": "\n".join(names) or "none", **sections}
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle without the class, which is made from that of the model."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn, TypeVar
@@ -13,7 +14,7 @@ from mores.clients.mesa import reporters
 from mores.clients.mesa.installed_mesa import mesa
 from mores.clients.mesa.mesa_role import MesaRole
 from mores.clients.mesa.model_cache import Actions, CachedModel, ModelKey
-from mores.clients.mesa.parameters import seed_parameter
+from mores.clients.mesa.parameters import SIMULATOR, seed_parameter, takes_simulator
 from mores.core.errors import UserError, describe_exception
 from mores.core.names import name_problem
 
@@ -49,19 +50,26 @@ class MesaModelSpec(NamedTuple):
 
     def new(self, seed: int) -> CachedModel:
         """A model at its start."""
-        arguments = {**self.parameters, seed_parameter(self.model_class): seed}
-        model = self.call("the constructor", functools.partial(self.model_class, **arguments))
+        # A model may change its arguments: each has its own.
+        arguments = {**copy.deepcopy(self.parameters), seed_parameter(self.model_class): seed}
+        what = "the constructor"
+        if takes_simulator(self.model_class):
+            what += f" without {SIMULATOR!r}, Mesa's event scheduler, which is not supported,"
+        model = self.call(what, functools.partial(self.model_class, **arguments))
         rewards = {role.name: [0.0] * len(self._agents(role, model)) for role in self.roles}
         return CachedModel(model, [ModelKey(seed)], rewards=rewards)
 
     def advance(self, cached: CachedModel, actions: Actions) -> None:
-        """One round: the actions of all agents, and the step of the model."""
-        model = cached.model
+        """One round: the actions of all agents, and the step of the model.
+
+        `MesaRole.act` may change or keep the array that it is given: it is a copy.
+        """
+        model, new_key = cached.model, cached.key.after(actions)
         deciding = {role: self.agents(role, cached) for role in self.roles}
         for role, agents in deciding.items():
             act, what = functools.partial(role.act, model), f"{role.name}.act"
             for agent, action in zip(agents, actions[role.name], strict=True):
-                plain = int(action) if np.ndim(action) == 0 else action
+                plain = int(action) if np.ndim(action) == 0 else action.copy()
                 self.call(what, act, agent, plain)
         self.call("step", model.step)
         cached.rewards = {
@@ -71,7 +79,7 @@ class MesaModelSpec(NamedTuple):
             ]
             for role in self.roles
         }
-        cached.keys.append(cached.key.after(actions))
+        cached.keys.append(new_key)
         cached.actions.append(actions)
 
     # --- metrics -----------------------------------------------------------------------------

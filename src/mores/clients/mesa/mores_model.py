@@ -25,7 +25,7 @@ from mores.clients import resolve
 from mores.clients.mesa.installed_mesa import mesa
 from mores.core.component_names import NamedDimensions, component_labels, component_names
 from mores.core.environment import Environment
-from mores.core.errors import UserError
+from mores.core.errors import UserError, describe_value
 from mores.core.people import Population
 from mores.core.policy import Policy
 from mores.registry.specs import Spec
@@ -44,7 +44,8 @@ class CommunityAgent(mesa.discrete_space.CellAgent):
     Attributes:
         role: name of the role.
         agent_index: index within the role; the agent is named `person_3` elsewhere.
-        values: the person's values, value units; None: the agent is not a person with values.
+        values: copy of the person's values, value units; None: the agent is not a person with
+            values.
         reward: reward of the last round.
         total_reward: sum over the episode.
     """
@@ -107,6 +108,10 @@ class MoresModel(mesa.Model):
         **kwargs: Any,
     ) -> None:
         super().__init__(seed=seed, rng=rng)
+        if not isinstance(policies, Mapping | None):
+            message = f"policies: a mapping of roles to policies, not {describe_value(policies)}"
+            message += "; for mesa.batch_run put the mapping in a list: [{...}]"
+            raise UserError(message, code="wrong_type", path="policies")
         self.seed = int(self.rng.integers(2**63 - 1)) if seed is None else seed
         people = resolve.resolve_population(population)
         self.environment = resolve.resolve_environment(environment, kwargs, people)
@@ -179,7 +184,8 @@ class MoresModel(mesa.Model):
     def _update(self) -> None:
         """Copy metrics, values and rewards of the current state."""
         people = self.environment.people(self.simulator.state)
-        values = None if people is None else people.values[0].cpu().numpy()
+        # A copy: writing to the values of an agent does not change the simulation.
+        values = None if people is None else people.values[0].cpu().numpy().copy()
         rewards = {role: reward[0].tolist() for role, reward in self._rewards.items()}
         for agent in self.agents:
             assert isinstance(agent, CommunityAgent)

@@ -13,6 +13,7 @@ from pydantic.errors import PydanticSchemaGenerationError
 from mores.core.errors import UserError
 
 SEEDS = ("seed", "rng")  # the parameters by which Mesa seeds a model
+SIMULATOR = "simulator"  # the parameter by which Mesa's examples take an event scheduler
 
 
 def fields_of(model_class: type, reserved: Collection[str]) -> dict[str, Any]:
@@ -41,6 +42,9 @@ def fields_of(model_class: type, reserved: Collection[str]) -> dict[str, Any]:
         if _is_serializable(annotation, None if required else default):
             given = Field(... if required else default, alias=name)
             fields[f"{name}_" if name in reserved else name] = (annotation, given)
+        elif required and name == SIMULATOR:
+            reason = f"needs {name!r}: Mesa's event schedulers are not supported"
+            _refuse(model_class, f"{reason}; make the model without one in a subclass")
         elif required:
             _refuse(model_class, f"needs {name!r}, of a type that cannot be written in YAML")
     return fields
@@ -60,6 +64,11 @@ def seed_parameter(model_class: type) -> str:
         reason = "needs a parameter `seed`, passed on by `super().__init__(seed=seed)`"
         _refuse(model_class, f"{reason}: replicates are seeded by it")
     return found
+
+
+def takes_simulator(model_class: type) -> bool:
+    """Whether the constructor has a parameter for Mesa's event scheduler, which gets none here."""
+    return any(parameter.name == SIMULATOR for parameter in _parameters(model_class))
 
 
 def _parameters(model_class: type) -> list[inspect.Parameter]:

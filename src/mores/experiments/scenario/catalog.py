@@ -181,7 +181,7 @@ def _description(component_class: Any, registry: str) -> str:
     """Docstring of a class; for an environment also of what its methods report."""
     from mores.core.environment import Environment
 
-    parts = [inspect.getdoc(component_class) or ""]
+    parts, sections = [inspect.getdoc(component_class) or ""], dict[str, str]()
     titles = {
         "metrics": "Metrics",
         "latent": "Latent quantities (recorded on request; inputs of metrics of your own)",
@@ -191,7 +191,10 @@ def _description(component_class: Any, registry: str) -> str:
         doc = inspect.getdoc(getattr(component_class, name, None))
         if doc and doc != inspect.getdoc(getattr(Environment, name)):
             first, _, rest = doc.partition("\n")
-            parts.append(f"{title}:\n{textwrap.indent(rest.strip() or first, '    ')}")
+            sections[title] = rest.strip() or first
+    if registry == "environment":
+        sections |= component_class.description_sections()
+    parts += [f"{title}:\n{textwrap.indent(text, '    ')}" for title, text in sections.items()]
     return "\n\n".join(parts)
 
 

@@ -52,8 +52,8 @@ def claim_figures(data: ReportData) -> list[FigureSpec]:
     mean = ", mean over its episodes" if stage.episodes > 1 else ""
     caption = (
         f"“{claim.statement}”: {name} over the rounds{in_stage}{mean}, in each arm minus that in "
-        f"“{claim.compare_to}”, which shares its random numbers. The claim is on “{arm_of_claim}” "
-        f"after round {at_round}. "
+        f"“{claim.compare_to}”, which shares its {data.shared_draws}. The claim is on "
+        f"“{arm_of_claim}” after round {at_round}. "
         f"{LINES_DESCRIPTION.format(data.replicates)}"
     )
     if claim.interval == "people":

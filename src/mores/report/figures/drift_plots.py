@@ -35,7 +35,7 @@ def drift_figures(data: ReportData) -> list[FigureSpec]:
         drawn[title] = differences
     caption = (
         f"Mean value of the people in each arm minus that in the control “{data.scenario.control}”,"
-        f" in value units. The arms share people and random numbers, so the difference is the "
+        f" in value units. The arms share {data.shared_by_arms}, so the difference is the "
         f"effect of the arm. {LINES_DESCRIPTION.format(data.replicates)}"
         f"{describe_coinciding(drawn)}"
     )

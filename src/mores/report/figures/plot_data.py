@@ -13,6 +13,7 @@ from jaxtyping import Float
 from mores import registry
 from mores.analysis.intervals import IntervalEstimate
 from mores.core.component_names import split_component
+from mores.core.environment import ENVIRONMENT
 from mores.experiments.claims.claim_estimates import ClaimData, estimate_claim
 from mores.experiments.claims.claim_evaluation import (
     cells_by_point,
@@ -72,6 +73,35 @@ class ReportData:
     def record(self, arm: str) -> CellResult:
         """Result of an arm's first cell; its only cell without a sweep."""
         return self.records[self.cells_at_points[0][arm].id]
+
+    @cached_property
+    def uncoupled_roles(self) -> set[str]:
+        """Roles whose draws the arms do not share; `environment`: its own, neither."""
+        return {role for record in self.records.values() for role in record.uncoupled_roles}
+
+    @property
+    def environment_is_uncoupled(self) -> bool:
+        """Whether the environment draws numbers that the arms do not share."""
+        return ENVIRONMENT in self.uncoupled_roles
+
+    @property
+    def shared_draws(self) -> str:
+        """What the arms share: random numbers, or a seed alone."""
+        return "seed" if self.environment_is_uncoupled else "random numbers"
+
+    @cached_property
+    def has_people(self) -> bool:
+        """Whether there are people with values in an arm."""
+        if self.scenario.population is not None:
+            return True
+        return any("values" in self.record(arm).trajectory.latent for arm in self.arms)
+
+    @property
+    def shared_by_arms(self) -> str:
+        """Object of a sentence: what the arms share."""
+        if self.environment_is_uncoupled:
+            return "the seed"
+        return f"people and {self.shared_draws}" if self.has_people else self.shared_draws
 
     def parameters(self, arm: str) -> dict[str, Any]:
         """Parameters of an arm's first cell by dotted path."""
