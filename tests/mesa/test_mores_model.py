@@ -137,6 +137,8 @@ def test_wrong_arguments() -> None:
         MoresModel("coevolution", metrics=["rms_distanc"])
     with refused("unknown_name", path="coevolution.num_peopl"):
         MoresModel("coevolution", num_peopl=3)
+    with refused("wrong_type", path="policies"):
+        MoresModel("coevolution", policies="assistant")  # batch_run takes a mapping's keys in turn
 
 
 @pytest.mark.full

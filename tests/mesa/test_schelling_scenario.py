@@ -99,6 +99,8 @@ def test_a_killed_run_ends_in_the_same_cells(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(
         frame(whole, "mild"), frame(whole, "mild_again"), check_exact=True
     )
-    assert "Same seed, not coupled" in (whole / "report.html").read_text()
+    report = (whole / "report.html").read_text()
+    assert "Same seed, not coupled" in report and "All arms share the seed" in report
+    assert "which shares its seed" in report and "people and random" not in report
     recorded = open_run(whole).metrics("strong")
     assert {"segregation", "happy", "mean_moves"} <= set(recorded.data_vars)

@@ -236,7 +236,7 @@ def test_resolved_yaml_has_every_default() -> None:
     envs = [cell["env"] for cell in document["cells"].values()]
     assert [env["greeting"] for env in envs] == ["1e-4", "no", "12:30", "plain"]
     assert envs[0]["shape"] == {"kind": "ring", "degree": 2}
-    assert all(c["policies"]["person"]["kind"] == "Still" for c in document["cells"].values())
+    assert all(c["policies"]["person"]["kind"] == "toy_still" for c in document["cells"].values())
 
 
 @pytest.mark.cut(11)

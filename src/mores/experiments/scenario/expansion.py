@@ -29,7 +29,7 @@ from mores.experiments.scenario.source_locations import (
 )
 from mores.experiments.scenario.specification import Scenario
 from mores.experiments.scenario.strict_yaml import dump
-from mores.registry import class_of
+from mores.registry import class_of, kind_of
 
 MAX_PROBLEMS = 100  # further cells are not checked
 
@@ -142,8 +142,12 @@ def _resolved_cell(built: BuiltCell) -> dict[str, Any]:
 
 
 def full_spec(spec: Mapping[str, Any] | None, component: Any) -> dict[str, Any]:
-    """`kind` and all parameters of an object. Without `spec` (default policies): its class."""
-    kind = type(component).__name__ if spec is None else spec["kind"]
+    """`kind` and all parameters of an object.
+
+    Without `spec` it is a default policy: its registered name, or its class if it has none.
+    """
+    default_kind = kind_of("policy", component) or type(component).__name__
+    kind = default_kind if spec is None else spec["kind"]
     parameters = spec or {}
     if hasattr(component, "model_dump"):
         parameters = component.model_dump(mode="json", by_alias=True)
