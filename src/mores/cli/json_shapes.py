@@ -165,7 +165,8 @@ class ListedClaim(ScenarioClaim):
     """A claim with its last verdict."""
 
     verdict: str | None = Field(
-        description="last verdict; `changed since`: the claim is another now; null: not run"
+        description="last verdict; `changed since`: the claim is another now; `unknown`: the run's "
+        "files have none of mores; null: not run"
     )
 
 
