@@ -25,10 +25,15 @@ def shell(command: str, folder: Path, **variables: str) -> subprocess.CompletedP
 
 
 @pytest.mark.parametrize(
-    "closed", [">&-", pytest.param("<&- >&- 2>&-", marks=pytest.mark.full)], ids=str
+    "command",
+    [
+        "mores --version >&-",
+        pytest.param("mores list --json >&-", marks=pytest.mark.full),
+        pytest.param("mores list --json <&- >&- 2>&-", marks=pytest.mark.full),
+    ],
 )
-def test_closed_streams(closed: str, tmp_path: Path) -> None:
-    done = shell(f"mores list --json {closed}", tmp_path)
+def test_closed_streams(command: str, tmp_path: Path) -> None:
+    done = shell(command, tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
