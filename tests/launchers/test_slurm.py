@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
-from pathlib import Path
 
 import pytest
 
 from benchmarks.killed.histories import file_digests
 from mores.experiments.launchers import open_executor
+from tests.launchers.fake_slurm import make_slurm
 from tests.launchers.small_runs import SCENARIO, check_stop, load_marking, run
 from tests.refusals import refused
 from tests.run.small_run import log_lines
@@ -23,30 +22,6 @@ if "SUBMITIT_EXECUTOR" in os.environ and not mark.exists():
     mark.touch()
     os.kill(os.getpid(), signal.SIGKILL if cell == "mirror" else signal.SIGUSR2)
 """
-SBATCH = """\
-import os, re, subprocess, sys
-from pathlib import Path
-
-folder, text = Path(sys.argv[0]).parent, Path(sys.argv[-1]).read_text()
-number = 1 + len(list(folder.glob("script-*")))
-(folder / f"script-{number}").write_text(text)
-for task in range(int(re.search(r"--array=0-([0-9]+)", text)[1]) + 1):
-    ids = {"JOB_ID": 100 * number + task, "ARRAY_JOB_ID": number, "ARRAY_TASK_ID": task}
-    ids |= {"LOCALID": 0, "PROCID": 0, "NODEID": 0, "NTASKS": 1, "JOB_NUM_NODES": 1}
-    variables = {f"SLURM_{name}": str(value) for name, value in ids.items()}
-    files = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    subprocess.Popen(["bash", sys.argv[-1]], env=os.environ | variables, **files)
-print(f"Submitted batch job {number}")
-"""
-SRUN = """\
-import os, sys
-
-words = sys.argv[1:]
-while words[0].startswith("--"):
-    del words[: 1 if words[0] == "--unbuffered" else 2]
-os.execvp(words[0], words)
-"""
-SACCT = "print('JobID|State|NodeList')\n"
 
 
 def test_jobs_that_are_killed_and_queued_again(tmp_path):
@@ -79,17 +54,10 @@ def test_a_stop_signal_ends_jobs(tmp_path):
     assert not list((tmp_path / "jobs").iterdir())
 
 
-def _make_slurm(folder: Path) -> None:
-    folder.mkdir()
-    for name, text in (("sbatch", SBATCH), ("srun", SRUN), ("sacct", SACCT), ("scancel", "")):
-        (folder / name).write_text(f"#!{sys.executable}\n{text}")
-        (folder / name).chmod(0o755)
-
-
 def test_an_array_of_jobs(tmp_path, monkeypatch):
     """The options reach `sbatch`; all cells are in one array."""
     commands = tmp_path / "commands"
-    _make_slurm(commands)
+    make_slurm(commands)
     monkeypatch.setenv("PATH", f"{commands}{os.pathsep}{os.environ['PATH']}")
     expected = file_digests(run(tmp_path / "one").folder)
     options = {

@@ -42,5 +42,6 @@ def cell_workers(
 
     if launcher is not None:
         load_plugins(load or ())
-    with open_executor(launcher or "local", jobs, parse_options(options or ())) as executor:
+    name = "local" if launcher is None else launcher
+    with open_executor(name, jobs, parse_options(options or ())) as executor:
         yield executor

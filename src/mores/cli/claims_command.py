@@ -68,9 +68,11 @@ def claims_command(
         if open_browser and out is None:
             message = "--open needs reports that remain: add --run --out DIR"
             raise UserError(message, code="conflict", path="open")
-        if launcher is not None and not run:
-            message = "--launcher runs scenarios: add --run"
-            raise UserError(message, code="conflict", path="launcher")
+        of_runs = {"jobs": jobs, "launcher": launcher, "launcher_option": launcher_option}
+        for name, value in of_runs.items():
+            if value is not None and not run:
+                message = f"--{name.replace('_', '-')} is an option of new runs: add --run"
+                raise UserError(message, code="conflict", path=name)
         if run:
             with cell_workers(jobs, launcher, launcher_option) as workers:  # for all scenarios
                 return _run_claims(output, loaded, out, workers, allow_undecided, open_browser)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
@@ -19,12 +20,18 @@ from mores.cli.claims_command import claims_command
 from mores.cli.error_output import print_errors, usage_message, with_remedy
 from mores.cli.exit_codes import DEFECT, EXIT_CODES, INTERRUPTED, PIPE_CLOSED
 from mores.cli.run_commands import extend_command, resume_command, run_command
-from mores.core.errors import UserError, describe_exception
+from mores.cli.standard_streams import (
+    discard_stdout,
+    open_closed_streams,
+    remove_invalid_sizes,
+)
+from mores.core.errors import UserError, describe_exception, printable
 
 # Errors of the file system that depend on the folder that the user chose.
 DISK_ERRNOS = {
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EEXIST, errno.ENOTDIR,
-    errno.ENOENT, errno.EFBIG, errno.EDQUOT, errno.EIO,
+    errno.ENOENT, errno.EFBIG, errno.EDQUOT, errno.EIO, errno.ENAMETOOLONG, errno.ELOOP,
+    errno.ENOTSUP,
 }  # fmt: skip
 
 SHORT_HELP = {
@@ -51,8 +58,10 @@ for _name, _function in COMMANDS.items():
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; errors are lines on standard error."""
-    if completion.VARIABLE in os.environ:
-        app(prog_name="mores")  # prints completions and ends the process
+    open_closed_streams()
+    remove_invalid_sizes()
+    if os.environ.get(completion.VARIABLE):
+        return _print_completions()
     command = typer.main.get_command(app)
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -72,8 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(with_remedy(f"mores: {reason}", error), file=sys.stderr)
         return 128 + signal.Signals[name] if name in signal.Signals.__members__ else INTERRUPTED
     except BrokenPipeError:
-        # Buffered output has no reader; Python would report an error at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_stdout()
         return PIPE_CLOSED
     except SystemExit as error:
         if isinstance(error.__context__, BrokenPipeError):  # of rich, which prints the help
@@ -84,7 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return DEFECT
     except Exception as error:
         if isinstance(error, OSError) and error.errno in DISK_ERRNOS:
-            return print_errors(f"mores: {error.filename or 'the disk'}: {error.strerror}")
+            place = printable(error.filename or "the disk", 200)
+            return print_errors(f"mores: {place}: {error.strerror}")
         code = getattr(error, "exit_code", None)  # typer's classes move between versions
         if code is None:
             if os.environ.get("MORES_TRACEBACK"):
@@ -95,6 +104,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if hasattr(error, "format_message"):
             return print_errors(usage_message(error, command, arguments))
         return int(code)
+
+
+def _print_completions() -> int:
+    """Print what the shell asks for. Of errors nothing is printed, since the user is typing."""
+    code = 1
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            app(prog_name="mores")
+    except SystemExit as error:  # after success, too
+        code = error.code if isinstance(error.code, int) else 1
+    except (Exception, KeyboardInterrupt):
+        code = 1
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        discard_stdout()
+    return code
 
 
 if __name__ == "__main__":

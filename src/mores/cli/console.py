@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from mores.cli.standard_streams import is_size
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -40,6 +42,6 @@ def stdout_console(silent: bool = False) -> Console:
             raise BrokenPipeError  # `main` handles it; rich would exit
 
     console = PipeConsole(quiet=silent)
-    if not console.is_terminal and not os.environ.get("COLUMNS", "").isdigit():
+    if not console.is_terminal and not is_size(os.environ.get("COLUMNS", "")):
         return PipeConsole(width=UNLIMITED_WIDTH, quiet=silent)
     return PipeConsole(width=max(MIN_WIDTH, console.width), quiet=silent)

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mores.cli.console import has_room_for_table
+from mores.core.errors import printable
 from mores.experiments.claims.looks import describe_look
 from mores.experiments.scenario.claim_inputs import claim_arm, metric_compared_with_control
 
@@ -134,7 +135,7 @@ def claim_view(
     blocks: list[RenderableType] = []
     for scenario in scenarios:
         run = runs.get(scenario.name)
-        title = _title(scenario, "" if run is None else f"last run {run.folder.name}")
+        title = _title(scenario, "" if run is None else f"last run {printable(run.folder.name)}")
         blocks.append(title)
         table.add_row(title, "", "")
         for claim in scenario.claims:

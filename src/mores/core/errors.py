@@ -137,9 +137,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or "allocate" in str(error)
 
 
-def describe_exception(error: BaseException) -> str:
-    """An exception in one line, with the file and line that raised it."""
-    frames = traceback.extract_tb(error.__traceback__)
+def describe_exception(error: BaseException, with_place: bool = True) -> str:
+    """An exception in one line, by default with the file and line that raised it."""
+    frames = traceback.extract_tb(error.__traceback__) if with_place else []
     place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {printable(error, 300)}{place}"
 

@@ -123,6 +123,20 @@ class ProgressDisplay:
             self._last_line = now
             self.note(f"{self._text}, {self._times(elapsed)}")
 
+    @contextlib.contextmanager
+    def final_work(self, text: str) -> Iterator[None]:
+        """Show what is done inside, after all counted work: a line at once where there is no bar.
+
+        The bar, which is full, gives way to an activity.
+        """
+        if self._bar.disable:
+            self.update(text, important=True)
+            yield
+            return
+        self._bar.stop()
+        with activity(text):
+            yield
+
     def note(self, text: str) -> None:
         """Print a line that stays on the terminal."""
         if self._enabled:

@@ -19,10 +19,11 @@ _loaded_contents: set[tuple[str, str]] = set()  # names and digests
 
 
 def load_plugins(files: Sequence[Any]) -> None:
-    """Run the named Python files (paths), each once. No other user code is imported.
+    """Run the named Python files (paths), each once. Other user code is not imported by itself.
 
-    A file registers its classes with `mores.register`. Files of one name are different files if
-    their paths differ.
+    A file registers its classes with `mores.register`. It may import its neighbors: its folder is
+    added to the end of `sys.path`, after installed packages. Files of one name are
+    different files if their paths differ.
 
     Raises:
         UserError: a file does not exist or raises an exception; with file, line and reason.
@@ -40,6 +41,8 @@ def load_plugins(files: Sequence[Any]) -> None:
         spec = importlib.util.spec_from_file_location(name, file.resolve())
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
+        if (folder := str(file.resolve().parent)) not in sys.path:
+            sys.path.append(folder)
         sys.modules[name] = module  # where classes resolve their annotations
         try:
             spec.loader.exec_module(module)

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from mores.core.errors import UserError, describe_exception
+from mores.core.errors import UserError, describe_exception, printable
 from mores.experiments.launchers.launcher import Launcher
 from mores.experiments.launchers.remote_cell import CellRequest, RemoteOutcome, simulate_remote_cell
 from mores.experiments.launchers.remote_executor import (
@@ -53,6 +53,24 @@ class RayLauncher(Launcher):
 
     def open(self, jobs: int | None) -> CellExecutor:
         """See `Launcher`; default, and 0: as many cells at a time as the cluster has room for."""
+        address = self.address or os.environ.get("RAY_ADDRESS", "")
+        if address.startswith("ray://"):
+            raise UserError(
+                f"launcher: address {printable(address, 60)} is that of a Ray client server: give "
+                "HOST:PORT of the cluster, by default port 6379",
+                code="unsupported",
+                path="launcher",
+            )
+        if self.num_gpus > 1 and not self.num_gpus.is_integer():
+            raise UserError(
+                f"launcher: num_gpus {self.num_gpus:g}: above 1, Ray reserves whole GPUs",
+                code="invalid_value",
+                path="launcher",
+            )
+        try:
+            _check_reachable(address)
+        except OSError as error:
+            raise _unreachable(address, error) from error
         return RayExecutor(self, num_processes(jobs) if jobs else 0)
 
 
@@ -85,10 +103,14 @@ class RayExecutor(RemoteExecutor):
             "runtime_env": {"env_vars": THREAD_COUNTS},
         }
         function = ray.remote(**options)(simulate_remote_cell)
+        handles = []
         for request in requests:
             reference = function.options(name=f"mores {request.name}").remote(request)
-            self._references[reference.future()] = reference
-        return list(self._references)[-len(requests) :]
+            handle = reference.future()
+            self._references[handle] = reference
+            self.register(handle)
+            handles.append(handle)
+        return handles
 
     def wait(self, handles: Sequence[Any]) -> Sequence[Any]:
         """See `RemoteExecutor`."""
@@ -138,12 +160,7 @@ class RayExecutor(RemoteExecutor):
                         logging_level="ERROR",
                     )
             except (ConnectionError, ValueError, RuntimeError, OSError) as error:
-                raise UserError(
-                    f"launcher: Ray cannot be reached{f' at {address}' if address else ''}: "
-                    f"{describe_exception(error)}",
-                    code="failed",
-                    path="launcher",
-                ) from error
+                raise _unreachable(address, error) from error
             self._joined = True
         return self._ray
 
@@ -165,6 +182,14 @@ class RayExecutor(RemoteExecutor):
             code="out_of_range",
             path="launcher",
         )
+
+
+def _unreachable(address: str, error: Exception) -> UserError:
+    at = f" at {printable(address, 60)}" if address else ""
+    reason = describe_exception(error, with_place=False)
+    return UserError(
+        f"launcher: Ray cannot be reached{at}: {reason}", code="failed", path="launcher"
+    )
 
 
 def _check_reachable(address: str) -> None:

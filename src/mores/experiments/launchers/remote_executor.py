@@ -45,10 +45,21 @@ class RemoteExecutor(CellExecutor):
     def __init__(self, num_workers: int, shared_folder: bool) -> None:
         self.num_workers, self.shared_folder = num_workers, shared_folder
         self.max_submitted = num_workers
+        self._started: dict[Any, None] = {}  # handles of cells whose result was not read
+
+    def register(self, handle: Any) -> None:
+        """Note a cell that was started. `submit` calls it as soon as a handle is made.
+
+        So the cell is cancelled even if a stop signal comes before `submit` returns.
+        """
+        self._started[handle] = None
 
     @abstractmethod
     def submit(self, requests: Sequence[CellRequest]) -> Sequence[Any]:
         """Start `simulate_remote_cell` for each of these requests; a hashable handle for each.
+
+        If the folder is not shared, it is called with one request at a time: each has the
+        checkpoint of its cell.
 
         Raises:
             UserError: cells cannot be submitted, for example since a cluster does not answer.
@@ -80,19 +91,29 @@ class RemoteExecutor(CellExecutor):
         try:
             while pending or running:
                 free = self.max_submitted - len(running) if self.max_submitted else len(pending)
-                started = [pending.popleft() for _ in range(min(free, len(pending)))]
-                if started:
-                    requests = [CellRequest.of(task, self.shared_folder) for task in started]
-                    running.update(zip(self.submit(requests), started, strict=True))
+                self._start([pending.popleft() for _ in range(min(free, len(pending)))], running)
                 for handle in self.wait(list(running)):
                     task = running.pop(handle)
+                    self._started.pop(handle, None)
                     event = self._event(handle, task, worker_losses)
                     if isinstance(event, CellRetry):
                         pending.append(task)
                     yield event
         finally:
-            if running:
-                self.cancel(list(running))
+            unfinished = list(running | self._started)
+            self._started.clear()
+            if unfinished:
+                self.cancel(unfinished)
+
+    def _start(self, tasks: Sequence[CellTask], running: dict[Any, CellTask]) -> None:
+        """Submit the cells of these tasks, and add them to the running ones."""
+        size = len(tasks) if self.shared_folder else 1
+        for first in range(0, len(tasks), max(size, 1)):
+            batch = tasks[first : first + size]
+            requests = [CellRequest.of(task, self.shared_folder) for task in batch]
+            for handle, task in zip(self.submit(requests), batch, strict=True):
+                self.register(handle)
+                running[handle] = task
 
     def _event(
         self, handle: Any, task: CellTask, worker_losses: WorkerLossTracker

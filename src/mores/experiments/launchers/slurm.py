@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import logging
 import os
 import shutil
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from mores.core.errors import UserError, describe_exception
+from mores.core.errors import UserError, describe_exception, describe_value, printable
 from mores.experiments.launchers.launcher import Launcher
 from mores.experiments.launchers.remote_cell import CellRequest, RemoteOutcome, simulate_remote_cell
 from mores.experiments.launchers.remote_executor import (
@@ -32,7 +34,17 @@ from mores.experiments.run.cell_executor import CellExecutor, CellRetry
 from mores.experiments.run.run_folder import CellTask
 from mores.experiments.run.worker_pool import THREAD_COUNTS, num_processes
 
+LOGGER = logging.getLogger("mores.run")
 MAX_ARRAY_SIZE = 1000  # jobs in an array; Slurm's default of `MaxArraySize` is 1001
+
+
+def _check_sbatch_value(value: Any) -> Any:
+    if type(value) not in (str, int):
+        raise ValueError(f"must be text or a whole number, not {describe_value(value)}")
+    return value
+
+
+_SbatchValue = Annotated[str | int, BeforeValidator(_check_sbatch_value)]
 
 
 class SlurmLauncher(Launcher):
@@ -58,8 +70,8 @@ class SlurmLauncher(Launcher):
     setup: tuple[str, ...] = Field(
         default=(), description="lines of shell before a job, such as `module load ...`"
     )
-    additional: dict[str, str | int] = Field(
-        default_factory=dict, description="further options of sbatch by name"
+    additional: dict[str, _SbatchValue] = Field(
+        default_factory=dict, description="further options of sbatch by name: texts or integers"
     )
     job_folder: str = Field(
         default="",
@@ -77,6 +89,7 @@ class SlurmLauncher(Launcher):
         if self.cluster == "slurm" and shutil.which("sbatch") is None:
             message = "launcher: there is no sbatch here: start the run where jobs are submitted"
             raise UserError(message, code="not_installed", path="launcher")
+        self.make_folder().rmdir()  # jobs are submitted when the folder of the run was made
         default = 0 if self.cluster == "slurm" else num_processes(0)
         return SlurmExecutor(self, num_processes(jobs) if jobs else default)
 
@@ -103,8 +116,26 @@ class SlurmLauncher(Launcher):
             parameters["slurm_setup"] = list(self.setup)
         if self.additional:
             parameters["slurm_additional_parameters"] = dict(self.additional)
-        parameters["slurm_array_parallelism"] = num_workers or MAX_ARRAY_SIZE
+        parameters["slurm_array_parallelism"] = min(num_workers or MAX_ARRAY_SIZE, MAX_ARRAY_SIZE)
         return parameters
+
+    def make_folder(self) -> Path:
+        """Make a folder for the files of jobs, which only this user can read.
+
+        Raises:
+            UserError: `job_folder` cannot be written.
+        """
+        default = Path.home() / ".cache" / "mores" / "jobs"
+        parent = Path(self.job_folder or default).absolute()
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            return Path(tempfile.mkdtemp(prefix="run-", dir=parent))
+        except OSError as error:
+            raise UserError(
+                f"launcher: cannot write to job_folder {printable(parent, 200)}: {error.strerror}",
+                code="not_writable",
+                path="launcher",
+            ) from None
 
 
 class SlurmExecutor(RemoteExecutor):
@@ -123,7 +154,8 @@ class SlurmExecutor(RemoteExecutor):
         """See `RemoteExecutor`. One array has all cells, if Slurm's usual limit allows that."""
         if self._launcher.cluster == "slurm":
             fits = len(tasks) <= MAX_ARRAY_SIZE
-            self.max_submitted = MAX_ARRAY_SIZE if fits else self.num_workers or MAX_ARRAY_SIZE
+            num_workers = min(self.num_workers or MAX_ARRAY_SIZE, MAX_ARRAY_SIZE)
+            self.max_submitted = MAX_ARRAY_SIZE if fits else num_workers
         return super().run_tasks(tasks, callback)
 
     def submit(self, requests: Sequence[CellRequest]) -> Sequence[Any]:
@@ -134,20 +166,38 @@ class SlurmExecutor(RemoteExecutor):
         """
         submitit: Any = importlib.import_module("submitit")
         if self._executor is None:
-            self._folder = self._make_folder()
+            self._folder = self._launcher.make_folder()
             parameters = self._launcher.executor_parameters(self.num_workers)
             cluster = self._launcher.cluster
             self._executor = submitit.AutoExecutor(folder=self._folder, cluster=cluster)
             self._executor.update_parameters(**parameters)
         try:
             with _one_thread():  # of jobs, which inherit the environment
-                return self._executor.map_array(_job_function(submitit), list(requests))
+                return self._submit_array(_job_function(submitit), list(requests))
         except (submitit.core.utils.FailedJobError, OSError) as error:
+            reason = describe_exception(error, with_place=False)
             raise UserError(
-                f"launcher: jobs cannot be submitted: {describe_exception(error)}",
+                f"launcher: jobs cannot be submitted: {reason}",
                 code="failed",
                 path="launcher",
             ) from error
+
+    def _submit_array(self, function: Any, requests: list[CellRequest]) -> Sequence[Any]:
+        """Submit an array in a thread, which a stop signal does not interrupt.
+
+        Otherwise the ids of jobs would be lost if it came while `sbatch` runs. The jobs are
+        registered when the signal has become an exception of this thread.
+        """
+
+        def register(submission: Future[Sequence[Any]]) -> None:
+            if submission.exception() is None:
+                for job in submission.result():
+                    self.register(job)
+
+        with ThreadPoolExecutor(1) as pool:
+            submission = pool.submit(self._executor.map_array, function, requests)
+            submission.add_done_callback(register)
+            return submission.result()
 
     def wait(self, handles: Sequence[Any]) -> Sequence[Any]:
         """See `RemoteExecutor`."""
@@ -169,15 +219,27 @@ class SlurmExecutor(RemoteExecutor):
             raise WorkerLost(f"{reason}; messages: {handle.paths.stderr}") from error
 
     def cancel(self, handles: Sequence[Any]) -> None:
-        """See `RemoteExecutor`. Slurm is told once for all jobs, and ends them later."""
+        """See `RemoteExecutor`. Slurm is told once for all jobs.
+
+        Jobs that may still run are named in a warning. An error is not raised: it would hide the
+        one for which the jobs are cancelled.
+        """
         if self._launcher.cluster == "slurm":
-            subprocess.run(["scancel", *(job.job_id for job in handles)], check=False)
-            return
-        for job in handles:
-            job.cancel()
+            reason = _run_scancel([job.job_id for job in handles])
+        else:
+            reason = ""
+            for job in handles:
+                job.cancel()
         deadline = time.monotonic() + CANCEL_TIMEOUT_SECONDS
-        while time.monotonic() < deadline and not all(job.done() for job in handles):
+        running = [] if reason else list(handles)
+        while running := [job for job in running if not job.done(force_check=True)]:
+            if time.monotonic() > deadline:
+                reason = f"not ended after {CANCEL_TIMEOUT_SECONDS:g} s"
+                break
             time.sleep(POLL_SECONDS)
+        if reason:
+            ids = sorted({str(job.job_id).partition("_")[0] for job in running or handles})
+            LOGGER.warning("jobs %s may still run: %s", " ".join(ids), reason)
 
     def stop(self) -> None:
         """Remove the files of jobs; those of a job that failed stay, to read its messages."""
@@ -185,23 +247,16 @@ class SlurmExecutor(RemoteExecutor):
             shutil.rmtree(self._folder, ignore_errors=True)
         self._folder = self._executor = None
 
-    def _make_folder(self) -> Path:
-        """Make a folder that only this user can read.
 
-        Raises:
-            UserError: `job_folder` cannot be written.
-        """
-        default = Path.home() / ".cache" / "mores" / "jobs"
-        parent = Path(self._launcher.job_folder or default).absolute()
-        try:
-            parent.mkdir(parents=True, exist_ok=True)
-            return Path(tempfile.mkdtemp(prefix="run-", dir=parent))
-        except OSError as error:
-            raise UserError(
-                f"launcher: cannot write to job_folder {parent}: {error.strerror}",
-                code="not_writable",
-                path="launcher",
-            ) from None
+def _run_scancel(job_ids: Sequence[str]) -> str:
+    """Cancel jobs of Slurm; the reason if that fails, else nothing."""
+    try:
+        done = subprocess.run(["scancel", *job_ids], check=False, capture_output=True, text=True)
+    except OSError as error:
+        return f"scancel: {error.strerror}"
+    if done.returncode == 0:
+        return ""
+    return f"scancel: {printable(done.stderr.strip() or f'exit code {done.returncode}', 200)}"
 
 
 def _job_function(submitit: Any) -> Any:

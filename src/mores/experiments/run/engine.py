@@ -153,15 +153,14 @@ def complete_run(
         run_missing_cells(run_plan, status, display, jobs)
         remove_checkpoints(folder / CELLS_FOLDER, [cell.id for cell in cells])
         remove_earlier_cells(folder / CELLS_FOLDER, [cell.id for cell in cells])
-        display.update("evaluating claims")
-        result = evaluate_run_claims(run_plan)
-        entries = [claim_entry(verdict) for verdict in result.verdicts]
-        atomic_files.write_json(folder / "claims.json", entries)
-        seconds = round(provenance.get("seconds", 0.0) + time.monotonic() - start, 2)
-        final = {**provenance, "finished": utc_timestamp(), "seconds": seconds}
-        atomic_files.write_sealed_json(folder / "provenance.json", final)
-        display.update("writing the report")
-        _write_report(run_plan, result, final)
+        with display.final_work("evaluating claims, writing the report"):
+            result = evaluate_run_claims(run_plan)
+            entries = [claim_entry(verdict) for verdict in result.verdicts]
+            atomic_files.write_json(folder / "claims.json", entries)
+            seconds = round(provenance.get("seconds", 0.0) + time.monotonic() - start, 2)
+            final = {**provenance, "finished": utc_timestamp(), "seconds": seconds}
+            atomic_files.write_sealed_json(folder / "provenance.json", final)
+            _write_report(run_plan, result, final)
         status.write("done", FINAL_FILES)
         status.log(f"done in {time.monotonic() - start:.2f} s")
     return result

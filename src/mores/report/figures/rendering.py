@@ -161,13 +161,21 @@ def inline_svg(svg: str, alt_text: str, id_prefix: str) -> str:
     for pattern, replacement in (
         (r"(?s)<style.*?</style>|<metadata>.*?</metadata>|<!--.*?-->", ""),
         (r'<g id="[\w.]+">', "<g>"),
-        (r'\bid="(\w+)"', rf'id="{id_prefix}-\1"'),
-        (r'(url\(#|href="#)(\w+)', rf"\1{id_prefix}-\2"),
         (r"\n\s*", "\n"),
     ):
         body = re.sub(pattern, replacement, body)
-    # coordinates in tags, but not in texts, to 0.01 points
-    body = re.sub(r"<[^>]+>", lambda tag: re.sub(r"(\d+\.\d\d)\d+", r"\1", tag[0]), body)
-    for color, hex_color in LIGHT_COLORS.items():
-        body = body.replace(hex_color, f"var(--{color})")
+    body = re.sub(r"<[^>]+>", lambda tag: _inline_tag(tag[0], id_prefix), body)  # not texts
     return f'<svg {box[0]} role="img" aria-label="{html.escape(alt_text)}">{body}'.rstrip()
+
+
+def _inline_tag(tag: str, id_prefix: str) -> str:
+    """A tag with ids of the page, variables as colors, and coordinates to 0.01 points."""
+    for pattern, replacement in (
+        (r'\bid="(\w+)"', rf'id="{id_prefix}-\1"'),
+        (r'(url\(#|href="#)(\w+)', rf"\1{id_prefix}-\2"),
+        (r"(\d+\.\d\d)\d+", r"\1"),
+    ):
+        tag = re.sub(pattern, replacement, tag)
+    for color, hex_color in LIGHT_COLORS.items():
+        tag = tag.replace(hex_color, f"var(--{color})")
+    return tag
