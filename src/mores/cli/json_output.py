@@ -182,7 +182,7 @@ class ListedClaim(ScenarioClaim):
     """A claim with its last verdict."""
 
     verdict: str | None = Field(
-        description="last verdict; `changed since`: the claim is another now; `unknown`: the run's "
+        description="last verdict; `changed since`: the claim was edited after that run; `unknown`: the run's "
         "files have none of mores; null: not run"
     )
 
