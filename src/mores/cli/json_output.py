@@ -182,8 +182,8 @@ class ListedClaim(ScenarioClaim):
     """A claim with its last verdict."""
 
     verdict: str | None = Field(
-        description="last verdict; `changed since`: the claim was edited after that run; `unknown`: the run's "
-        "files have none of mores; null: not run"
+        description="last verdict; `changed since`: the claim was edited after that run; "
+        "`unknown`: the run's files have none of mores; null: not run"
     )
 
 
