@@ -201,7 +201,7 @@ def test_policies_of_other_classes_have_separate_states(tmp_path, no_report):
     assert by_stage["last"].tolist() == [0.0]  # the third
     resolved = parse((folder / "resolved.yaml").read_text(), "resolved.yaml").document
     stage = resolved["cells"]["main"]["stages"]["default"]
-    assert stage["policies"]["gambler"]["kind"] == "RandomGambler"
+    assert stage["policies"]["gambler"]["kind"] == "random_gambler"
 
 
 @pytest.mark.parametrize(

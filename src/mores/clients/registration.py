@@ -13,7 +13,6 @@ import gymnasium
 import pettingzoo
 from gymnasium.envs.registration import EnvSpec
 
-from mores.core.arguments import check_integer
 from mores.core.errors import UserError
 from mores.registry import REGISTRIES
 from mores.registry.entries import ENVIRONMENT_VERSIONS
@@ -77,6 +76,8 @@ def with_step_limit(spec: EnvSpec | None, limit: int, rounds: int) -> EnvSpec | 
 
 def check_rounds_of_spec(rounds: int, spec_rounds: int | None) -> None:
     """Refuse more rounds than those of the specification from which an environment is made."""
+    from mores.core.arguments import check_integer  # imports torch: ids are registered without it
+
     if spec_rounds is not None and rounds > check_integer("spec_rounds", spec_rounds):
         raise UserError(
             f"rounds: {rounds} are more than the {spec_rounds} of this specification, at which "

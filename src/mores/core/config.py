@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any, Self
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
 MAX_FLOAT32 = 3.4028234663852886e38
+
+
+Copied = TypeVar("Copied", bound="Config")
 
 
 class Config(BaseModel):
@@ -30,7 +33,7 @@ class Config(BaseModel):
             return False
         return all(getattr(self, name) == getattr(other, name) for name in type(self).model_fields)
 
-    def __copy__(self) -> Self:
+    def __copy__(self: Copied) -> Copied:
         """A copy without cached properties: `model_copy` then changes parameters, from which they
         are computed, and a cache that changes belongs to one object.
         """
@@ -40,7 +43,7 @@ class Config(BaseModel):
                 del vars(copied)[name]
         return copied
 
-    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+    def __deepcopy__(self: Copied, memo: dict[int, Any] | None = None) -> Copied:
         """See `__copy__`."""
         return super(Config, self.__copy__()).__deepcopy__(memo)
 
