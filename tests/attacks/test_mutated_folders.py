@@ -165,6 +165,7 @@ assert codes.keys() == {0, 1}, codes
 """
 
 
+@pytest.mark.full
 def test_bits_of_a_footer(run: Path) -> None:
     """pyarrow ends the process for some of them, when it describes a column."""
     arguments = [str(run / CELL / "metrics.parquet"), "3000" if FULL else "100"]

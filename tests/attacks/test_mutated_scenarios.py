@@ -36,6 +36,7 @@ def test_loading(tmp_path: Path) -> None:
     assert {name.partition(" ")[0] for name in tally.mutations} == set(MUTATIONS)
 
 
+@pytest.mark.full
 def test_checks(tmp_path: Path) -> None:
     tally = mutations.check_files(NUM_CHECKS, tmp_path)
     assert tally.failures == {}

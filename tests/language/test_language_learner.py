@@ -167,6 +167,7 @@ def base_probabilities(own: LanguageLearner, observation: torch.Tensor) -> torch
     return policy.expected_action(ANTICOORDINATION.phases[0], observation, None, state)[0, 0]
 
 
+@pytest.mark.full
 def test_it_learns_the_best_reply() -> None:
     """At least 90 % of the best return in every one of four trainings, from random weights."""
     result = mores.train(

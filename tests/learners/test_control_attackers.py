@@ -22,6 +22,7 @@ def attacker(**parameters) -> dict:
     return {"untrusted": {"kind": "reinforce", **settings, **parameters}}
 
 
+@pytest.mark.full
 @unchecked()
 @pytest.mark.cut(2)
 @pytest.mark.parametrize("normalizes", [True, False])

@@ -199,6 +199,7 @@ def test_all_draws_of_an_arm_are_one_cell(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.full
 @settings(max_examples=scaled(24), deadline=None)
 @given(
     st.lists(st.sampled_from([*ACCEPTED]), min_size=1, max_size=4, unique=True),
