@@ -68,6 +68,7 @@ def test_two_findings_change_their_sign() -> None:
         assert sensitivity.learner_cost(rows, share) < 0
 
 
+@pytest.mark.full
 def test_the_documented_tables() -> None:
     text = PAGE.read_text("utf-8")
     assert sensitivity.coevolve_table() in text

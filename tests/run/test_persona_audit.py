@@ -94,6 +94,7 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Verdict], P
     return list(result.verdicts), result.folder
 
 
+@pytest.mark.cut(4)
 @pytest.mark.parametrize("case", CASES)
 def test_a_persona_claim_needs_its_controls(
     case: str, verdicts: tuple[list[Verdict], Path]

@@ -203,6 +203,7 @@ class Own(Figure):
         return [FigureSpec("", "A caption.", [panel])] * 2
 
 
+@pytest.mark.full
 def test_figures_open_the_report_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(REGISTRIES["figure"], "own_test_figure", Own)
     own = {"kind": "own_test_figure", "title": "My own"}

@@ -85,6 +85,7 @@ def test_rounds_people_and_names(tmp_path) -> None:
     np.testing.assert_allclose(end, first.mean("person"), atol=1e-6)
 
 
+@pytest.mark.full
 def test_components_of_claims_have_names(tmp_path) -> None:
     run = _run(tmp_path)
     by_name, by_index, alignment = run.claims
@@ -110,6 +111,7 @@ def test_groups_and_traits_change_with_newcomers(tmp_path) -> None:
     )
 
 
+@pytest.mark.full
 def test_without_a_key_rounds_are_evenly_spaced(tmp_path) -> None:
     file = _file(tmp_path)
     scenario = load_scenario(str(file), ["trajectory={}", "rounds=120"]).scenario
@@ -126,6 +128,7 @@ def test_without_a_key_rounds_are_evenly_spaced(tmp_path) -> None:
         _run(tmp_path, "trajectory={worlds: 0}").trajectory("main")
 
 
+@pytest.mark.full
 def test_a_world_that_has_ended_keeps_its_last_state(tmp_path) -> None:
     """A challenge of nine rows ends after eight rounds."""
     text = """\
