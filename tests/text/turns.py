@@ -13,7 +13,7 @@ from mores.agents.scripted.uniform_random import UniformRandom
 from mores.core.environment import Environment, Phase
 from mores.core.spaces import Space
 from mores.core.turn_text import TurnText
-from mores.sim.episode_recorder import EpisodeRecorder
+from mores.sim.recorder import Recorder
 from mores.sim.simulator import Simulator
 
 
@@ -34,11 +34,10 @@ class Turn:
         return {name: space.read(self.observation, name).tolist() for name in space.parts}
 
 
-class TurnRecorder(EpisodeRecorder):
+class TurnRecorder(Recorder):
     """Keeps all turns of all agents."""
 
     def __init__(self, environment: Environment[Any]) -> None:
-        super().__init__([role.name for role in environment.roles])
         self.environment, self.turns = environment, list[Turn]()
 
     def record_action(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +12,7 @@ from mores.core.environment import Environment, Phase, Role
 from mores.core.errors import printable
 from mores.core.spaces import Box, Discrete
 from mores.core.turn_text import decode_message, is_message_space
-from mores.sim.episode_recorder import EpisodeRecorder
+from mores.sim.recorder import Recorder
 from mores.sim.simulator import Simulator
 
 MAX_PEOPLE, MAX_DIMENSIONS = 60, 4  # whose values are kept
@@ -29,7 +28,7 @@ class ActionRecord(NamedTuple):
     action_mask: Tensor | None  # agent option
 
 
-class EpisodeTrace(EpisodeRecorder):
+class EpisodeTrace(Recorder):
     """Recorder of the first world's current episode.
 
     Attributes:
@@ -42,7 +41,6 @@ class EpisodeTrace(EpisodeRecorder):
     """
 
     def __init__(self, environment: Environment[Any]) -> None:
-        super().__init__([role.name for role in environment.roles])
         self._environment = environment
         self.num_people = 0
         self.start()
@@ -91,9 +89,6 @@ class EpisodeTrace(EpisodeRecorder):
         before = self._round_rewards.get(role)
         self._round_rewards[role] = reward[0] if before is None else before + reward[0]
         self.last_rewards[role] = self._round_rewards[role]
-
-    def record_feedback(self, role: str, feedback: Mapping[str, Tensor]) -> None:
-        """Do nothing."""
 
     def record_round(self, done: Tensor, finished: Tensor) -> None:
         """Keep the mean rewards of the completed round."""

@@ -21,10 +21,10 @@ from torch import Tensor
 
 from mores.clients.resolve import AgentId
 from mores.core.arguments import check_names
-from mores.core.environment import Environment, Phase
+from mores.core.environment import Environment
 from mores.core.errors import UserError, did_you_mean, nearest_name
 from mores.core.people import Population
-from mores.sim.episode_recorder import EpisodeRecorder
+from mores.sim.recorder import Recorder
 from mores.sim.simulator import Simulator
 
 FEEDBACK = "feedback."
@@ -107,11 +107,10 @@ def _role_and_agent(name: str, counts: Mapping[str, int]) -> tuple[str, int | No
     )
 
 
-class _FeedbackSizes(EpisodeRecorder):
+class _FeedbackSizes(Recorder):
     """Numbers of an agent in each numeric feedback that its role has got, by name."""
 
     def __init__(self, role: str) -> None:
-        super().__init__([role])
         self.sizes: dict[str, int] = {}
         self._role = role
 
@@ -120,22 +119,6 @@ class _FeedbackSizes(EpisodeRecorder):
         for name, value in feedback.items():
             if role == self._role and value.is_floating_point():
                 self.sizes[name] = value[0, 0].numel()
-
-    def record_action(
-        self,
-        role: str,
-        phase: Phase,
-        observation: Tensor,
-        action: Tensor,
-        action_mask: Tensor | None = None,
-    ) -> None:
-        """Do nothing."""
-
-    def record_reward(self, role: str, reward: Tensor) -> None:
-        """Do nothing."""
-
-    def record_round(self, done: Tensor, finished: Tensor) -> None:
-        """Do nothing."""
 
 
 def _feedback_sizes(

@@ -37,7 +37,7 @@ from mores.core.environment import Environment, Role, get_role, with_text
 from mores.core.errors import UserError, did_you_mean
 from mores.core.policy import Policy
 from mores.core.random_streams import RandomStreams, Worlds
-from mores.sim.episode_recorder import EpisodeRecorder
+from mores.sim.recorder import Recorder
 from mores.sim.simulator import Simulator
 
 PROMPT_PATTERN = re.compile(r"world (\d+)")
@@ -235,7 +235,7 @@ class TRLRollouts:
                 )
         return numbers
 
-    def _make_simulator(self, worlds: Worlds, recorder: EpisodeRecorder | None) -> Simulator:
+    def _make_simulator(self, worlds: Worlds, recorder: Recorder | None) -> Simulator:
         return Simulator(
             self.environment,
             self.policies,
@@ -308,24 +308,13 @@ class TRLRollouts:
         return None if mask is None else mask[:, self.agent_indices].flatten(0, 1)
 
 
-class _RewardTotals(EpisodeRecorder):
+class _RewardTotals(Recorder):
     """Rewards and numeric feedback of every agent, summed until the world finishes."""
 
     def __init__(self, roles: Sequence[str]) -> None:
-        super().__init__(roles)
         self.reward: dict[str, Tensor] = {}
         self.feedback: dict[str, dict[str, Tensor]] = {role: {} for role in roles}
         self._inactive: Tensor | None = None
-
-    def record_action(
-        self,
-        role: str,
-        phase: Any,
-        observation: Tensor,
-        action: Tensor,
-        action_mask: Tensor | None = None,
-    ) -> None:
-        """Do nothing."""
 
     def record_reward(self, role: str, reward: Tensor) -> None:
         """Add rewards of a role."""

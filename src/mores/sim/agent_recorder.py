@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from mores.core.arguments import check_integer, check_names
 from mores.core.environment import Environment, Phase
 from mores.core.random_streams import Worlds
-from mores.sim.episode_recorder import EpisodeRecorder
+from mores.sim.recorder import Recorder
 from mores.sim.round_recorder import RoundRecorder
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 QUANTITIES = ("action_masks", "actions", "observations", "rewards")
 
 
-class AgentRecorder(EpisodeRecorder):
+class AgentRecorder(Recorder):
     """Quantities of every agent in every round of the first worlds: memory grows with each.
 
     Args:
@@ -44,7 +44,6 @@ class AgentRecorder(EpisodeRecorder):
         rounds: int,
         num_episodes: int = 1,
     ) -> None:
-        super().__init__(())
         self._quantities = frozenset(check_names("record", quantities, QUANTITIES))
         count = len(worlds)
         if num_worlds is not None:
@@ -72,22 +71,19 @@ class AgentRecorder(EpisodeRecorder):
         action: Tensor,
         action_mask: Tensor | None = None,
     ) -> None:
-        """See `EpisodeRecorder`."""
+        """See `Recorder`."""
         self._write("observations", role, phase.name, observation)
         self._write("actions", role, phase.name, action)
         if action_mask is not None:
             self._write("action_masks", role, phase.name, action_mask)
 
     def record_reward(self, role: str, reward: Tensor) -> None:
-        """See `EpisodeRecorder`. Rewards of a round add up over its phases."""
+        """See `Recorder`. Rewards of a round add up over its phases."""
         known = self._reward.get(role)
         self._reward[role] = reward if known is None else known + reward
 
-    def record_feedback(self, role: str, feedback: Mapping[str, Tensor]) -> None:
-        """Feedback is not recorded."""
-
     def record_round(self, done: Tensor, finished: Tensor) -> None:
-        """See `EpisodeRecorder`."""
+        """See `Recorder`."""
         for role, reward in self._reward.items():
             self._write("rewards", role, "", reward)
         self._allocate("active", finished)

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from mores.core.environment import Phase
 from mores.core.episode_dataset import EpisodeDataset
+from mores.sim.recorder import Recorder
 
 
-class EpisodeRecorder:
+class EpisodeRecorder(Recorder):
     """Records observations, actions, rewards and feedback of the named roles."""
 
     def __init__(self, roles: Collection[str]) -> None:

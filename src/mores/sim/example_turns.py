@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from mores.core.environment import Environment, Phase
 from mores.core.turn_text import written_turn
-from mores.sim.episode_recorder import EpisodeRecorder
+from mores.sim.recorder import Recorder
 from mores.sim.simulator import Simulator
 
 ROUNDS = 2  # so that the second turn shows what happened in the first round
@@ -28,11 +27,10 @@ class ExampleTurn(NamedTuple):
     text: str
 
 
-class _LastTurns(EpisodeRecorder):
+class _LastTurns(Recorder):
     """Keeps the last observation of the first agent of every role, by phase."""
 
-    def __init__(self, roles: tuple[str, ...]) -> None:
-        super().__init__(roles)
+    def __init__(self) -> None:
         self.turns: dict[tuple[str, str], tuple[Tensor, Tensor | None]] = {}
 
     def record_action(
@@ -47,15 +45,6 @@ class _LastTurns(EpisodeRecorder):
         mask = None if action_mask is None else action_mask[0, 0]
         self.turns[role, phase.name] = observation[0, 0], mask
 
-    def record_reward(self, role: str, reward: Tensor) -> None:
-        """Do nothing."""
-
-    def record_feedback(self, role: str, feedback: Mapping[str, Tensor]) -> None:
-        """Do nothing."""
-
-    def record_round(self, done: Tensor, finished: Tensor) -> None:
-        """Do nothing."""
-
 
 def example_turns(environment: Environment[Any], seed: int = 0) -> list[ExampleTurn]:
     """A turn of every role and phase under the default policies, in the order of the phases.
@@ -64,7 +53,7 @@ def example_turns(environment: Environment[Any], seed: int = 0) -> list[ExampleT
         environment: the environment.
         seed: seed of the simulation.
     """
-    recorder = _LastTurns(tuple(role.name for role in environment.roles))
+    recorder = _LastTurns()
     simulator = Simulator(
         environment, environment.default_policies(), rounds=ROUNDS, recorder=recorder
     )

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mores.core import pytree
-from mores.sim.episode_recorder import EpisodeRecorder
+from mores.sim.recorder import Recorder
 
 RewardByRole = dict[str, Float[Tensor, "world agent *component"]]
 
@@ -39,18 +39,17 @@ class RewardLedger:
         num_worlds: int,
         external_roles: Iterable[str],
         learning_roles: Iterable[str],
-        recorder: EpisodeRecorder | None,
+        recorder: Recorder | None,
         device: torch.device,
     ) -> None:
         self._num_agents, self._num_worlds, self._device = num_agents, num_worlds, device
         self._recorder = recorder
-        self._external_roles, self._learning_roles = list(external_roles), list(learning_roles)
+        self._pending_names, self._learning_roles = list(external_roles), list(learning_roles)
         self.listeners: list[Callable[[str, Tensor], None]] = []
-        accounts = {*self._external_roles, *self._learning_roles}
+        accounts = {*self._pending_names, *self._learning_roles}
         self._empty = {  # never written, nor given out
             name: self._zeros(num_agents[name]) for name in accounts
         }
-        self._pending_names = [*self._external_roles]
         self._feedback_names: dict[tuple[str, str], str] = {}  # account by role and feedback
         self.reset()
 

@@ -31,9 +31,9 @@ from mores.sim.action_validation import ProjectedAction, project_action
 from mores.sim.autoreset import AutoresetMode, check_autoreset_mode, check_reset_mask
 from mores.sim.call_checks import CallChecks
 from mores.sim.check_policies import check_agent_assignment, check_external, check_instance
-from mores.sim.episode_recorder import EpisodeRecorder
 from mores.sim.next_states import NextStates
 from mores.sim.policy_parameters import PolicyParameters, Samples
+from mores.sim.recorder import Recorder
 from mores.sim.reward_ledger import RewardByRole, RewardLedger
 from mores.sim.state_views import StateViews
 
@@ -123,7 +123,7 @@ class Simulator:
         device: torch.device | str = "cpu",
         roles_to_train: Collection[str] | None = None,
         search: bool = False,
-        recorder: EpisodeRecorder | None = None,
+        recorder: Recorder | None = None,
         checks: type[CallChecks] = CallChecks,
     ) -> None:
         check_instance("environment", environment, Environment)
