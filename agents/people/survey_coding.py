@@ -101,10 +101,8 @@ class _Coding:
             raise UserError(message, code="invalid_value", path=columns.weight or "")
         kept_traits = {name: trait[kept] for name, trait in traits.items()}
         rows = np.flatnonzero(kept)
-        data = Respondents(
-            *(scaled, kept_traits, rows, used_groups, group_names, used_weights),
-            self._names(rows),
-        )
+        names = self._names(rows)
+        data = Respondents(scaled, kept_traits, rows, used_groups, group_names, used_weights, names)
         return CodedSurvey(data, int((self.used & self.missing).sum()))
 
     def _matcher(self, codes: Iterable[Code]) -> Callable[[str], bool]:

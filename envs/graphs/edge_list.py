@@ -118,7 +118,7 @@ def _check_names(file: Path, labels: np.ndarray, table: np.ndarray) -> None:
 def number_of_names(
     labels: Sequence[str], names: Sequence[str], leave_out_others: bool
 ) -> list[int]:
-    """Number of the person of each label; -1: nobody, which only `leave_out_others` allows."""
+    """Number of the person of each label; -1: no person, which only `leave_out_others` allows."""
     number = {name: index for index, name in enumerate(names)}
     others = [label for label in labels if label not in number]
     if others and not leave_out_others:

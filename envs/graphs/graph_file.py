@@ -20,6 +20,7 @@ from mores.envs.graphs.edge_list import number_of_names, read_edge_list
 from mores.envs.graphs.influence_graph import InfluenceGraph
 
 EDGE_LISTS = (".csv", ".edgelist", ".edges", ".tsv", ".txt")
+FORMATS = (*EDGE_LISTS, ".npz", ".graphml", ".gml")
 XML_LIMIT = 2**30  # bytes of GraphML and GML, which become Python objects
 
 
@@ -63,7 +64,7 @@ class GraphFile(GraphSource):
         return self
 
     def for_people(self, names: Sequence[str]) -> GraphFile:
-        """The same, with these names of people, unless it has its own; `.npz` names nobody."""
+        """The same, with these names of people, unless it has its own; `.npz` has no names."""
         if self.names or self.path.lower().endswith(".npz"):
             return self
         return self.model_copy(update={"names": tuple(names)})
@@ -119,7 +120,7 @@ def read_graph(
         message = f"graph {path}: leave_out_others needs names of people"
         raise UserError(message, code="conflict", path="leave_out_others")
     if not file.is_file():
-        problem = no_such_file(path, (*EDGE_LISTS, ".npz", ".graphml", ".gml"))
+        problem = no_such_file(path, FORMATS)
         raise UserError(f"graph {path}: {problem}", code="unreadable", path=path)
     try:
         if suffix in EDGE_LISTS:
@@ -133,9 +134,10 @@ def read_graph(
         elif suffix in (".graphml", ".gml"):
             graph = CsrGraph.from_networkx(_networkx_graph(file, names, leave_out_others))
         else:
-            known = ", ".join((*EDGE_LISTS, ".npz", ".graphml", ".gml"))
-            raise UserError(f"the name must end in {known}", code="unreadable", path=path)
-        if digest not in (None, check_digest(path, None)):  # read before, so that none is missed
+            raise UserError(
+                f"the name must end in {', '.join(FORMATS)}", code="unreadable", path=path
+            )
+        if digest not in (None, check_digest(path, None)):  # after reading: any change is seen
             raise UserError("has another digest", code="incompatible", path=path)
     except UserError as error:
         message = f"graph {path}: {error}"

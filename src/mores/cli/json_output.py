@@ -183,7 +183,7 @@ class ListedClaim(ScenarioClaim):
 
     verdict: str | None = Field(
         description="last verdict; `changed since`: the claim was edited after that run; "
-        "`unknown`: the run's files have none of mores; null: not run"
+        "`unknown`: the run's files hold no verdict that mores writes; null: not run"
     )
 
 

@@ -65,6 +65,11 @@ def _resolve(value: Any) -> Any:
             message += did_you_mean(value, VALUE_NAME_SETS)
             raise ParameterError(message=message, code="unknown_name")
         return VALUE_NAME_SETS[value]
+    return _as_tuple(value)
+
+
+def _as_tuple(value: Any) -> Any:
+    """A list of a file as a tuple; anything else unchanged."""
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -104,10 +109,7 @@ def check_num_people(names: Sequence[str], num_people: int) -> None:
 
 PersonNames = Annotated[
     tuple[str, ...],
-    BeforeValidator(
-        lambda given: tuple(given) if isinstance(given, list) else given,
-        json_schema_input_type=list[str],
-    ),
+    BeforeValidator(_as_tuple, json_schema_input_type=list[str]),
     AfterValidator(_checked_people),
 ]
 """Type of a field: names of people in their order, as a graph file may name them."""

@@ -219,7 +219,7 @@ class SlurmExecutor(RemoteExecutor):
             raise WorkerLost(f"{reason}; messages: {handle.paths.stderr}") from error
 
     def cancel(self, handles: Sequence[Any]) -> None:
-        """See `RemoteExecutor`. Slurm is told once for all jobs.
+        """See `RemoteExecutor`. One command cancels all jobs.
 
         Jobs that may still run are named in a warning. An error is not raised: it would hide the
         one for which the jobs are cancelled.

@@ -47,7 +47,7 @@ class EarlierRun(NamedTuple):
     def verdict(self, claim: Claim) -> str:
         """The verdict on a claim that is the same but for its wording; else what is known of it.
 
-        A verdict that is none of mores is "unknown".
+        A verdict that mores does not write is "unknown".
         """
         now = _without_wording(claim.model_dump(mode="json", exclude_none=True))
         for entry in self.claims:
