@@ -9,7 +9,7 @@
 set -u
 
 shapes="tests/conformance tests/agents tests/learners tests/docs tests/packaging"
-first="tests/clients tests/scenario tests/served tests/text tests/golden tests/calibration"
+first="tests/clients tests/scenario tests/text tests/golden"
 second=
 for suite in tests/*/ tests/test_*.py; do
     suite=${suite%/}

@@ -4,7 +4,7 @@
 
     @pytest.mark.full       a long test of a kind that other tests of the suite cover
     @pytest.mark.cut(5)     of the parametrized cases of a test, one in five runs; of combinations
-                            of several parameters, as many as have every value of each
+                            of several lists, those that have many values of each
 
 `make test-full` and the targets of single suites (`make test-clients` ...) run everything.
 """
@@ -18,7 +18,15 @@ import pytest
 
 FULL = os.environ.get("MORES_TESTS") == "full"
 # Of the parametrized cases of these suites one in so many runs, where a test has no marker.
-SUITE_CUTS = {"tests/language/": 5, "tests/served/": 6, "tests/text/": 6}
+SUITE_CUTS = {
+    f"tests/{suite}/": every
+    for every, suites in (
+        (2, ("agents", "attacks", "clients", "conformance", "learners", "metrics", "oracles")),
+        (2, ("run",)),
+        (6, ("language", "served", "text")),
+    )
+    for suite in suites
+}
 
 
 def scaled(examples: int) -> int:
@@ -45,23 +53,22 @@ def deselect(config: pytest.Config, items: list[pytest.Item]) -> None:
 
 
 def cut(cases: list[pytest.Item], every: int) -> list[pytest.Item]:
-    """One case in `every`; of combinations of parameters, cases with every value of each."""
+    """One case in `every`; of combinations of several lists, those with many values of each."""
+    if len([*cases[0].iter_markers("parametrize")]) < 2:
+        return cases[::every]
     parameters = [case.callspec.params for case in cases]  # type: ignore[attr-defined]
     values = [{(name, id(value)) for name, value in case.items()} for case in parameters]
-    counts = Counter(value for case in values for value in case)
-    uncovered = {value for value, count in counts.items() if count > 1}
-    if not uncovered:  # a single list of cases
-        return cases[::every]
-    chosen: list[pytest.Item] = []
     used: Counter[tuple[str, int]] = Counter()
-
-    def gain(index: int) -> tuple[int, int]:
-        """Number of values not chosen before; else, values that were chosen less often."""
-        return len(values[index] & uncovered), -sum(used[value] for value in values[index])
-
-    while uncovered:
-        best = max(range(len(cases)), key=gain)
+    left = [*range(len(cases))]
+    chosen: list[pytest.Item] = []
+    for _ in range(0, len(cases), every):
+        best = min(left, key=lambda index: _uses(used, values[index]))
+        left.remove(best)
         chosen.append(cases[best])
         used.update(values[best])
-        uncovered -= values[best]
     return chosen
+
+
+def _uses(used: Counter[tuple[str, int]], values: set[tuple[str, int]]) -> tuple[int, int]:
+    """Number of values that a chosen case has, and how often chosen cases have them."""
+    return sum(used[value] > 0 for value in values), sum(used[value] for value in values)

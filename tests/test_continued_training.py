@@ -58,6 +58,7 @@ def test_a_continued_training_equals_one_without_interruption(policy: Any, tmp_p
     assert whole.evaluate().identical(part.train(3).evaluate())
 
 
+@pytest.mark.full
 def test_another_setup_goes_on_from_the_learners() -> None:
     """Parameters and optimizers stay; random numbers and episodes are counted on."""
     start = train(PPO, 3)

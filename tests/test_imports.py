@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import importlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,6 +60,10 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 
 
+# What may hold statements.
+STATEMENTS = ast.stmt, ast.Module, ast.ExceptHandler, ast.match_case
+
+
 @functools.cache
 def modules() -> dict[str, Path]:
     """Path of every module of mores, by its name without `mores.`; links are followed."""
@@ -71,21 +76,25 @@ def modules() -> dict[str, Path]:
     return paths
 
 
-def imported(name: str, tree: ast.Module, is_package: bool) -> Iterator[tuple[int, str]]:
+@functools.cache
+def is_package(name: str) -> bool:
+    return (SOURCE / name.replace(".", "/")).is_dir()
+
+
+def imported(name: str, path: Path, at_run_time: bool = False) -> Iterator[tuple[int, str]]:
     """Line and name of every module that a module imports, at any level."""
     package = ["mores", *name.split(".")]
-    for node in ast.walk(tree):
+    for node in imports(path, at_run_time):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            up = node.level - is_package
+            up = node.level - (path.name == "__init__.py")
             base = package[: len(package) - up] if node.level else []
             module = ".".join([*base, *([node.module] if node.module else [])])
             for alias in node.names:
                 inner = f"{module}.{alias.name}"
                 is_module = inner.removeprefix("mores.") in modules()
-                is_module |= (SOURCE / inner.replace(".", "/")).is_dir()
-                yield node.lineno, inner if is_module else module
+                yield node.lineno, inner if is_module or is_package(inner) else module
 
 
 def within(module: str, parts: set[str]) -> bool:
@@ -95,6 +104,26 @@ def within(module: str, parts: set[str]) -> bool:
 @functools.cache
 def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text(), filename=str(path))
+
+
+@functools.cache
+def imports(path: Path, at_run_time: bool) -> list[ast.Import | ast.ImportFrom]:
+    """Import statements of a file; at run time: not those for type checkers and of `__main__`."""
+    found, nodes = [], list[ast.AST]([parsed(path)])
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            found.append(node)
+        elif isinstance(node, STATEMENTS) and not (at_run_time and is_guarded(node)):
+            nodes += ast.iter_child_nodes(node)
+    return found
+
+
+def is_guarded(node: ast.AST) -> bool:
+    """`if TYPE_CHECKING:` or `if __name__ == "__main__":`."""
+    if not isinstance(node, ast.If):
+        return False
+    return ast.unparse(node.test) in ("TYPE_CHECKING", "__name__ == '__main__'")
 
 
 def python_files() -> list[Path]:
@@ -110,7 +139,7 @@ def test_imports_run_one_way(part: str) -> None:
     for name, path in modules().items():
         if not within(name, {part}):
             continue
-        for line, target in imported(name, runtime_code(path), path.name == "__init__.py"):
+        for line, target in imported(name, path, at_run_time=True):
             if allowed & ANYTHING or target.split(".")[0] != "mores":
                 continue
             if not within(target.removeprefix("mores").removeprefix("."), allowed):
@@ -135,32 +164,20 @@ def test_there_are_no_import_cycles() -> None:
     for name, path in modules().items():
         if name == "__init__":
             continue
-        for _, target in imported(name, parsed(path), path.name == "__init__.py"):
+        for _, target in imported(name, path):
             graph.add_edge(f"mores.{name}", target)
     cycles = [sorted(c) for c in networkx.strongly_connected_components(graph) if len(c) > 1]
     assert not cycles
     assert not list(networkx.selfloop_edges(graph))
 
 
-@functools.cache
-def runtime_code(path: Path) -> ast.Module:
-    """A module without code for type checkers and without its `__main__` part."""
-
-    class RemoveGuarded(ast.NodeTransformer):
-        def visit_If(self, node: ast.If) -> ast.AST | None:
-            test = ast.unparse(node.test)
-            return None if test in ("TYPE_CHECKING", "__name__ == '__main__'") else node
-
-    return RemoveGuarded().visit(ast.parse(path.read_text()))
-
-
 def test_top_level_folders_are_not_imported() -> None:
     """`import envs.x` would create a second copy of every class in `mores.envs.x`."""
+    statement = re.compile(r"^ *(?:import|from) +(?:envs|agents|scenarios)\b", re.MULTILINE)
     wrong = [
-        f"{path.relative_to(ROOT)}:{line} imports {target}"
+        f"{path.relative_to(ROOT)} has {found[0]}"
         for path in python_files()
-        for line, target in imported("", parsed(path), False)
-        if within(target, {"envs", "agents", "scenarios"})
+        if (found := statement.findall(path.read_text()))
     ]
     assert not wrong, "\n".join(wrong)
 

@@ -141,6 +141,7 @@ def metrics_of(environment: Point, policy: Any, rounds: int = 1) -> dict[str, Te
     return tracker.values()
 
 
+@pytest.mark.cut(2)
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("space", ["discrete", "masked", "multi", "box"])
 def test_expected_actions_are_the_means_of_drawn_ones(policy: str, space: str) -> None:

@@ -47,6 +47,7 @@ def bootstrap_t(x: np.ndarray, level: float) -> tuple[float, float]:
     return x.mean() - x.std() * upper, x.mean() - x.std() * lower
 
 
+@pytest.mark.cut(2)
 @pytest.mark.parametrize("shape", ["normal", "skewed"])
 @pytest.mark.parametrize("level", [0.95, 0.8])
 def test_interval_of_a_mean_is_the_wider_of_two(shape: str, level: float) -> None:

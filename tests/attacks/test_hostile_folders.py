@@ -275,6 +275,7 @@ def test_the_command_resume(name, run, outside, capsys) -> None:
     assert (snapshot(outside), snapshot(run)) == before
 
 
+@pytest.mark.full
 @pytest.mark.cut(4)
 @pytest.mark.parametrize("name", list(ATTACKS))
 def test_the_list_of_claims(name, run, outside, template, capsys, monkeypatch) -> None:

@@ -237,7 +237,7 @@ CLIENTS: dict[str, Client] = {  # how to make it, to reset it, and what it does
 }
 
 
-@pytest.mark.cut(4)
+@pytest.mark.cut(12)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("client", CLIENTS)
@@ -255,7 +255,7 @@ def test_clients(client: str, kind: str, way: str) -> None:
     assert trace(after) == expected
 
 
-@pytest.mark.cut(6)
+@pytest.mark.cut(12)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_torchrl_env(kind: str, way: str) -> None:

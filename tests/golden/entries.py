@@ -1,9 +1,9 @@
 """One golden number: the hash of an array, and what it is like where hashes cannot be compared.
 
 Hashes hold on one kind of machine: where torch's version, CPU capability, the maker of the CPU and
-the number of threads are those that the file names. (MKL has other kernels for CPUs of other makers,
-also where their vector instructions are the same.) Elsewhere mean, root mean square and first
-entries are compared to a tolerance.
+the number of threads are those that the file names. (MKL has other kernels for CPUs of another
+maker, also where their vector instructions are the same.) Elsewhere mean, root mean square and
+first entries are compared to a tolerance.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def machine() -> dict[str, Any]:
 
 
 def _cpu_maker() -> str:
-    """Such as AuthenticAMD or GenuineIntel; elsewhere than on Linux what Python knows of the CPU."""
+    """Such as AuthenticAMD or GenuineIntel; not on Linux: what Python knows of the CPU."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```\w+ file=(\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LISTED = """
@@ -20,6 +22,7 @@ assert "club" not in sys.modules and "torch" not in sys.modules
 """
 
 
+@pytest.mark.full
 def test_an_installed_package_is_used_by_a_scenario(tmp_path: Path) -> None:
     text = (ROOT / "docs/how-to/plugins.md").read_text("utf-8")
     files = dict(BLOCK.findall(text))

@@ -93,6 +93,7 @@ def test_holms_adjustment() -> None:
     assert chance_of_luck(20) == pytest.approx(0.64, abs=0.005)
 
 
+@pytest.mark.full
 def test_claims_that_changed_since_a_run_with_the_same_seed(tmp_path: Path) -> None:
     _run(tmp_path / "first")
     assert not any(verdict.changed for verdict in _run(tmp_path / "second").verdicts)

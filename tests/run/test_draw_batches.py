@@ -394,6 +394,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return run_scenario(load(folder, text), folder / "run", progress=False).folder
 
 
+@pytest.mark.full
 def test_the_reader_has_draws(run: Path) -> None:
     reader = open_run(run)
     cell = next(c for c in reader.cells_of("design") if len(reader.cell_info[c]["points"]) > 2)
@@ -415,6 +416,7 @@ def test_the_reader_has_draws(run: Path) -> None:
     assert len(frames[["arm", "draw"]].drop_duplicates()) == 2 * 39
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("change", [1, -1, 0])
 def test_a_damaged_column_is_refused(run: Path, tmp_path: Path, change: int) -> None:
     copy = tmp_path / "run"
@@ -434,6 +436,7 @@ def test_a_damaged_column_is_refused(run: Path, tmp_path: Path, change: int) -> 
         open_run(copy).metrics(name)  # other draws than its run lists
 
 
+@pytest.mark.full
 def test_a_cell_of_another_table_of_draws_is_refused(run: Path, tmp_path: Path) -> None:
     """The digest of a cell covers the values of all its draws."""
     loaded = load(tmp_path, with_parameters({**ACCEPTED, "env.ai_influence": [0.05, 0.39]}))

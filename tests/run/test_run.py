@@ -207,6 +207,7 @@ def test_arms_with_other_numbers_of_values(tmp_path):
         _run(tmp_path / "run", SCENARIO.replace(twin, f"{twin}, env.num_values: 3"))
 
 
+@pytest.mark.full
 def test_damaged_folders_are_refused(workdir):
     result = _run(workdir / "run")
     metrics = result.folder / "cells" / "mirror" / "metrics.parquet"

@@ -100,6 +100,7 @@ def test_components_of_claims_have_names(tmp_path) -> None:
             expand_and_verify(load_scenario(str(tmp_path / "survey.yaml"), overrides))
 
 
+@pytest.mark.full
 def test_groups_and_traits_change_with_newcomers(tmp_path) -> None:
     data = _run(tmp_path, rounds="every: 3", turnover=0.5).trajectory("main")
     assert data["round"].values.tolist() == [0, 3, 6, 7]
