@@ -202,3 +202,10 @@ def test_numpy_arrays() -> None:
         assert data_equivalence(results[0], results[1], exact=True)
         results = [tuple(map(to_numpy, env.step(action))) for env in envs]
     assert isinstance(envs[0].unwrapped.action_masks(), np.ndarray)
+
+
+def test_calls_before_reset() -> None:
+    env = gym_make("errands", render_mode="rgb_array").unwrapped
+    for call in (env.action_masks, env.render, lambda: env.step(0)):  # type: ignore[attr-defined]
+        with refused("wrong_order"):
+            call()

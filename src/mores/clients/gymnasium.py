@@ -172,6 +172,7 @@ class GymnasiumEnv(gymnasium.Env[Observation, Any]):
         Mode `human` prints the text at every step. Pictures, uint8 `[608, 800, 3]`, are for people:
         they show latent quantities.
         """
+        self.simulator.check_reset("render")
         if self.render_mode == "rgb_array" and self._client.trace is not None:
             if self._picture is None:
                 self._picture = Picture(self.simulator, self._client.trace, [self.agent_id])

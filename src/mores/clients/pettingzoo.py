@@ -175,6 +175,7 @@ class _PettingZooBase:
 
     def render(self) -> str | np.ndarray | None:
         """The external agents' observations as text, or a picture: see `GymnasiumEnv.render`."""
+        self.simulator.check_reset("render")
         if self._trace is not None:
             if self._picture is None:
                 agents = list(self.agent_ids.values())

@@ -222,8 +222,7 @@ class Simulator:
 
     def next_episode(self) -> None:
         """Start a new episode in every world, also where one is not over."""
-        if self.seed is None:
-            raise UserError("call reset before next_episode", code="wrong_order")
+        self.check_reset("next_episode")
         self._reset_worlds(torch.ones(len(self.worlds), dtype=torch.bool))
         self._start_episode()
 
@@ -236,8 +235,7 @@ class Simulator:
             UserError: it is another time, or a policy that trains, or a recorder, would see the
                 phases before that turn twice; the mask is not `[world]`, or selects no world.
         """
-        if self.seed is None:
-            raise UserError("call reset before reset_worlds", code="wrong_order")
+        self.check_reset("reset_worlds")
         if self.phase_index != self._first_turn:
             raise UserError(
                 f"reset_mask: worlds can be reset alone before the first phase in which external "
@@ -422,8 +420,21 @@ class Simulator:
         """Whether all worlds are finished."""
         return self.finished is not None and bool(self.finished.all())
 
+    def check_reset(self, call: str) -> None:
+        """Check that there is an episode.
+
+        Args:
+            call: what needs one, for the message.
+
+        Raises:
+            UserError: `reset` was not called.
+        """
+        if self.seed is None:
+            raise UserError(f"call reset before {call}", code="wrong_order")
+
     def observe(self, role: str) -> Float[Tensor, "world agent size"]:
         """Current observation of the agents of a role."""
+        self.check_reset("observe")
         return self._observe(role, self.phase.name)
 
     def action_mask(
@@ -433,6 +444,7 @@ class Simulator:
 
         See `mores.sim.action_masks.pad_action_mask`.
         """
+        self.check_reset("action_mask")
         space = self.phase.action_spaces.get(role)
         mask = None
         if space is not None:
@@ -475,8 +487,7 @@ class Simulator:
                 `[world, agent, size]` for boxes and several choices. They are detached: gradients
                 end at actions.
         """
-        if self.seed is None:
-            raise UserError("call reset before step", code="wrong_order")
+        self.check_reset("step")
         if self.autoreset_mode == "disabled" and self.all_finished:
             raise UserError("all worlds are finished: call reset", code="wrong_order")
         actions = actions or {}
