@@ -16,8 +16,8 @@ from mores.envs.strategic.principal_agent_tasks import TaskClass, TaskWording
 from mores.envs.strategic.principal_agent_values import RATIONALES, FeedbackRule
 from mores.envs.strategic.principal_agent_wording import named_products
 
-# Numbers of an observation by part. The section Observation of `PrincipalAgent` has the names, sizes
-# and orders; choice and rationale are one-hot, or 0 everywhere.
+# Numbers of an observation by part. The docstring of `PrincipalAgent` has the names, sizes and
+# orders; choice and rationale are one-hot, or 0 everywhere.
 Parts = Mapping[str, Sequence[float]]
 
 
