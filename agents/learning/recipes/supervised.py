@@ -18,8 +18,8 @@ arXiv 2312.09390): `mores.agents.learning.losses.soft_target`. The student is th
 trained, p are its probabilities, and weak are the weights of the feedback, labels by a weaker
 supervisor. The student chooses between two options by a threshold on p. The threshold is the
 quantile of p over the minibatch at which the share of each option equals its share of the weak
-labels; it is not the option of largest p. c has the same value in all optimizer steps on the
-targets of a phase in a round: `confidence_weight` times
+labels; the chosen option need not be the one of larger p. c has the same value in all optimizer
+steps on the targets of a phase in a round: `confidence_weight` times
 min(1, earlier optimizer steps of the stage / `confidence_warmup`). In the published code the factor
 rises to the share of the warm-up in all steps, and then jumps to 1.
 """
