@@ -1,10 +1,11 @@
-"""Demonstrations: completions written by principals, token by token.
+"""Demonstrations: completions sampled from principals, token by token.
 
     P(v) in proportion to exp(rationality * value_v)  among tokens not yet used,
 
 where the value of a token is its utility to the demonstrating principal less any penalty. With
-`error_rate` a token is replaced by a uniform one. Without errors a demonstration is a draw from the
-model of Plackett 1975, Applied Statistics 24, 193.
+probability `error_rate` a token is replaced by one drawn uniformly from the vocabulary (it may be
+the same). Without errors a demonstration is a draw from the model of Plackett 1975, Applied
+Statistics 24, 193.
 """
 
 from __future__ import annotations
@@ -23,7 +24,12 @@ from mores.core.stream_addresses import OTHER_TOKEN
 
 
 class SoftmaxDemonstration(Channel):
-    """One demonstration for each completion, by a uniform random principal."""
+    """One demonstration for each completion, by a uniform random principal.
+
+    Inputs: `completion`, one-hot `[world, agent, step, token]`, of which only the shape is used;
+    `token_value`, `[world, principal, token]`.
+    Outputs: `demonstration`, tokens `[world, agent, step]`; `principal`, `[world, agent]`.
+    """
 
     tags: ClassVar[Mapping[str, object]] = {"stochastic": True}
     inputs, outputs = ("completion", "token_value"), ("demonstration", "principal")
@@ -33,7 +39,11 @@ class SoftmaxDemonstration(Channel):
         default=5.0, ge=0, le=1e9, description="inverse temperature, 1 / utility"
     )
     error_rate: float = Field(
-        default=0.1, ge=0, le=1, description="probability that a token is replaced by a uniform one"
+        default=0.1,
+        ge=0,
+        le=1,
+        description="probability that a token is replaced by one drawn uniformly from the "
+        "vocabulary (it may be the same)",
     )
 
     def feedback(self, inputs: Mapping[str, Tensor], streams: RandomStreams) -> dict[str, Tensor]:
@@ -62,11 +72,13 @@ def sample_without_repetition(
 ) -> Int[Tensor, "world agent step"]:
     """Sample completions token by token, without repetition except by errors.
 
+    There must be at most as many steps as tokens; else later tokens repeat.
+
     Args:
         logits: log-weights of the tokens.
         gumbel: standard Gumbel noise; the argmax of logits plus noise is a softmax sample.
         replace: steps with an error.
-        replacement: tokens written at these steps.
+        replacement: tokens at these steps.
     """
     unused = torch.ones_like(logits, dtype=torch.bool)
     indices = torch.arange(logits.shape[-1], device=logits.device)

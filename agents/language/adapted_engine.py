@@ -1,8 +1,8 @@
 """An engine of a local model with the adapters of one learner.
 
 The base model is in memory once, whatever learners use it. Each acts through an engine of its own,
-which lends its adapters to the common one for the time of a call: calls of different learners are
-never joined, and an index of an adapter means the same throughout a call.
+which sets its adapters on the shared engine during a call. So requests of different learners are
+never in one call, and adapter indices of a request refer to this learner's adapters.
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ class AdaptedEngine(Engine):
         engine: engine of the base model, with the attribute `adapters`.
         adapters: the adapters that indices of requests refer to.
         kept: states of lower layers, from which texts are scored; `None`: the engine scores them.
+
+    Attributes:
+        near_tie: that of the engine of the base model, see `Engine`.
     """
 
     def __init__(self, engine: Any, adapters: StackedLoRA, kept: KeptStates | None = None) -> None:
@@ -45,6 +48,7 @@ class AdaptedEngine(Engine):
 
     @contextlib.contextmanager
     def _with_adapters(self) -> Iterator[None]:
+        """The adapters on the shared engine, and those from before afterwards."""
         before = self.engine.adapters
         self.engine.adapters = self.adapters
         try:
@@ -62,7 +66,9 @@ class AdaptedEngine(Engine):
     def _score_with_kept_states(
         self, requests: Sequence[ScoreRequest], kept: KeptStates
     ) -> list[Score]:
+        """Scores of texts from kept states, each distinct request computed once."""
         unique = list(dict.fromkeys(requests))
+        # `GradientEngine` also reads kept states; acting needs no gradient.
         with torch.no_grad():
             found = GradientEngine(self.engine, self.adapters, kept=kept).score(unique)
         scores = {

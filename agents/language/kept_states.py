@@ -2,15 +2,18 @@
 
 If adapters change only the upper layers of a model, the states that enter these layers depend on
 the tokens alone. Of a closed set of prompts and replies they are computed once; an update of the
-adapters computes the upper layers. The sequences are kept as a tree: a token that follows the same
-tokens in several sequences is one node, computed once in a pass. Nodes of an adapter stand in one
-row of a pass, and a node attends to the nodes on its path from the root:
+adapters computes the upper layers. The sequences are kept as a prefix tree (trie): a token that
+follows the same tokens in several sequences is one node, and a node attends to the nodes on its
+path from the root:
 
     kept      h_v        state of node v after the lower layers         [node, size]
-    computed  H(v)       upper layers on h, attention to the path of v
+    computed  H(v)       upper layers and final norm on h, attention to the path of v
     result    log p(y | x) = Σ_j log softmax(W H(parent of y_j))[y_j]
 
-This equals the ordinary forward pass (`closed_replies.closed_reply_logps`) to rounding: adapters
+A batch has rows of nodes, each of one adapter. Sequences of an adapter with more than `max_nodes`
+nodes together are divided among several rows; each row computes the prefixes that they share.
+
+This equals the uncached forward pass (`closed_replies.closed_reply_logps`) to rounding: adapters
 act at all positions of the upper layers, in the prompt as well, as those of PEFT do. A model whose
 forward pass does more than its layers, final norm and output layer is refused
 (`kept_states_check`).
@@ -39,7 +42,7 @@ ROOT = -1  # parent of first tokens
 
 
 class _Row(NamedTuple):
-    """Replies of one adapter that a row of a pass computes, with the nodes of their sequences."""
+    """Replies of one adapter that a row of a batch computes, with the nodes of their sequences."""
 
     model: int
     pairs: list[Pair]
@@ -49,27 +52,31 @@ class _Row(NamedTuple):
 class KeptStates:
     """States of a model's lower layers for the sequences that were scored.
 
-    Log-probabilities equal those of an ordinary pass to rounding: 3e-5 at most in 32 bits with
-    SmolLM2-135M. A state, once kept, has the bits of the pass that computed it first, and bits of a
-    pass depend on the sequences in it. Therefore:
+    Log-probabilities equal those of an uncached forward pass to rounding: they differ by at most
+    3e-5 nats in 32 bits with SmolLM2-135M. Rounding depends on the sequences that are computed
+    together. A kept state has the floating-point values of the call that added it; if several
+    groups of sequences of that call share the node, those of the last one. Therefore:
 
-    - The order of replies in a call changes no bit.
-    - The same calls in the same order have equal bits in every process of a machine with the same
+    - The order of replies in a call changes no floating-point value.
+    - The same calls in the same order have equal values in every process of a machine with the same
       libraries and number of threads.
-    - A call repeated with the same adapters, unchanged since, has the bits of its first time,
+    - A call repeated with the same adapters, unchanged since, has the values of its first time,
       unless other adapters were scored between, or states were dropped at `max_bytes` or by
       `clear`.
-    - With other calls before it the last bits of a call may differ: in a process that ran other
-      cells, and in one that resumed a run. Measured with SmolLM2-135M, one reply a call against all
-      in one: 4e-5 at most.
+    - With other calls before it the values of a call may differ by rounding: in a process that ran
+      other cells, and in one that resumed a run. Measured with SmolLM2-135M, one reply a call
+      against all in one: 4e-5 nats at most.
 
     Args:
         model: causal, of transformers, with the layout of Llama, in the mode `eval`; its parameters
             must not change.
-        layers: number of upper layers that adapters may change and that every call computes.
-        max_bytes: limit of the kept states; a call beyond it drops those of earlier calls.
-        max_nodes: nodes in a row; attention takes memory with their square.
-        max_elements: numbers in the states of a pass, over all rows.
+        layers: number of upper layers, which adapters may change. They are computed for every score
+            that is not stored.
+        max_bytes: a call with which the kept states would be larger drops those of earlier calls.
+            Its own are kept, whatever their size.
+        max_nodes: most nodes in a row, and most tokens of a prompt with its reply; attention takes
+            memory with their square.
+        max_elements: most numbers in the states of a batch of several rows.
 
     Raises:
         UserError: the model has fewer layers, or another layout or forward pass than Llama
@@ -107,9 +114,9 @@ class KeptStates:
         self._size: int = decoder.config.hidden_size
         self._first = len(decoder.layers) - layers
         self.clear()
-        check_kept_states(model, self.max_length, self._check_logps)
+        check_kept_states(model, self.max_length, self._scores_for_check)
 
-    def _check_logps(
+    def _scores_for_check(
         self, prompts: Sequence[Tokens], replies: Sequence[Tokens]
     ) -> Float[Tensor, " reply"]:
         """Scores for the check: rows are as long as the longest sequence, so that some are padded.
@@ -161,14 +168,14 @@ class KeptStates:
         """See `closed_replies.closed_reply_logps`.
 
         Gradients flow to `adapters.parameters`, and to nothing else. Scores of the base model are
-        kept, and without gradients those of adapters until one changes.
+        stored; those of adapters, if no gradient is needed, until an adapter changes.
 
         Raises:
             UserError: an adapter changes a lower layer; a sequence is too long.
         """
-        self._check(adapters, prompts, replies)
+        self._check_inputs(adapters, prompts, replies)
         pairs = [(tuple(p), tuple(r)) for p, r in zip(prompts, replies, strict=True)]
-        self._keep([(*prompt, *reply[:-1]) for prompt, reply in pairs])
+        self._add_sequences([(*prompt, *reply[:-1]) for prompt, reply in pairs])
         models = [BASE_MODEL] * len(pairs)
         needs_grad = False
         if adapters is not None:
@@ -213,7 +220,7 @@ class KeptStates:
         changed = changes.tolist()
         return [m if m != BASE_MODEL and changed[m] else BASE_MODEL for m in models]
 
-    def _check(
+    def _check_inputs(
         self, adapters: StackedLoRA | None, prompts: Sequence[Tokens], replies: Sequence[Tokens]
     ) -> None:
         if not len(prompts) == len(replies) or not all(map(len, [*prompts, *replies])):
@@ -239,9 +246,9 @@ class KeptStates:
                 path="prompts",
             )
 
-    # --- the tree ---------------------------------------------------------------------------------
+    # --- prefix tree ------------------------------------------------------------------------------
 
-    def _keep(self, sequences: Sequence[TokenSequence]) -> None:
+    def _add_sequences(self, sequences: Sequence[TokenSequence]) -> None:
         """Add the nodes of sequences that are missing, with their states."""
         missing = [each for each in sorted(set(sequences)) if each not in self._paths]
         if not missing:
@@ -268,17 +275,17 @@ class KeptStates:
         embed = self._decoder.embed_tokens
         with torch.no_grad():
             for group in self._groups(missing):
-                nodes = self._nodes(group)
+                nodes = self._ordered_nodes(group)
                 tokens = torch.tensor([[self._token[node] for node in nodes]], device=self._device)
-                hidden = self._run(embed(tokens), [nodes], range(self._first))[0]
+                hidden = self._apply_layers(embed(tokens), [nodes], range(self._first))[0]
                 is_new = [row for row, node in enumerate(nodes) if node >= first_new]
                 states[[nodes[row] for row in is_new]] = hidden[is_new]
         self._states = states
 
-    def _nodes(self, sequences: Sequence[TokenSequence]) -> list[int]:
+    def _ordered_nodes(self, sequences: Sequence[TokenSequence]) -> list[int]:
         """Nodes of sequences: a parent before its children, in an order by tokens.
 
-        The order decides the last bits of results, so that it does not depend on earlier calls.
+        Rounding depends on the order; the order does not depend on earlier calls.
         """
         ordered = sorted(set(sequences))
         return list(dict.fromkeys(node for each in ordered for node in self._paths[each]))
@@ -296,7 +303,7 @@ class KeptStates:
         if group:
             yield group
 
-    # --- passes -----------------------------------------------------------------------------------
+    # --- scores -----------------------------------------------------------------------------------
 
     def _score_base(self, pairs: Sequence[Pair]) -> None:
         """Scores of the base model, kept."""
@@ -307,7 +314,7 @@ class KeptStates:
     def _score(
         self, adapters: StackedLoRA | None, keys: Sequence[tuple[int, Pair]]
     ) -> Float[Tensor, " reply"]:
-        """Log-probability of each reply under its adapter, in as many passes as needed."""
+        """Log-probability of each reply under its adapter, in as many batches as needed."""
         if not keys:
             return torch.empty(0, device=self._device)
         rows, order = list[_Row](), list[tuple[int, Pair]]()
@@ -318,14 +325,14 @@ class KeptStates:
         for model, by_sequence in by_model.items():
             for group in self._groups(list(by_sequence)):
                 pairs = [pair for sequence in group for pair in by_sequence[sequence]]
-                rows.append(_Row(model, pairs, self._nodes(group)))
+                rows.append(_Row(model, pairs, self._ordered_nodes(group)))
                 order += [(model, pair) for pair in pairs]
-        logps = torch.cat([self._pass(adapters, each) for each in self._passes(rows)])
+        logps = torch.cat([self._score_batch(adapters, each) for each in self._batches(rows)])
         position = {key: index for index, key in enumerate(order)}
         return logps[[position[key] for key in keys]]
 
-    def _passes(self, rows: Sequence[_Row]) -> Iterator[list[_Row]]:
-        """Rows in their order, those of a pass with at most `max_elements` numbers."""
+    def _batches(self, rows: Sequence[_Row]) -> Iterator[list[_Row]]:
+        """Rows in their order, in batches of one row or at most `max_elements` numbers."""
         chosen, longest = list[_Row](), 0
         for row in rows:
             width = max(longest, len(row.nodes))
@@ -336,8 +343,10 @@ class KeptStates:
             longest = width
         yield chosen
 
-    def _pass(self, adapters: StackedLoRA | None, rows: Sequence[_Row]) -> Float[Tensor, " reply"]:
-        """Log-probability of each reply of some rows."""
+    def _score_batch(
+        self, adapters: StackedLoRA | None, rows: Sequence[_Row]
+    ) -> Float[Tensor, " reply"]:
+        """Log-probability of each reply of a batch of rows."""
         width = max(len(row.nodes) for row in rows)
         padded = torch.tensor(
             [row.nodes + row.nodes[-1:] * (width - len(row.nodes)) for row in rows]
@@ -346,11 +355,11 @@ class KeptStates:
         layers = range(self._first, self._first + self.layers)
         nodes = [row.nodes for row in rows]
         if adapters is None:
-            hidden = self._run(hidden, nodes, layers)
+            hidden = self._apply_layers(hidden, nodes, layers)
         else:
             models = torch.tensor([row.model for row in rows], device=self._device)
             with adapters.active(models):
-                hidden = self._run(hidden, nodes, layers)
+                hidden = self._apply_layers(hidden, nodes, layers)
         # Replies with a common beginning are predicted from the same node.
         predicted, tokens, lengths = list[int](), list[int](), list[int]()
         for number, row in enumerate(rows):
@@ -370,13 +379,14 @@ class KeptStates:
         total = torch.zeros(len(lengths), device=logits.device)
         return total.index_add(0, reply_of.to(logits.device), token_logps)
 
-    def _run(
+    def _apply_layers(
         self, hidden: Float[Tensor, "row node size"], nodes: Sequence[list[int]], layers: range
     ) -> Float[Tensor, "row node size"]:
-        """States after some of the layers; nodes are in the order of `_nodes`."""
+        """States after some of the layers; nodes are in the order of `_ordered_nodes`."""
         width = hidden.shape[1]
         attends = np.zeros((len(nodes), 1, width, width), dtype=bool)
-        attends[:, 0, range(width), range(width)] = True  # padding attends to itself
+        # Every node, and padding, attends to itself; `_mark_paths` adds the ancestors of nodes.
+        attends[:, 0, range(width), range(width)] = True
         depths = np.zeros((len(nodes), width), dtype=np.int64)
         for number, own in enumerate(nodes):
             self._mark_paths(attends[number, 0], own)
@@ -396,7 +406,7 @@ class KeptStates:
         return hidden
 
     def _mark_paths(self, attends: np.ndarray, nodes: Sequence[int]) -> None:
-        """Set where a node (row) attends to another (column): to those on its path."""
+        """Add to each node (row) its ancestors (columns); it attends to itself already."""
         row_of = {node: row for row, node in enumerate(nodes)}
         for row, node in enumerate(nodes):
             if self._parent[node] != ROOT:
@@ -405,5 +415,9 @@ class KeptStates:
 
 @functools.lru_cache(maxsize=4)
 def shared_kept_states(model: nn.Module, layers: int) -> KeptStates:
-    """Kept states of a model, the same in the whole process."""
+    """Kept states of a model, shared by all callers in this process.
+
+    It holds those of four pairs of a model and a number of layers; a fifth pair discards the least
+    recently used.
+    """
     return KeptStates(model, layers)

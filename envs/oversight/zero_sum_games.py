@@ -3,10 +3,11 @@
 M[i, j] is what the row player (defender) loses to the column player (attacker). The exploitability
 of a pair of mixtures is the sum of what both gain by a best response,
 
-    max_j (x' M)_j - min_i (M y)_i  >= 0,     0 at an equilibrium alone.
+    max_j (x' M)_j - min_i (M y)_i  >= 0,     0 if and only if (x, y) is an equilibrium.
 
-The value x' M y proves nothing: pairs far from an equilibrium have the game's value too. Regret
-matching+ (Tammelin 2014, arXiv 1407.5042) converges in its average, here weighted linearly.
+The value x' M y does not identify an equilibrium: pairs far from one can have the game's value too.
+Regret matching+ (Tammelin 2014, arXiv 1407.5042) converges in its average. The average has linear
+weights, as in CFR+ there; but both players update simultaneously, where CFR+ alternates.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ class ZeroSumSolution(NamedTuple):
 
 
 class AverageMixtures(NamedTuple):
-    """Averages over iterations of both players' mixtures."""
+    """Averages over iterations of both players' mixtures, with weights 1, 2, 3 ..."""
 
     row: Float[Tensor, " row"]
     column: Float[Tensor, " column"]
 
 
 def solve(losses: Float[np.ndarray, "row column"]) -> ZeroSumSolution:
-    """Value and mixtures by one linear program; the column's mixture is its dual."""
+    """Value and mixtures by one linear program; the column's mixture is its dual variables."""
     rows, columns = losses.shape
     solution = linprog(
         np.append(np.zeros(rows), 1.0),
@@ -65,7 +66,13 @@ def exploitability(
 
 
 def regret_matching_plus(losses: Float[Tensor, "row column"], iterations: int) -> AverageMixtures:
-    """Averages with weights 1, 2, 3 ... after simultaneous updates from uniform mixtures."""
+    """Averages of the mixtures of simultaneous updates, from uniform ones.
+
+    Args:
+        losses: of the row player.
+        iterations: at least 1.
+    """
+    assert iterations >= 1, "an average of no mixtures"
     rows, columns = losses.shape
     row_regret, column_regret = losses.new_zeros(rows), losses.new_zeros(columns)
     row_sum, column_sum = losses.new_zeros(rows), losses.new_zeros(columns)

@@ -795,7 +795,7 @@ class PrincipalAgent(PeopleDynamics, Environment[PrincipalAgentState]):
 
     def role_rules(self, role: str) -> str:
         """Aims and rewards; the paper's instruction, without rewards, if all tasks have words."""
-        length = texts.sales_sentence(self.num_sales)
+        length = texts.episode_length_sentence(self.num_sales)
         if role != "agent":
             numbers = (self.rating_limit, self.commission / self.num_principals, self.audit_cost)
             return paragraph(texts.party_rules(role, *numbers), length)

@@ -5,23 +5,26 @@ theta has the taste
 
     match(x, theta) = 1 - |x - theta|^2 / (2 d s^2),
 
-with d attributes and s the standard deviation of people's values: mean 0 for a random product and
-party, standard deviation sqrt(2 / d). With price p and h = 1 for a harmful product,
+with d attributes and s the standard deviation of people's values. For a random product and party
+its mean is 0 and its standard deviation sqrt(2 / d). With price p and h = 1 for a harmful product,
 
     u_C = value_C + taste_C match - price_sensitivity p + harm_appeal h
     u_P = value_P + taste_P match + margin p            - principal_harm_aversion h
     u_A =           taste_A match                       - own_harm_aversion h
 
-Attributes are normal with deviation s around a center, 0 or the mean of people's values. With `fit`
-f, one product is made for the customer, and one for each principal: its attributes have mean
-`center + f (theta - center)` and deviation `s (1 - f^2)^(1/2)`. Which is which is not visible but
-for the utilities, since the order of products is random. Prices and budgets are uniform, a budget
-is at least the lowest price.
+Attributes are normal with standard deviation s around a center, 0 or the mean of people's values.
+With `fit` f, one product is made for the customer, and one for each principal: its attributes have
+mean `center + f (theta - center)` and standard deviation `s (1 - f^2)^(1/2)`. The order of products
+is random, so that only the utilities tell which is which. Harmful products are the first
+`num_harmful` of the same random order in which products are made for the customer and then for the
+principals: in a class with harmful products and `fit`, the customer's product is harmful. Prices
+and budgets are uniform; a budget below the lowest price of its catalogue is raised to it.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -59,15 +62,21 @@ class TaskClass(Config):
     name: str = Field(description="name")
     share: float = Field(default=1.0, gt=0, description="share of tasks, relative to the others")
     num_harmful: int = Field(default=0, ge=0, description="harmful products in the catalogue")
-    harm_appeal: float = Field(default=0.0, description="utility of harm to the customer")
-    principal_harm_aversion: float = Field(default=0.0, description="disutility to principals")
-    own_harm_aversion: float = Field(default=0.0, description="disutility to the agent")
+    harm_appeal: float = Field(
+        default=0.0, description="added to the customer's utility of a harmful product"
+    )
+    principal_harm_aversion: float = Field(
+        default=0.0, description="subtracted from a principal's utility of a harmful product"
+    )
+    own_harm_aversion: float = Field(
+        default=0.0, description="subtracted from the agent's utility of a harmful product"
+    )
     fit: float = Field(
         default=0.0,
         ge=0,
         le=1,
         description="correlation of a product's attributes with an ideal point: one product is "
-        "made for the customer and one for each principal, as far as the catalogue goes",
+        "made for the customer and one for each principal, up to num_products",
     )
     customer_taste: float = Field(default=1.0, ge=0, description="weight of the customer's taste")
     principal_taste: float = Field(default=1.0, ge=0, description="weight of a principal's taste")
@@ -82,15 +91,19 @@ class TaskClass(Config):
         default=None, description="products in random order, in place of drawn ones; null: drawn"
     )
     budget: float | None = Field(
-        default=None, ge=0, description="budget of every customer, price units; null: drawn"
+        default=None,
+        ge=0,
+        description="budget of every customer, price units, raised to the lowest price of the "
+        "catalogue if below it; null: drawn",
     )
     wording: TaskWording | None = Field(
         default=None, description="the task in words; its products need names"
     )
 
 
-# Classes after the two roles of Phelps and Ranson 2023: a customer whose first choice is harmful,
-# which principal and agent abhor (A), and one who wants another product than the principal (B).
+# Classes after the two roles of Phelps and Ranson 2023. TABOO: the harmful product is usually the
+# customer's best and almost never the principal's. COMMERCIAL: the two usually prefer different
+# products.
 TABOO = TaskClass(
     name="taboo",
     num_harmful=1,
@@ -104,7 +117,7 @@ FEATURES = ("num_harmful", "harm_appeal", "principal_harm_aversion", "own_harm_a
 
 @dataclasses.dataclass(frozen=True)
 class Sales:
-    """Tasks, one for each conversation.
+    """Tasks; a conversation is about one of them.
 
     Attributes:
         attributes: of each product, value units.
@@ -129,7 +142,7 @@ class Sales:
         return self.price <= self.budget[..., None]
 
     def select(self, index: Int[Tensor, " some"]) -> Sales:
-        """Some of the sales of every world, by index."""
+        """Some of the tasks of every world, by index."""
         return Sales(*(getattr(self, f.name)[:, index] for f in dataclasses.fields(self)))
 
     def with_products_reversed(self) -> Sales:
@@ -141,6 +154,16 @@ class Sales:
         return Sales(**named)
 
 
+class _Products(NamedTuple):
+    """Numbers of the products of each task."""
+
+    price: Float[Tensor, "world sale product"]
+    harmful: Float[Tensor, "world sale product"]
+    customer_utility: Float[Tensor, "world sale product"]
+    principal_utility: Float[Tensor, "world sale principal_or_one product"]
+    own_utility: Float[Tensor, "world sale product"]
+
+
 @dataclasses.dataclass(frozen=True)
 class TaskDistribution:
     """Distribution of tasks.
@@ -149,7 +172,7 @@ class TaskDistribution:
         classes: task classes.
         num_products, num_values: products of a catalogue; attributes of a product.
         value_std: standard deviation of attributes and of the parties' ideal points, value units.
-        prices, budgets: limits of the uniform distributions, price units.
+        prices, budgets: bounds (low, high) of the uniform distributions, price units.
     """
 
     classes: tuple[TaskClass, ...]
@@ -164,24 +187,62 @@ class TaskDistribution:
         streams: RandomStreams,
         center: Float[Tensor, "world value"],
         customer_ideal: Float[Tensor, "world sale value"],
-        principal_ideal: Float[Tensor, "world either principal value"],
-        own_ideal: Float[Tensor, "world either value"],
+        principal_ideal: Float[Tensor, "world sale_or_one principal value"],
+        own_ideal: Float[Tensor, "world sale_or_one value"],
     ) -> Sales:
-        """Tasks of all conversations; `either`: 1, or one for each conversation."""
-        worlds, sales = customer_ideal.shape[:2]
-        size = (worlds, sales, self.num_products)
-        z = streams.normal("attributes", sales, self.num_products * self.num_values)
-        noise = self.value_std * z.view(*size, self.num_values)
-        price = _between(streams.uniform("price", sales, self.num_products), *self.prices)
-        budget = _between(streams.uniform("budget", sales)[..., 0], *self.budgets)
-        # ranks of independent uniform numbers: a uniform random order
+        """One task for each conversation.
+
+        Args:
+            streams: random streams.
+            center: mean of attributes.
+            customer_ideal: ideal point of the customer of each task.
+            principal_ideal, own_ideal: ideal points of principals and agent; one for each task, or
+                one for all tasks of a world.
+        """
+        sales = customer_ideal.shape[1]
+        task_class = self._draw_classes(streams, sales)
+        # Ranks of independent uniform numbers: a uniform random order.
         rank = streams.uniform("product order", sales, self.num_products)
         rank = rank.argsort(dim=-1, stable=True).argsort(dim=-1)
-        task_class = self._draw_classes(streams, sales)
         attributes = self._attributes(
-            noise, rank, task_class, center[:, None], customer_ideal, principal_ideal
+            self._draw_noise(streams, sales),
+            rank,
+            task_class,
+            center[:, None],
+            customer_ideal,
+            principal_ideal,
         )
+        price = _between(streams.uniform("price", sales, self.num_products), *self.prices)
         harmful = (rank < self._of_class(task_class, "num_harmful")).to(price.dtype)
+        ideals = (customer_ideal, principal_ideal, own_ideal)
+        drawn = self._drawn_products(task_class, attributes, price, harmful, *ideals)
+        products = self._replace_fixed_products(drawn, rank, task_class)
+        budget = _between(streams.uniform("budget", sales)[..., 0], *self.budgets)
+        budget = torch.maximum(
+            self._replace_fixed_budgets(budget, task_class), products.price.min(-1).values
+        )
+        return Sales(
+            attributes,
+            products.price,
+            budget,
+            products.harmful,
+            task_class,
+            products.customer_utility,
+            products.principal_utility,
+            products.own_utility,
+        )
+
+    def _drawn_products(
+        self,
+        task_class: Int[Tensor, "world sale"],
+        attributes: Float[Tensor, "world sale product value"],
+        price: Float[Tensor, "world sale product"],
+        harmful: Float[Tensor, "world sale product"],
+        customer_ideal: Float[Tensor, "world sale value"],
+        principal_ideal: Float[Tensor, "world sale_or_one principal value"],
+        own_ideal: Float[Tensor, "world sale_or_one value"],
+    ) -> _Products:
+        """Products with the utilities of the module docstring."""
 
         def match(ideal: Tensor) -> Tensor:
             distance = attributes - ideal[:, :, None]
@@ -198,28 +259,55 @@ class TaskDistribution:
         ideals = principal_ideal.unbind(2)
         principal = [common + of("principal_taste") * match(ideal) for ideal in ideals]
         own = of("own_taste") * match(own_ideal) - of("own_harm_aversion") * harmful
-        drawn = [price, harmful, customer, *principal, own]
+        return _Products(price, harmful, customer, torch.stack(principal, 2), own)
+
+    def _replace_fixed_products(
+        self,
+        drawn: _Products,
+        rank: Int[Tensor, "world sale product"],
+        task_class: Int[Tensor, "world sale"],
+    ) -> _Products:
+        """Products with those of classes with fixed ones in their place, in the order of ranks."""
+        products = drawn
         for i, each in enumerate(self.classes):
-            if each.products is not None:
-                here = (task_class == i)[..., None]
-                fixed = _fixed_numbers(each.products, len(principal), price.device)
-                pairs = zip(drawn, fixed, strict=True)
-                drawn = [torch.where(here, f[rank], x) for x, f in pairs]
+            if each.products is None:
+                continue
+            here = (task_class == i)[..., None]
+            fixed = _fixed_products(each.products, rank)
+            products = _Products(
+                torch.where(here, fixed.price, products.price),
+                torch.where(here, fixed.harmful, products.harmful),
+                torch.where(here, fixed.customer_utility, products.customer_utility),
+                torch.where(here[:, :, None], fixed.principal_utility, products.principal_utility),
+                torch.where(here, fixed.own_utility, products.own_utility),
+            )
+        return products
+
+    def _replace_fixed_budgets(
+        self, drawn: Float[Tensor, "world sale"], task_class: Int[Tensor, "world sale"]
+    ) -> Float[Tensor, "world sale"]:
+        """Budgets with those of classes with a fixed one in their place."""
+        budget = drawn
+        for i, each in enumerate(self.classes):
             if each.budget is not None:
                 budget = torch.where(task_class == i, each.budget, budget)
-        price, harmful, customer, *principal, own = drawn
-        budget = torch.maximum(budget, price.min(-1).values)
-        utilities = (customer, torch.stack(principal, 2), own)
-        return Sales(attributes, price, budget, harmful, task_class, *utilities)
+        return budget
+
+    def _draw_noise(
+        self, streams: RandomStreams, sales: int
+    ) -> Float[Tensor, "world sale product value"]:
+        """Normal deviations of attributes from a mean of 0."""
+        z = streams.normal("attributes", sales, self.num_products * self.num_values)
+        return self.value_std * z.view(-1, sales, self.num_products, self.num_values)
 
     def _attributes(
         self,
         noise: Float[Tensor, "world sale product value"],
         rank: Int[Tensor, "world sale product"],
         task_class: Int[Tensor, "world sale"],
-        center: Float[Tensor, "world one value"],
+        center: Float[Tensor, "world 1 value"],
         customer_ideal: Float[Tensor, "world sale value"],
-        principal_ideal: Float[Tensor, "world either principal value"],
+        principal_ideal: Float[Tensor, "world sale_or_one principal value"],
     ) -> Float[Tensor, "world sale product value"]:
         """Attributes of products, of which the first by rank are made for parties."""
         fit = self._of_class(task_class, "fit")[..., None]  # world sale 1 1
@@ -255,10 +343,14 @@ def _between(uniform: Tensor, low: float, high: float) -> Tensor:
     return low + (high - low) * uniform
 
 
-def _fixed_numbers(
-    products: tuple[FixedProduct, ...], num_principals: int, device: torch.device
-) -> list[Float[Tensor, " product"]]:
-    """Price, harm, and utilities of the customer, the principals and the agent."""
-    names = ["price", "harmful", "customer", *["principal"] * num_principals, "own"]
-    numbers = [[float(getattr(each, name)) for each in products] for name in names]
-    return list(torch.tensor(numbers, device=device))
+def _fixed_products(
+    products: tuple[FixedProduct, ...], rank: Int[Tensor, "world sale product"]
+) -> _Products:
+    """The fixed product of each rank."""
+
+    def of(name: str) -> Tensor:
+        numbers = [float(getattr(each, name)) for each in products]
+        return torch.tensor(numbers, device=rank.device)[rank]
+
+    principal = of("principal")[:, :, None]
+    return _Products(of("price"), of("harmful"), of("customer"), principal, of("own"))

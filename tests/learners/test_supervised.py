@@ -138,7 +138,8 @@ class Teaches(OneRole):
         return state.luck[..., None] - 0.5
 
     def action_space(self) -> Space:
-        return Discrete(2) if self.space == "discrete" else MultiDiscrete((2, 2))
+        spaces = {"discrete": Discrete(2), "several": MultiDiscrete((2, 2)), "box": Box.of(x=2)}
+        return spaces[self.space]
 
     def step(
         self, state: State, phase: str, actions: Any, streams: RandomStreams
@@ -217,6 +218,8 @@ def test_bad_input() -> None:
         trained(Teaches(num_agents=1, extra=1), 1)
     with refused("wrong_shape", "feedback.target.act"):
         trained(Teaches(num_agents=1, space="several"), 1)
+    with refused("unsupported", "feedback.target.act"):
+        trained(Teaches(num_agents=1, space="box"), 1)
     with refused("unsupported", "policies.actor.network"):
         trained(Teaches(num_agents=1), 1, network={"kind": "gru", "hidden_size": 4})
     with refused("conflict", "supervised.confidence_warmup"):

@@ -15,7 +15,8 @@ from mores.agents.language.optional_imports import import_optional
 from mores.core.errors import UserError, did_you_mean, nearest_name, printable, unreadable
 
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
-NEEDED = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")  # of a repository on the hub
+# Files that transformers reads.
+LOADED_PATTERNS = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
 TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.json", "vocab.txt", "merges.txt", "*.model"),
@@ -38,7 +39,8 @@ def model_folder(path: str, revision: str = "") -> Path:
 
     Args:
         path: a folder, or a name on the hub (`owner/name`).
-        revision: commit, branch or tag on the hub; empty: the newest.
+        revision: commit, branch or tag on the hub; empty: the default branch, as the hub has it
+            now, or offline as the local cache has it.
 
     Raises:
         UserError: there is no such folder or model, it has no safetensors, it is an adapter, or a
@@ -70,12 +72,12 @@ def model_folder(path: str, revision: str = "") -> Path:
 
 
 def check_regular(folder: Path) -> None:
-    """Refuse files of a folder that are folders, devices, pipes or links to nothing.
+    """Refuse folders, devices, pipes and links to nothing among the files that transformers reads.
 
     Raises:
         UserError: there is such a file.
     """
-    for file in _files(folder, NEEDED):
+    for file in _files(folder, LOADED_PATTERNS):
         if not file.is_file():
             raise unreadable(printable(file, 200), "it is not a regular file")
 
@@ -129,14 +131,14 @@ def check_shards(folder: Path) -> None:
 
 def _entries(value: Any) -> Iterator[tuple[str, Any]]:
     """Names and values of a configuration, at any depth."""
-    left = [value]
-    while left:
-        match left.pop():
+    pending = [value]
+    while pending:
+        match pending.pop():
             case dict() as mapping:
                 yield from mapping.items()
-                left.extend(mapping.values())
+                pending.extend(mapping.values())
             case list() as values:
-                left.extend(values)
+                pending.extend(values)
             case _:
                 pass
 
@@ -152,7 +154,7 @@ def _hub_folder(path: str, revision: str) -> Path:
         found = hub.snapshot_download(
             path,
             revision=revision or None,
-            allow_patterns=list(NEEDED),
+            allow_patterns=list(LOADED_PATTERNS),
             ignore_patterns=["*/*"],
             local_files_only=offline,
         )
@@ -181,7 +183,7 @@ def file_digests(folder: Path, adapter: Path | None = None) -> dict[str, str]:
         "chat_template": _template_digest(folder),
     }
     if adapter is not None:
-        digests["adapter"] = _digest(_files(adapter, ("*.safetensors", "adapter_config.json")))
+        digests["adapter"] = _digest(_files(adapter, ("*.safetensors", ADAPTER_CONFIG)))
     return digests
 
 
@@ -218,7 +220,7 @@ def _digest(files: Iterable[Path]) -> str:
 
 
 def file_digest(file: Path) -> str:
-    """sha256 of a file, computed once in the process while size and time of change stay equal."""
+    """sha256 of a file, computed once in the process while size and modification time are equal."""
     if not file.is_file():
         raise unreadable(printable(file, 200), "it is not a regular file")
     try:

@@ -5,7 +5,8 @@
             api_key_env: OPENAI_API_KEY, price_per_million_input: .4,
             price_per_million_output: 1.6, max_cost: 5, mode: record, store: replies.sqlite}
 
-`docs/how-to/language_models.md` has recipes; `served_calls` says how replies are kept.
+`docs/how-to/language_models.md` has example configurations; `served_calls` says how replies are
+stored.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from mores.agents.language.models.served_scoring import Scoring
 from mores.agents.language.models.served_store import store_at
 from mores.core.errors import ParameterError
 
-# Of capitals, as such variables are: a key that is given in its place by mistake is refused.
+# Names of environment variables, in capitals; an API key entered by mistake usually does not match.
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,63}")
 _RESERVED = frozenset(
     {"model", "messages", "prompt", "seed", "stop", "stream", "n", "temperature", "logprobs"}
@@ -39,14 +40,15 @@ _RESERVED = frozenset(
 
 
 class ServedModel(LanguageModel):
-    """A model behind a server. Its draws cannot be coupled between arms."""
+    """A model behind a server; sampled tokens cannot use the common random numbers of the arms."""
 
     model_config = ConfigDict(hide_input_in_errors=True)  # an address could hold a password
     tags: ClassVar[Mapping[str, object]] = {"served": True}
     couples: ClassVar[bool] = False
 
     url: str = Field(
-        description="address of the server, with /v1; the name of a model may follow after #"
+        description="address of the server; without a path, /v1 is appended; the name of a model "
+        "may follow after #"
     )
     model: str = Field(
         default="", max_length=500, description="name of the model; empty: the server's only one"
@@ -55,43 +57,76 @@ class ServedModel(LanguageModel):
         default="", description="environment variable that holds the key; empty: no key is sent"
     )
     concurrency: int = Field(
-        default=32, ge=1, le=4096, description="calls in flight, of each process"
+        default=32, ge=1, le=4096, description="maximum concurrent requests per process"
     )
-    requests_per_minute: float | None = Field(default=None, gt=0, description="largest rate")
-    tokens_per_minute: float | None = Field(default=None, gt=0, description="largest rate")
-    timeout: float = Field(default=120.0, gt=0, le=86400, description="seconds of a call")
-    max_retries: int = Field(default=6, ge=0, le=100, description="repetitions of a failed call")
+    requests_per_minute: float | None = Field(
+        default=None,
+        gt=0,
+        description="maximum requests per minute, of all processes that share the store",
+    )
+    tokens_per_minute: float | None = Field(
+        default=None,
+        gt=0,
+        description="maximum tokens per minute, of all processes that share the store",
+    )
+    timeout: float = Field(
+        default=120.0, gt=0, le=86400, description="time limit of a request, seconds"
+    )
+    max_retries: int = Field(default=6, ge=0, le=100, description="repetitions of a failed request")
     retry_delay: float = Field(
         default=1.0, ge=0, le=60, description="seconds before the first repetition"
     )
     mode: Mode = Field(
         default="live",
-        description="live: replies are computed; record: and kept; replay: only kept ones are used",
+        description="live: replies are computed; record: replies are computed and stored; replay: "
+        "only stored replies are used",
     )
     cache: Literal["off", "on"] = Field(
-        default="off", description="whether arms and runs share kept replies to equal requests"
+        default="off", description="whether arms and runs share stored replies to equal requests"
     )
-    store: str = Field(
-        default="", description="file of kept replies, of spending and of the pace of calls"
+    store: str = Field(default="", description="file of stored replies, spending and request times")
+    price_per_million_input: float = Field(
+        default=0.0, ge=0, description="price of a million prompt tokens"
     )
-    price_per_million_input: float = Field(default=0.0, ge=0, description="of prompt tokens")
-    price_per_million_output: float = Field(default=0.0, ge=0, description="of reply tokens")
-    max_cost: float | None = Field(default=None, ge=0, description="budget, in their currency")
-    max_requests: int | None = Field(default=None, ge=0, description="budget of calls sent")
+    price_per_million_output: float = Field(
+        default=0.0, ge=0, description="price of a million reply tokens"
+    )
+    # A budget holds for all that was ever spent on this model and address, as its store has it.
+    max_cost: float | None = Field(
+        default=None,
+        ge=0,
+        description="budget in the currency of the prices, of all runs that share the store; "
+        "without a store, of a process",
+    )
+    max_requests: int | None = Field(
+        default=None, ge=0, description="budget of requests sent; scope: as of max_cost"
+    )
     max_tokens: int | None = Field(
-        default=None, ge=0, description="budget of tokens, of prompts and replies together"
+        default=None,
+        ge=0,
+        description="budget of prompt and reply tokens together; scope: as of max_cost",
     )
     scoring: Scoring = Field(
-        default="auto", description="how given replies are scored: see `served_scoring`"
+        default="auto",
+        description="how given replies are scored. prompt: the server returns the log-probability "
+        "of each token of a text; next_token: of the most likely next tokens, for replies of one "
+        "token; auto: the first of the two that the server supports",
     )
-    top_logprobs: int = Field(default=20, ge=1, le=1000, description="likely tokens asked for")
+    top_logprobs: int = Field(
+        default=20,
+        ge=1,
+        le=1000,
+        description="number of most likely tokens requested per position",
+    )
     tokenizer: str = Field(
         default="", description="folder of the model's tokenizer; empty: tokens are estimated"
     )
     limit_name: Literal["max_tokens", "max_completion_tokens"] = Field(
         default="max_tokens", description="parameter of the request that limits a reply"
     )
-    send_seed: bool = Field(default=True, description="whether a seed is sent with a draw")
+    send_seed: bool = Field(
+        default=True, description="whether a seed is sent with each sampled reply"
+    )
     extra_body: Mapping[str, Any] = Field(
         default={}, description="further parameters of requests, such as top_p"
     )
@@ -99,7 +134,7 @@ class ServedModel(LanguageModel):
     @model_validator(mode="before")
     @classmethod
     def _name_after_address(cls, data: Any) -> Any:
-        """`url#name` names a model in one word."""
+        """`url#name` names a server and a model in one string."""
         if not isinstance(data, Mapping) or not isinstance(data.get("url"), str):
             return data
         url, _, name = data["url"].partition("#")
@@ -113,7 +148,10 @@ class ServedModel(LanguageModel):
     @field_validator("url")
     @classmethod
     def _check_url(cls, url: str) -> str:
-        """Refuse what is no address, and secrets in it. No message shows the address."""
+        """The address without / at its end, with /v1 if it has no path.
+
+        Refuses what is no address, and secrets in it. No message shows the address.
+        """
         try:
             parts = urllib.parse.urlsplit(url)
             is_address = bool(parts.hostname) and parts.port != 0
@@ -157,7 +195,7 @@ class ServedModel(LanguageModel):
         return _engine(os.getpid(), type(self), self.model_dump_json())
 
     def identity(self) -> Mapping[str, str]:
-        """The server and the name of the model; weights behind a name can change unseen."""
+        """The server and the name of the model; weights behind a name can change without notice."""
         return {"server": self.url, "model": self.model}
 
     def estimate(self, requests: Sequence[GenerateRequest | ScoreRequest]) -> Amount:
@@ -186,6 +224,7 @@ class ServedModel(LanguageModel):
         )
 
 
+# A process has an engine of its own, a forked one too: connections and locks cannot be shared.
 @functools.cache
 def _engine(process: int, model_class: type[ServedModel], data: str) -> ServedEngine:
     return model_class.model_validate_json(data).connect()

@@ -53,7 +53,7 @@ def soft_target_loss(
         out: output of the models, with `logits`.
         batch: with `target_weight`; its values at illegal options are ignored.
         confidence_weight: c, in [0, 1]; above 0 for two options only.
-        weak_exponent, strong_exponent: exponents of the product, at least 0; 1 and 0 are none.
+        weak_exponent, strong_exponent: exponents of the product, at least 0; 1 and 0: no product.
         reduction: `step` or `sample`, see `reduce_steps`. Steps without weight do not count.
         subset: samples used, see `select_samples`.
 

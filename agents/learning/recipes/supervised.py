@@ -1,18 +1,27 @@
 """Supervised learning of the targets that an environment gives as feedback, round by round.
 
     L = CE(target, pi)                          cross-entropy to weighted options
-    confidence loss    target = (1 - c) weak + c 1[the student's own choice]
-    product loss       target ~ p_student^strong_exponent weak^weak_exponent
+    confidence loss    target = (1 - c) weak + c 1[option chosen by the student]
+    product loss       target ~ p^strong_exponent weak^weak_exponent
 
-The environment gives the feedback `target.PHASE` to the agents of a role: a weight of each option,
-`[world, agent, option]`, for a `Discrete` action; or integers, the right action, for any action of
-options. Options of weight 0 everywhere mean that the agent is not taught in this round. Actions of
-the models and rewards have no part in it. A phase without feedback in a round trains nothing, and
-a round is trained on once: `update_epochs` passes of `num_minibatches` optimizer steps.
+The environment gives the feedback `target.PHASE` to the agents of a role. Either a weight of each
+option, `[world, agent, option]`, for a `Discrete` action: options of weight 0 everywhere mean that
+the agent is not taught in this round. Or integers, the right action: `[world, agent]` for a
+`Discrete` action, `[world, agent, component]` for a `MultiDiscrete` one. Integers teach every
+agent, and `confidence_weight`, `weak_exponent` and `strong_exponent` have no effect on them.
+Actions of the models and rewards have no part in it. A phase without feedback in a round trains
+nothing, and a round is trained on once: `update_epochs` passes of `num_minibatches` optimizer
+steps.
 
 The confidence and product losses are those of weak-to-strong generalization (Burns et al. 2023,
-arXiv 2312.09390): `mores.agents.learning.losses.soft_target`. c rises linearly from 0 over
-`confidence_warmup` optimizer steps of the stage, where the published code jumps at its end.
+arXiv 2312.09390): `mores.agents.learning.losses.soft_target`. The student is the model that is
+trained, p are its probabilities, and weak are the weights of the feedback, labels by a weaker
+supervisor. The student chooses between two options by a threshold on p. The threshold is the
+quantile of p over the minibatch at which the share of each option equals its share of the weak
+labels; the chosen option need not be the one of larger p. c has the same value in all optimizer
+steps on the targets of a phase in a round: `confidence_weight` times
+min(1, earlier optimizer steps of the stage / `confidence_warmup`). In the published code the factor
+rises to the share of the warm-up in all steps, and then jumps to 1.
 """
 
 from __future__ import annotations
@@ -48,16 +57,27 @@ class Supervised(NetworkLearner):
     update_epochs: int = Field(default=1, ge=1, le=1000, description="passes over a round's items")
     num_minibatches: int = Field(default=1, ge=1, le=100_000, description="minibatches of a pass")
     confidence_weight: float = Field(
-        default=0.0, ge=0, le=1, description="weight of the model's own choice in the target (c)"
+        default=0.0,
+        ge=0,
+        le=1,
+        description="weight in the target of the option that the student chooses, by a "
+        "threshold on its probabilities (c); above 0: two options only",
     )
     confidence_warmup: int = Field(
         default=0, ge=0, le=1_000_000, description="optimizer steps until c has its full value"
     )
     weak_exponent: float = Field(
-        default=1.0, ge=0, le=100, description="exponent of the target in a product; 1: no product"
+        default=1.0,
+        ge=0,
+        le=100,
+        description="exponent of the target's weights in the product target; 1 together with "
+        "strong_exponent 0: no product",
     )
     strong_exponent: float = Field(
-        default=0.0, ge=0, le=100, description="exponent of the model's own probability in it"
+        default=0.0,
+        ge=0,
+        le=100,
+        description="exponent of the model's probabilities in the product target",
     )
 
     @property
@@ -85,7 +105,7 @@ class Supervised(NetworkLearner):
         return state
 
     def update_obstacle(self, state: LearnerState) -> UpdateObstacle:
-        """An update waits for feedback."""
+        """Why an update without feedback does nothing."""
         return UpdateObstacle(f"it trains on the feedback {PREFIX}PHASE of an environment")
 
     def update(
@@ -154,10 +174,14 @@ def _check_target(target: Tensor, phase: str, space: Space, is_hard: bool) -> No
     Raises:
         UserError: it does not.
     """
-    trailing = list(target.shape[2:])
     if isinstance(space, Box):
-        expected = "an action of options"
-    elif isinstance(space, MultiDiscrete):
+        raise UserError(
+            "supervised needs Discrete or MultiDiscrete actions, not Box",
+            code="unsupported",
+            path=f"feedback.{PREFIX}{phase}",
+        )
+    trailing = list(target.shape[2:])
+    if isinstance(space, MultiDiscrete):
         expected = f"integers [world, agent, {space.size}]"
         if is_hard and trailing == [space.size]:
             return

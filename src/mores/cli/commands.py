@@ -27,7 +27,7 @@ from mores.cli.standard_streams import (
 )
 from mores.core.errors import UserError, describe_exception, printable
 
-# Errors of the file system that depend on the folder that the user chose.
+# Errors of the operating system that are reported as wrong input, not as a defect.
 DISK_ERRNOS = {
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EEXIST, errno.ENOTDIR,
     errno.ENOENT, errno.EFBIG, errno.EDQUOT, errno.EIO, errno.ENAMETOOLONG, errno.ELOOP,
@@ -57,7 +57,10 @@ for _name, _function in COMMANDS.items():
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code; errors are lines on standard error."""
+    """Run the command line and return its exit code.
+
+    Errors are lines on standard error. With MORES_TRACEBACK a defect is raised.
+    """
     open_closed_streams()
     remove_invalid_sizes()
     if os.environ.get(completion.VARIABLE):
@@ -76,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         return print_errors(with_remedy(str(error), error))
     except KeyboardInterrupt as error:
-        name = str(error)  # of a signal; none for Ctrl-C
+        name = str(error)  # of the signal, empty for Ctrl-C
         reason = f"stopped by {name}" if name else "interrupted"
         print(with_remedy(f"mores: {reason}", error), file=sys.stderr)
         return 128 + signal.Signals[name] if name in signal.Signals.__members__ else INTERRUPTED
@@ -88,13 +91,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return PIPE_CLOSED
         if context is None:  # of typer, which has printed or installed a completion
             return error.code if isinstance(error.code, int) else 0
-        print(f"mores: {describe_exception(error)}: a class ended the process", file=sys.stderr)
+        reason = "code of a loaded class called sys.exit"
+        print(f"mores: {describe_exception(error)}: {reason}", file=sys.stderr)
         return DEFECT
     except Exception as error:
         if isinstance(error, OSError) and error.errno in DISK_ERRNOS:
-            place = printable(error.filename or "the disk", 200)
-            return print_errors(f"mores: {place}: {error.strerror}")
-        code = getattr(error, "exit_code", None)  # typer's classes move between versions
+            path = printable(error.filename or "the disk", 200)
+            return print_errors(f"mores: {path}: {error.strerror}")
+        # The exception classes of typer have other import paths in other versions.
+        code = getattr(error, "exit_code", None)
         if code is None:
             if os.environ.get("MORES_TRACEBACK"):
                 raise
@@ -107,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _print_completions() -> int:
-    """Print what the shell asks for. Of errors nothing is printed, since the user is typing."""
+    """Print the completions that the shell asks for. Errors are silent: the user is typing."""
     code = 1
     try:
         with contextlib.redirect_stderr(io.StringIO()):
@@ -115,7 +120,7 @@ def _print_completions() -> int:
     except SystemExit as error:  # after success, too
         code = error.code if isinstance(error.code, int) else 1
     except (Exception, KeyboardInterrupt):
-        code = 1
+        pass
     try:
         sys.stdout.flush()
     except BrokenPipeError:

@@ -1,8 +1,9 @@
 """Rollouts for TRL's `GRPOTrainer`: the trained language model acts for agents of an environment.
 
 `TRLRollouts` is a `rollout_func`: it simulates the environment, TRL only updates the model. A row
-of the dataset names a world. Consecutive rows of one world (a GRPO group) are copies of that world
-with the same people and random numbers, so group members differ only by the model's actions.
+of the dataset names a world: world n is the only world of replicate n, with n from 0 to 2^32 - 1.
+Consecutive rows of one world (a GRPO group) are copies of that world with the same people and
+random numbers, so group members differ only by the model's actions.
 At every turn the model gets its agent's observation as text (`Environment.describe`) and replies.
 Tokens of observations have `env_mask` 0 and are excluded from the loss.
 

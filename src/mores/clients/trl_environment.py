@@ -4,11 +4,12 @@
     trainer = GRPOTrainer(model, args=args, train_dataset=environments.dataset(64),
                           processing_class=tokenizer, environment_factory=environments)
 
-TRL makes one environment per rollout, calls `reset` with the fields of the row, adds the returned
-text to the prompt, generates, and answers every call of the tool `act` with the text that it
-returns, until the model replies without a call. `get_reward` is the agent's return. The tokenizer's
-chat template must support tools. Rows with the same world (a GRPO group) have the same people and
-random numbers, so group members differ only by the model's actions.
+Each rollout of a batch has an environment of its own, which TRL uses again in later batches. TRL
+calls `reset` with the fields of the row, adds the returned text to the prompt, generates, and
+answers every call of the tool `act` with the text that it returns, until the model replies without
+a call. `get_reward` is the agent's return. The tokenizer's chat template must support tools. World
+n is the only world of replicate n, with n from 0 to 2^32 - 1. Rows with the same world (a GRPO
+group) have the same people and random numbers, so group members differ only by the model's actions.
 
 `mores.clients.trl` is for models without tool calls: there all dialogues of a batch are simulated
 together.
@@ -71,12 +72,14 @@ class TRLEnvironments:
         self._policies = resolve.resolve_policies(self.environment, policies, self._external)
         self._rounds, self._seed = rounds, check_seed(seed)
         self.metric_names = tuple(check_names("metrics", metrics))
-        self.text = with_text(self.environment, get_role(self.environment, self.agent_id.role)).text
+        text = with_text(self.environment, get_role(self.environment, self.agent_id.role)).text
+        assert text is not None
+        self.text = text
         simulator = self.start(0)  # raises now if arguments are inconsistent, and unknown metrics
         resolve.selected_metrics(simulator, simulator.state, self.metric_names)
 
     def __call__(self) -> TRLEnvironment:
-        """One environment, which TRL uses for many rollouts."""
+        """A new environment; TRL resets it for one rollout of each batch."""
         return TRLEnvironment(self)
 
     def dataset(self, worlds: int | Sequence[int]) -> Any:
@@ -109,7 +112,8 @@ class TRLEnvironment:
     Attributes:
         total_reward: reward of the agent in this episode.
         num_turns: number of its actions.
-        num_invalid_actions: number of calls that were no legal action; nothing happens then.
+        num_invalid_actions: number of calls that were no legal action: the state does not change,
+            and `act` raises a `UserError`, whose text the model reads.
         metrics: the requested metrics now.
     """
 
@@ -125,6 +129,8 @@ class TRLEnvironment:
         rules = self._environments.environment.role_rules(self._environments.agent_id.role)
         return "\n".join(filter(None, (rules, INSTRUCTION, self._question(self._simulator))))
 
+    # TRL sends the docstring of `act` to the model, as the description of the tool. It names no
+    # errors, therefore: a `UserError` if the reply is no legal action, or the episode is over.
     def act(self, action: str) -> str:
         """Act in the current turn.
 
@@ -132,14 +138,12 @@ class TRLEnvironment:
             action: The number of an option, the numbers, or the message that the question asks for.
 
         Returns:
-            What happened and the next question, or that the episode is over.
+            The next observation and question, or that the episode is over.
         """
         simulator = self._running()
         role, index = self._environments.agent_id
         mask = self._action_mask(simulator)
-        text = self._environments.text
-        assert text is not None
-        parsed = text.parse_reply(simulator.phase.name, str(action), mask)
+        parsed = self._environments.text.parse_reply(simulator.phase.name, str(action), mask)
         if parsed is None:
             self.num_invalid_actions += 1
             raise UserError(
@@ -181,6 +185,5 @@ class TRLEnvironment:
         """What the agent observes and is asked now."""
         role, index = self._environments.agent_id
         observation, mask = simulator.observe(role)[0, index], self._action_mask(simulator)
-        text = self._environments.text
-        assert text is not None
-        return written_turn(text.describe(simulator.phase.name, observation, mask), mask)
+        turn = self._environments.text.describe(simulator.phase.name, observation, mask)
+        return written_turn(turn, mask)

@@ -1,4 +1,11 @@
-"""Drift relative to the control over the rounds: distance, direction and components."""
+"""Difference of mean values from the control over the rounds: distance, plane and components.
+
+| panel | shows |
+|---|---|
+| distance | Euclidean distance from the control in the same world, averaged over worlds |
+| plane | difference in the two values with the largest ones, and 95 % intervals of its last point |
+| components | difference in each of the three values with the largest ones |
+"""
 
 from __future__ import annotations
 
@@ -15,11 +22,11 @@ from mores.report.figures.rendering import FigureSpec, PanelSpec
 
 
 def drift_figures(data: ReportData) -> list[FigureSpec]:
-    """Figure of the drift over the rounds; empty without a control or recorded mean values."""
-    control, drift = data.control_record, data.drift
-    if control is None or not drift:
+    """Figure of the differences; empty without a control or recorded mean values."""
+    control, differences = data.control_record, data.drift
+    if control is None or not differences:
         return []
-    effects = {arm: effect_by_replicate(data.record(arm), control) for arm in drift}
+    effects = {arm: effect_by_replicate(data.record(arm), control) for arm in differences}
     title = "Distance from the control"
     panels = [line_panel(data, title, effects, control.rounds, y_label="distance")]
     drawn = {title: effects}
@@ -27,30 +34,35 @@ def drift_figures(data: ReportData) -> list[FigureSpec]:
     if len(dimensions) > 1:
         plane = data.top_dimensions(2)
         names = [value_label(control, dimension) for dimension in plane]
-        panels.append(_plane_panel(data, names, {a: x[plane] for a, x in drift.items()}))
+        panels.append(_plane_panel(data, names, {a: x[plane] for a, x in differences.items()}))
     for dimension in dimensions:
-        differences = {arm: values[dimension] for arm, values in drift.items()}
+        lines = {arm: values[dimension] for arm, values in differences.items()}
         title = f"{value_label(control, dimension)} minus control"
-        panels.append(line_panel(data, title, differences, control.rounds, y_label="difference"))
-        drawn[title] = differences
+        panels.append(line_panel(data, title, lines, control.rounds, y_label="difference"))
+        drawn[title] = lines
+    ends = " Bars: 95 % intervals in the last round." if len(dimensions) > 1 else ""
     caption = (
-        f"Mean value of the people in each arm minus that in the control “{data.scenario.control}”,"
-        f" in value units. The arms share {data.shared_by_arms}, so the difference is the "
-        f"effect of the arm. {LINES_DESCRIPTION.format(data.replicates)}"
-        f"{describe_coinciding(drawn)}"
+        f"Difference of the people's mean value from the control “{data.scenario.control}”, in "
+        "value units. Distance: Euclidean, in each world, averaged over worlds. The arms share "
+        f"{data.shared_by_arms}, so the difference is the effect of the arm. "
+        f"{LINES_DESCRIPTION.format(data.replicates)}{ends}{describe_coinciding(drawn)}"
     )
-    return [FigureSpec("drift", caption, panels, data.legend(list(drift)))]
+    return [FigureSpec("drift", caption, panels, data.legend(list(differences)))]
 
 
 def _plane_panel(
     data: ReportData, names: list[str], paths: dict[str, Float[np.ndarray, "2 replicate round"]]
 ) -> PanelSpec:
-    """Path of each arm's mean value in the plane of two values, with the control at the origin."""
+    """Path of each arm's mean value in the plane of two values, with the control at the origin.
+
+    Bars at the end of a path: 95 % intervals of both values in the last round.
+    """
 
     def draw(axes: Any) -> None:
         axes.plot(0, 0, marker="+", color=data.style(data.scenario.control or "").color, ms=9)
         for arm, path in paths.items():
-            style, (x, y) = data.style(arm), map(confidence_band, path)
+            style = data.style(arm)
+            x, y = map(confidence_band, path)
             axes.plot(x.value, y.value, **style.line, linewidth=1.2)
             axes.plot(x.value[-1:], y.value[-1:], marker=style.marker, color=style.color, ms=5)
             if path.shape[1] > 1:

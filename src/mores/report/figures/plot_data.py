@@ -224,7 +224,7 @@ class ReportData:
         return {arm: np.subtract(x, baseline) for arm, x in comparable.items()}
 
     def top_dimensions(self, count: int) -> list[int]:
-        """The value dimensions with the largest drift of any arm, in their own order."""
+        """The value dimensions where an arm differs most from the control, in their own order."""
         drift = [np.abs(values[:, :, -1].mean(1)) for values in self.drift.values()]
         largest = np.max([np.where(np.isfinite(d), d, 0.0) for d in drift], axis=0)
         return indices_of_largest(largest, count)
