@@ -15,7 +15,9 @@ if [ ! -d "$venv" ]; then
 fi
 "$venv/bin/python" -m pip install -q --no-input -r "$requirements" \
     "torchrl==0.14.1" "tensordict>=0.14.3,<0.15" stable-baselines3 pytest hypothesis beartype
+# Its metadata are those of a distribution: the version, entry points.
+"$venv/bin/python" -m pip install -q --no-input --no-deps -e .
 # The wording of messages and the last bits of numbers are those of the versions in constraints.txt.
 [ $# -gt 0 ] || set -- tests/conformance tests/clients tests/scenario
-PYTHONPATH=src OMP_NUM_THREADS=1 "$venv/bin/python" -m pytest -q -p no:cacheprovider \
+OMP_NUM_THREADS=1 "$venv/bin/python" -m pytest -q -p no:cacheprovider \
     --jaxtyping-packages= --messages=ignore "$@"

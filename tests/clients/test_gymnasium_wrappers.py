@@ -98,7 +98,10 @@ def refusal(name: str, env: Any) -> str | None:
         return None if isinstance(action_space, spaces.Box) else "Box"
     if name in {"DiscretizeObservation", "RescaleObservation"}:
         box = observation_space  # values and beliefs have no bounds
-        return None if np.isfinite([box.low, box.high]).all() else "finite|unbounded"
+        if not np.isfinite([box.low, box.high]).all():
+            return "finite|unbounded"
+        too_many = name == "DiscretizeObservation" and 3 ** box.shape[0] > 2**63  # numbers of cells
+        return "positive|overflow" if too_many else None
     if is_vector and name in PICTURES:
         return "image"  # observations are vectors
     return None
@@ -121,9 +124,10 @@ def check(module: Any, name: str, env: Any, steps: int) -> None:
     if name in {"JaxToNumpy", "JaxToTorch"}:
         pytest.importorskip("jax")
     if (pattern := refusal(name, env)) is not None:
-        with pytest.raises((TypeError, ValueError, AssertionError)) as raised:
+        with pytest.raises((TypeError, ValueError, AssertionError, RuntimeWarning)) as raised:
             wrapped(module, name, env)
-        assert re.search(pattern, str(raised.value)), raised.value
+        message = str(raised.value)  # some assertions of Gymnasium below 1.3 have none
+        assert not message or re.search(pattern, message), raised.value
         return
     env = wrapped(module, name, env)
     observation, _ = env.reset(seed=1)

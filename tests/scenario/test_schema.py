@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 from pathlib import Path
+
+import pytest
+from packaging.version import Version
 
 from mores.cli import reference_docs as command_line_docs
 from mores.experiments.scenario.reference_docs import (
@@ -32,6 +36,10 @@ def test_the_reference_on_disk_is_current() -> None:
     assert page.read_text(encoding="utf-8") == reference_markdown(), COMMAND
 
 
+@pytest.mark.skipif(
+    Version(version("typer")) < Version("0.26"),
+    reason="typer words it otherwise",
+)
 def test_the_reference_of_the_command_line_is_current() -> None:
     text = (FOLDER / "command_line.md").read_text(encoding="utf-8")
     command = "run python -m mores.cli.reference_docs docs/reference"

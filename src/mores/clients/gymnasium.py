@@ -86,6 +86,8 @@ class GymnasiumEnv(gymnasium.Env[Observation, Any]):
         **parameters: Any,
     ) -> None:
         check_render_mode(render_mode)
+        # A copy: vector environments of Gymnasium below 1.3 write their autoreset mode into it.
+        self.metadata = dict(type(self).metadata)
         self._client = SingleAgentClient(
             environment,
             agent,
