@@ -86,7 +86,7 @@ def curve_figure(name: str, data: ReportData, claims: Sequence[Claim]) -> Figure
         for text, estimate in zip(x_axis.texts, curve, strict=True)
         if estimate is not None
     ]
-    legend = styles if len(styles) > 1 else {}
+    legend = styles if len(styles) > 1 or len(data.arms) > 1 else {}
     return FigureSpec(
         name, caption, specs, legend, x_axis.panel_size, columns=columns, rows=rows[:MAX_ROWS]
     )
@@ -150,7 +150,9 @@ def _label(data: ReportData, claim: Claim) -> str:
     """Label of the y axis, or title of the panel of one of several quantities."""
     label = metric_label(claim.metric, data.record(data.arms[0]))
     label = label if claim.statistic == "mean" else f"{claim.statistic} of {label}"
-    if claim.compare_to:
+    if claim.references is not None:
+        label = f"difference in differences of {label}"
+    elif claim.compare_to:
         label += f" {'relative to' if claim.relative else 'minus'} {claim.compare_to}"
     return label[:1].upper() + label[1:]
 
@@ -173,6 +175,17 @@ def _caption(
         sentences.append(f"Mean of n = {n} replicates; {what}: {RANGE}.")
     else:
         sentences.append(describe_sample(shown, what, statistics))
+    for claim in claims:
+        if claim.references is not None:
+            first, second = claim.references
+            arm = claim_arm(data.scenario, claim)
+            sentences.append(
+                f"Difference in differences: {arm} minus {first}, "
+                f"less {claim.compare_to} minus {second}."
+            )
+    lines = list(dict.fromkeys(line for curves in panels.values() for line in curves))
+    if len(lines) == 1:
+        sentences.append(f"{swept.line or 'Arm'}: {lines[0]}.")
     if has_analytic:
         sentences.append("Dashed: analytic values.")
     if any(map(has_bound, claims)):
