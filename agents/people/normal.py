@@ -33,8 +33,11 @@ class MixtureComponent(Config):
 
     name: str | None = Field(default=None, description="name of the group")
     mean_offset: list[float] = Field(description="added to the mean, one number a dimension")
-    weight: float = Field(
-        default=1.0, gt=0, description="share of the people, relative to the other components"
+    weight: float | None = Field(
+        default=1.0,
+        gt=0,
+        description="share of the people, relative to the sum of all weights; null: the weights "
+        "of the others are shares, and this component has the rest",
     )
 
 
@@ -47,7 +50,8 @@ class NormalPopulation(Population):
 
     Raises:
         ValidationError: a correlation that is impossible for this many dimensions, or a component
-            whose `mean_offset` does not have one number per dimension.
+            whose `mean_offset` does not have one number per dimension, or weights that leave
+            nothing for the component without a weight.
     """
 
     model_config = ConfigDict(populate_by_name=True)  # a copy has the fields by their own names
@@ -93,6 +97,7 @@ class NormalPopulation(Population):
                     f"dimensions, not {len(component.mean_offset)}",
                     code="wrong_shape",
                 )
+        self._check_weights()
         names = [component.name for component in self.components]
         for i, name in enumerate(names):
             if name is None and any(names):
@@ -104,6 +109,21 @@ class NormalPopulation(Population):
                 message = f"two components are named {name!r}"
                 raise ParameterError("components", i, "name", message=message, code="duplicate")
         return self
+
+    def _check_weights(self) -> None:
+        rests = [i for i, component in enumerate(self.components) if component.weight is None]
+        if len(rests) > 1:
+            message = "only one component can have the rest of the people"
+            raise ParameterError("components", rests[1], "weight", message=message, code="conflict")
+        total_weight = sum(component.weight or 0.0 for component in self.components)
+        if rests and total_weight >= 1.0:
+            message = f"the weights of the other components leave nothing: {total_weight:g}"
+            raise ParameterError("components", rests[0], "weight", message=message, code="conflict")
+
+    def _weights(self) -> list[float]:
+        """Weight of each component, in the place of null what the others leave."""
+        rest = 1.0 - sum(component.weight or 0.0 for component in self.components)
+        return [rest if c.weight is None else c.weight for c in self.components]
 
     @property
     def value_names(self) -> tuple[str, ...]:
@@ -120,7 +140,7 @@ class NormalPopulation(Population):
         """Within components and between their means, in large populations."""
         if not self.components:
             return self.std
-        weights = np.array([component.weight for component in self.components])
+        weights = np.array(self._weights())
         offsets = np.array([component.mean_offset for component in self.components])
         shares = (weights / weights.sum())[:, None]  # component one
         between = (shares * (offsets - (shares * offsets).sum(0)) ** 2).sum(0)  # value
@@ -137,7 +157,7 @@ class NormalPopulation(Population):
         values = self.mean + self.std * self._correlate(z)
         if not self.components:
             return People(values)
-        weights = torch.tensor([c.weight for c in self.components], device=streams.device)
+        weights = torch.tensor(self._weights(), device=streams.device)
         shares = (weights / weights.sum()).expand(streams.num_worlds, self.num_people, -1)
         groups = streams.ordered_categorical(COMPONENT, shares)  # world agent
         offsets = torch.tensor([c.mean_offset for c in self.components], device=streams.device)

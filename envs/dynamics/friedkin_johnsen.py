@@ -20,7 +20,11 @@ from mores.registry.varying import PersonNumber
 
 
 class FriedkinJohnsen(UpdateRule):
-    """Mean of the weighted mean of answers and the anchor."""
+    """Mean of the weighted mean of answers and the anchor.
+
+    The anchor is a person's initial values. Where values revert to dispositions by themselves, as
+    with `human: fitted`, the default of `coevolution`, it is the values before the rule.
+    """
 
     susceptibility: Annotated[float, PersonNumber(ge=0, le=1)] = Field(
         default=0.9,

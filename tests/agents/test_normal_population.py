@@ -81,6 +81,21 @@ def test_environment_parameters_match_the_people() -> None:
     assert population.value_names == ()
 
 
+def test_a_component_may_have_the_rest() -> None:
+    parts = [{"mean_offset": [1.0], "weight": 0.2}, {"mean_offset": [0.0], "weight": None}]
+    shares = [{**parts[0]}, {**parts[1], "weight": 0.8}]
+    people, same = (
+        make_population("normal", components=each).sample_people(RandomStreams.of(0, 2))
+        for each in (parts, shares)
+    )
+    assert people.groups is not None and same.groups is not None
+    assert torch.equal(people.groups, same.groups)
+    with refused("conflict", path="normal.components.1.weight"):
+        make_population("normal", components=[parts[1], parts[1]])
+    with refused("conflict", path="normal.components.1.weight"):
+        make_population("normal", components=[{**parts[0], "weight": 1.5}, parts[1]])
+
+
 def test_invalid_parameters() -> None:
     with refused("conflict", path="normal"):
         make_population("normal", num_values=3, correlation=-0.6)

@@ -33,7 +33,7 @@ def test_holms_adjustment(alphas: list[float]) -> None:
 def test_chance_that_one_of_several_false_claims_holds() -> None:
     """20 claims: .64, simulated with a standard error of .002; after the adjustment .05."""
     alphas = np.random.default_rng(1).uniform(size=(40_000, 20))
-    assert chance_of_luck(20) == pytest.approx((alphas.min(1) <= 0.05).mean(), abs=0.01)
+    assert chance_of_luck([0.05] * 20) == pytest.approx((alphas.min(1) <= 0.05).mean(), abs=0.01)
     adjusted = np.array([holm_adjusted(row.tolist()) for row in alphas[:4000]])
     any_holds = int((adjusted.min(1) <= 0.05).sum())
     assert scipy.stats.binomtest(any_holds, 4000, 1 - (1 - 0.05 / 20) ** 20).pvalue > 0.001

@@ -90,7 +90,7 @@ def test_trend_of_a_comparison_with_an_analytic_value() -> None:
 def test_holms_adjustment() -> None:
     assert holm_adjusted([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm_adjusted([]) == []
-    assert chance_of_luck(20) == pytest.approx(0.64, abs=0.005)
+    assert chance_of_luck([0.05] * 20) == pytest.approx(0.64, abs=0.005)
 
 
 @pytest.mark.full

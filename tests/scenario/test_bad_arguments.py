@@ -49,6 +49,7 @@ def test_overrides(override: str, path: str, code: str, good: str, refusal: Refu
         (["run", "karate", "--only", "1-"], "--only 1-"),
         (["run", "karate", "--only", "3-99"], "--only 3-99"),
         (["list", "--where", "stochastc"], "'stochastic'"),
+        (["list", "polcy"], "'policy'"),
         (["claims", "karate", "--jobs", "3"], "--jobs"),
         (["claims", "karate", "--launcher", "slurm"], "--launcher"),
         (["claims", "karate", "--launcher-option", "a=b", "--jobs", "1"], "--jobs"),

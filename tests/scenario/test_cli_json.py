@@ -39,6 +39,8 @@ def _refuse(constant: str) -> None:
 
 
 def test_list_and_describe(printed: Callable[..., dict[str, Any]]) -> None:
+    listed = printed(json_output.Listing, "list", "policies", "person_parameter")["entries"]
+    assert {entry["category"] for entry in listed} == {"policy", "person_parameter"}
     listed = printed(json_output.Listing, "list", "--where", "env=lock_in")["entries"]
     assert ("scenario", "lock_in") in [(entry["category"], entry["name"]) for entry in listed]
     described = printed(json_output.Descriptions, "describe", "lock_in")["entries"]

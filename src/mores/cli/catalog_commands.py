@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from mores.cli.command_output import command_output
 from mores.cli.console import UNLIMITED_WIDTH, has_room_for_table
 from mores.cli.inputs import RUNS_FOLDER, activity
-from mores.cli.options import Json, Name, PluginFiles, TagFilters
+from mores.cli.options import Categories, Json, Name, PluginFiles, TagFilters
+from mores.core.errors import UserError, did_you_mean, printable
 from mores.registry import REGISTRIES
 from mores.registry.plugins import load_plugins
 
@@ -21,25 +22,50 @@ if TYPE_CHECKING:
 MIN_WIDTH_OF_TAG_COLUMN = 120  # of the terminal; else tags stand below the description
 
 
-def list_command(where: TagFilters = None, load: PluginFiles = None, json: Json = False) -> None:
+def list_command(
+    category: Categories = None,
+    where: TagFilters = None,
+    load: PluginFiles = None,
+    json: Json = False,
+) -> None:
     """List what is registered: environments, policies, graphs, metrics, scenarios ..."""
     with command_output(json=json) as output:
         with activity("reading the registries"):
             load_plugins(load or ())
             from mores.experiments.scenario import catalog
 
-            entries = catalog.filter_entries(catalog.list_entries(), where or ())
+            chosen = [_category_named(name) for name in category or REGISTRIES]
+            entries = [each for each in catalog.list_entries() if each.category in chosen]
+            entries = catalog.filter_entries(entries, where or ())
         if json:
             from mores.cli.json_output import ListedEntry, Listing
 
             output.print_json(Listing(entries=[ListedEntry(**each._asdict()) for each in entries]))
             return
         console = output.console
-        for category in dict.fromkeys(entry.category for entry in entries):
-            of_category = [entry for entry in entries if entry.category == category]
-            console.print(_listing(category, of_category, console.width))
+        for name in dict.fromkeys(entry.category for entry in entries):
+            of_category = [entry for entry in entries if entry.category == name]
+            console.print(_listing(name, of_category, console.width))
         if not entries:
             console.print("No entry has these tags.")
+
+
+def _category_named(name: str) -> str:
+    """A category by its name, or by the title of its list.
+
+    Raises:
+        UserError: no such category; the message suggests the closest one.
+    """
+    titles = {_title(category): category for category in REGISTRIES}
+    category = titles.get(name.replace("_", " "), name.replace(" ", "_"))
+    if category not in REGISTRIES:
+        message = f"no category named {printable(name)!r}{did_you_mean(name, REGISTRIES)}"
+        raise UserError(message, code="unknown_name", path="category")
+    return category
+
+
+def _title(category: str) -> str:
+    return "policies" if category == "policy" else f"{category.replace('_', ' ')}s"
 
 
 def _listing(category: str, entries: Sequence[CatalogEntry], width: int) -> RenderableType:
@@ -56,7 +82,7 @@ def _listing(category: str, entries: Sequence[CatalogEntry], width: int) -> Rend
 
     from mores.experiments.scenario.catalog import format_tag
 
-    title = "policies" if category == "policy" else f"{category.replace('_', ' ')}s"
+    title = _title(category)
     rows = [
         (each.name, each.summary, ", ".join(map(format_tag, each.tags.items()))) for each in entries
     ]

@@ -22,6 +22,13 @@ def complete_tracker(incomplete: str) -> list[str]:
     return _beginning_with(incomplete, "tracker")
 
 
+def complete_category(incomplete: str) -> list[str]:
+    """Categories of `mores list`."""
+    from mores.registry import REGISTRIES
+
+    return [name for name in REGISTRIES if name.startswith(incomplete)]
+
+
 def complete_launcher(incomplete: str) -> list[str]:
     """Names of launchers."""
     return _beginning_with(incomplete, "launcher")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mores.cli.completion import (
+    complete_category,
     complete_entry,
     complete_launcher,
     complete_scenario,
@@ -151,6 +152,14 @@ Name = Annotated[
         metavar="NAME",
         help="A name from `mores list`; category/name where several categories have it.",
         autocompletion=complete_entry,
+    ),
+]
+Categories = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="CATEGORY",
+        help="Only these categories, such as environments or policies; default: all.",
+        autocompletion=complete_category,
     ),
 ]
 TagFilters = Annotated[

@@ -92,7 +92,7 @@ class Picture:
         }
         with warnings.catch_warnings():
             # Messages of agents may have any character: one that no font has is a box.
-            warnings.filterwarnings("ignore", message="Glyph")
+            warnings.filterwarnings("ignore", "Glyph|Matplotlib currently does not support")
             return self._drawn()
 
     def _drawn(self) -> np.ndarray:

@@ -25,7 +25,8 @@ class PeerInputs:
     Attributes:
         values: people's own values.
         answers: the values that people reported, which is all that others know of them.
-        anchor: initial values, or the dispositions to which people return by themselves.
+        anchor: initial values; of people who return to dispositions by themselves, the values
+            before the rule.
         graph: who listens to whom.
         streams: random streams of the rule.
     """

@@ -1,15 +1,17 @@
 """Several claims of a file: the chance that one holds although false, and Holm's adjustment.
 
-A false claim at the edge of its bound holds in up to 5 % of experiments, so that of m such claims,
-if they are independent, at least one holds by chance with probability up to 1 - .95^m, .64 for 20.
-Holm's adjustment orders the claims by the smallest alpha at which each holds, and asks alpha / m of
-the first, alpha / (m - 1) of the second, ...: at most 5 % of experiments then have any false claim
-that holds (Holm 1979, Scand. J. Stat. 6, 65). The alpha of a claim that is judged again on more
-data is that of all its looks (`mores.experiments.claims.looks`).
+A false claim at the edge of its bound holds in up to 2.5 % of experiments, with `differs_from` in
+up to 5 %. Of m independent claims on one side at least one then holds by chance with probability up
+to 1 - .975^m, .40 for 20. Holm's adjustment orders the claims by the smallest alpha at which each
+holds, and asks alpha / m of the first, alpha / (m - 1) of the second, ...: at most 5 % of
+experiments then have any false claim that holds, of claims on one side at most 2.5 % (Holm 1979,
+Scand. J. Stat. 6, 65). The alpha of a claim that is judged again on more data is that of all its
+looks (`mores.experiments.claims.looks`).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from mores.analysis.intervals import IntervalEstimate
@@ -27,9 +29,19 @@ def is_statistical(claim: Claim) -> bool:
     return claim.kind in STATISTICAL_KINDS and claim.bound is not None
 
 
-def chance_of_luck(num_claims: int, alpha: float = 0.05) -> float:
-    """Largest probability that at least one of so many claims, all false, holds."""
-    return 1.0 - (1.0 - alpha) ** num_claims
+def false_hold_rate(claim: Claim) -> float:
+    """Largest probability that a false claim holds, if its 95 % interval covers."""
+    two_sided = claim.bound is not None and claim.bound.differs_from is not None
+    return 0.05 if two_sided else 0.025
+
+
+def chance_of_luck(rates: Sequence[float]) -> float:
+    """Largest probability that at least one of several false, independent claims holds.
+
+    Args:
+        rates: that of each claim, see `false_hold_rate`.
+    """
+    return 1.0 - math.prod(1.0 - rate for rate in rates)
 
 
 def describe_several(claims: Sequence[tuple[Claim, str]]) -> str:
@@ -41,10 +53,12 @@ def describe_several(claims: Sequence[tuple[Claim, str]]) -> str:
     adjusted = [status for claim, status in claims if is_statistical(claim)]
     if len(adjusted) < 2:
         return ""
-    chance, holds = chance_of_luck(len(adjusted)), adjusted.count("holds")
+    rates = [false_hold_rate(claim) for claim, _ in claims if is_statistical(claim)]
+    chance, holds = chance_of_luck(rates), adjusted.count("holds")
+    each = " or ".join(f"{100 * rate:g} %" for rate in sorted({*rates}))
     return (
         f"{len(adjusted)} claims rest on intervals: if none were true, at least one of them would "
-        f"hold by chance in up to {100 * chance:.0f} % of experiments (5 % each, if they are "
+        f"hold by chance in up to {100 * chance:.0f} % of experiments ({each} each, if they are "
         f"independent). Adjusted for their number (Holm), {holds} of {len(adjusted)} "
         f"{'holds' if holds == 1 else 'hold'}."
     )

@@ -33,7 +33,7 @@ def short_hash(text: str) -> str:
 def collect_provenance(resolved_text: str, seed: int, jobs: int) -> dict[str, Any]:
     """Provenance of a run that starts now; `resolved_text` is its `resolved.yaml`."""
     return {
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": [*_program(), *sys.argv[1:]],
         "started": utc_timestamp(),
         "seed": seed,
         "resolved_hash": short_hash(resolved_text),
@@ -43,6 +43,12 @@ def collect_provenance(resolved_text: str, seed: int, jobs: int) -> dict[str, An
         "jobs": jobs,
         "backend": "eager",
     }
+
+
+def _program() -> list[str]:
+    """Beginning of the command line: the script, or the module that Python runs."""
+    name = Path(sys.argv[0]).name
+    return ["python", "-m", "mores"] if name == "__main__.py" else [name]
 
 
 def system_info() -> dict[str, Any]:

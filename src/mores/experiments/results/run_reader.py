@@ -344,6 +344,9 @@ class Run:
         known = [name for purpose in PURPOSES for name in self.cells_of(purpose)]
         if cell not in known:
             message = f"no cell named {cell!r} in {self.folder}{did_you_mean(cell, known)}"
+            if cell in {info["arm"] for info in self.cell_info.values()}:
+                message = f"{self.folder}: the arm {cell} has a cell at every point of the sweep"
+                message += f"{did_you_mean(cell, known)}; dataframe() reads all of them"
             raise UserError(message, code="unknown_name", path="cell")
         return cell
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import textwrap
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args, get_origin
 
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from mores.core.errors import UserError, did_you_mean, printable
@@ -220,11 +221,20 @@ def _parameter_infos(component_class: Any, prefix: str = "", kind: str = "") -> 
             infos.append(info._replace(default="", allowed=""))
             infos += _parameter_infos(nested[0], f"{info.name}.")
             continue
+        elif get_origin(field.annotation) is list and (entry := _entry_class(field.annotation)):
+            infos += [info, *_parameter_infos(entry, f"{info.name}.0.")]
+            continue
         only = f"(of {kind}) " if kind else ""
         infos.append(info._replace(description=only + info.description))
         for model in nested:
             infos += _parameter_infos(model, f"{info.name}.", kind_literal(model) or model.__name__)
     return infos
+
+
+def _entry_class(annotation: Any) -> type[BaseModel] | None:
+    """The class of the entries of a list of models."""
+    classes = [each for inner in get_args(annotation) for each in model_classes(inner)]
+    return classes[0] if len(classes) == 1 else None
 
 
 def _registry_of(field: FieldInfo) -> str | None:

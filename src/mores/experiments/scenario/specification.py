@@ -339,7 +339,7 @@ class Scenario(StrictModel):
         description="stages in order; default: one rollout, no training",
     )
     uncertainty: Uncertainty | None = Field(
-        default=None, description="uncertain parameters and their ranges"
+        default=None, description="uncertain parameters and their ranges; not with a sweep"
     )
     calibration: Calibration | None = Field(
         default=None, description="parameters to fit to empirical targets"

@@ -76,7 +76,7 @@ def report_style() -> Iterator[None]:
         matplotlib.style.context(str(path)),
         warnings.catch_warnings(),
     ):  # of a glyph that the font lacks, files show a box; browsers have other fonts
-        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        warnings.filterwarnings("ignore", "Glyph|Matplotlib currently does not support")
         yield
 
 
