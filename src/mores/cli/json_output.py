@@ -137,6 +137,16 @@ class CheckResult(_Output):
     estimate: str | None = Field(default=None, description="the three numbers in words")
 
 
+class PointVerdict(_Output):
+    """The verdict on a claim at a point of a sweep."""
+
+    point: dict[str, Any] = Field(description="the swept parameters by path")
+    verdict: str = Field(description="`holds`, `fails`, `undecided` or `report`")
+    estimate: float | None = Field(description="estimate")
+    low: float | None = Field(description="lower end of the interval")
+    high: float | None = Field(description="upper end of the interval")
+
+
 class ClaimVerdict(_Output):
     """The verdict on a claim; `claims.json` in the folder of the run has more."""
 
@@ -158,6 +168,9 @@ class ClaimVerdict(_Output):
     point: dict[str, Any] = Field(
         description="the sweep point with the worst verdict (among these, closest to the bound or "
         "furthest beyond it), by path; without a bound, the first"
+    )
+    points: list[PointVerdict] = Field(
+        default=[], description="the verdicts over a sweep: at each point, with `monotone_in` at each step"
     )
 
 
@@ -238,4 +251,15 @@ def _claim_verdict(verdict: Verdict) -> ClaimVerdict:
         level=verdict.level,
         n=estimate.n,
         point=dict(verdict.point),
+        points=[
+            PointVerdict(
+                point=dict(at.point),
+                verdict=at.status,
+                estimate=at.estimate.value,
+                low=at.estimate.low,
+                high=at.estimate.high,
+            )
+            for at in verdict.at_points
+            if len(verdict.at_points) > 1
+        ],
     )
