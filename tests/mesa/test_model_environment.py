@@ -393,13 +393,11 @@ def test_wrong_models(model_class: Any, code: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("later", "code"),
-    [(None, "failed"), ("text", "failed"), (1j, "failed"), (10**400, "out_of_range")],
-    ids=["none", "text", "complex", "huge"],
+    "later", [None, "text", 1j, 10**400], ids=["none", "text", "complex", "huge"]
 )
-def test_reporters_that_give_no_number_later(later: Any, code: str) -> None:
+def test_reporters_that_give_no_number_later(later: Any) -> None:
     model_class = type("Model", (faulty_models.Later,), {"later": later})
-    with refused(code, path="metrics"):
+    with refused("failed", path="metrics"):
         mores.simulate(make_mesa_environment(model_class)(), rounds=2, metrics=["x"])
 
 

@@ -146,15 +146,16 @@ class MesaModelSpec(NamedTuple):
         """The number that a reporter has returned."""
         if value is None and reporter.of_agents:
             return float("nan")
-        returned = f"{reporter.title} returns {shown(value)} {_when(cached)}"
-        if not reporters.is_number(value):
-            message = f"{returned}, not a number: return float('nan') where there is none"
-            self.refuse(message, "failed", "metrics")
-        number: Any = value
-        try:
-            return float(number)
-        except OverflowError:
-            self.refuse(f"{returned}, too large for a float", "out_of_range", "metrics")
+        problem = "not a number: return float('nan') where there is none"
+        if reporters.is_number(value):
+            number: Any = value
+            try:
+                return float(number)
+            except OverflowError:
+                problem = "too large for a float"
+        name, returned = self.model_class.__name__, f"returns {shown(value)} {_when(cached)}"
+        message = f"{name}: {reporter.title} {returned}, {problem}"
+        raise UserError(message, code="failed", path="metrics")
 
     def _reporters(self, cached: CachedModel) -> list[Reporter]:
         return self.call("the data collector", reporters.reporters_of, cached.model)
