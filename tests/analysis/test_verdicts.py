@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mores.analysis.intervals import IntervalEstimate, estimate
+from mores.experiments.claims.claim_estimates import without_rounding_differences
 from mores.experiments.claims.replicates_needed import replicates_needed
 from mores.experiments.claims.verdicts import Verdict, combine_verdicts, evaluate_claim
 from mores.experiments.scenario.specification import Claim
@@ -180,6 +181,13 @@ def test_exact_claims_compare_by_replicate() -> None:
     assert status_of(analytic, [3.0, 3.0], 0.0) == "fails"
 
 
+def test_an_infinite_value_is_no_rounding_difference() -> None:
+    values, reference = np.array([1.0, 5.0, 3.0]), np.array([1.0, math.inf, 2.0])
+    for other in (reference, -reference):
+        np.testing.assert_array_equal(without_rounding_differences(other, values), other)
+        np.testing.assert_array_equal(without_rounding_differences(values, other), values)
+
+
 @pytest.mark.parametrize("kind", ["statistical", "exact", "by_construction"])
 def test_non_finite_values_fail(kind: str) -> None:
     claim = make_claim(kind, within=(-1e300, 1e300), compare_to="twin")
@@ -314,6 +322,10 @@ def test_sweeps_of_reports_and_empty_sweeps() -> None:
     combined = combine_verdicts(claim, point_verdicts(claim, 3, 1, 2))
     assert combined.status == "report"
     check_message(combined.reason)  # from 1 to 3, over 3
+    lacking = combine_verdicts(claim, point_verdicts(claim, 3, math.nan, 2))
+    assert (lacking.status, lacking.range) == ("report", (2, 3))
+    check_message(lacking.reason)  # at 1 of 3
+    check_message(lacking.at_points[1].reason)  # how many replicates
     with refused("missing", "verdicts"):
         combine_verdicts(claim, [])
 

@@ -57,6 +57,52 @@ class BadName(Unseeded):
         self.datacollector = mesa.DataCollector({"x/y": "x"})
 
 
+class SameName(Unseeded):
+    """A model reporter with the name of the mean of an agent reporter."""
+
+    def __init__(self, seed: int | None = None) -> None:
+        super().__init__(seed=seed)
+        self.datacollector = mesa.DataCollector({"mean_x": "x"}, {"x": lambda agent: 1.0})
+
+
+class DrawingReporter(Unseeded):
+    """A reporter that draws from the generator of the model."""
+
+    def __init__(self, seed: int | None = None) -> None:
+        super().__init__(seed=seed)
+        self.datacollector = mesa.DataCollector({"x": lambda model: model.random.random()})
+
+
+class NoSuper(mesa.Model):
+    """Does not call the constructor of Mesa."""
+
+    def __init__(self, seed: int | None = None) -> None:
+        self.x = seed
+
+
+class Interrupting(Unseeded):
+    """Raises an exception that is no `Exception`."""
+
+    def draw(self) -> float:
+        class Stop(BaseException): ...
+
+        raise Stop("enough")
+
+
+class Later(mesa.Model):
+    """`x` is a number at the start, and `later` after the first step; `none` is never one."""
+
+    later: Any = 1.0
+
+    def __init__(self, seed: int | None = None) -> None:
+        super().__init__(seed=seed)
+        self.x, self.none = 0.0, None
+        self.datacollector = mesa.DataCollector({"x": "x", "none": "none"})
+
+    def step(self) -> None:
+        self.x = self.later
+
+
 class NoSeed(mesa.Model):
     """Cannot be seeded."""
 

@@ -17,11 +17,12 @@ from pettingzoo.test import parallel_api_test
 import mores
 from mores import GymnasiumEnv, GymnasiumVectorEnv, PettingZooParallelEnv, Simulator
 from mores.core.spaces import Box, Discrete, Part
-from mores.experiments.scenario.catalog import describe_kind
+from mores.experiments.scenario.catalog import describe_kind, list_entries
+from mores.experiments.scenario.example_texts import example_texts
 from mores.registry import REGISTRIES
 from mores.registry.plugins import load_plugins
 from mores.sim.first_rounds import check_first_rounds
-from tests.refusals import refused
+from tests.refusals import check_message, refused
 
 mesa = pytest.importorskip("mesa")
 from mores.clients.mesa import MesaRole, make_mesa_environment, model_cache  # noqa: E402
@@ -237,6 +238,22 @@ def test_a_description_lists_metrics_and_roles(monkeypatch: pytest.MonkeyPatch) 
     assert "Roles:\n    planner: default policy random\n    mover: default policy random" in text
 
 
+def test_descriptions_of_faulty_and_of_undocumented_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Bare(mesa.Model):
+        def __init__(self, seed: int | None = None) -> None:
+            super().__init__(seed=seed)
+
+    monkeypatch.setitem(REGISTRIES["environment"], "faulty", faulty_models.NoSuper)
+    (text,) = (each.text for each in describe_kind("faulty"))
+    check_message(text)  # why there are no metrics
+    monkeypatch.setitem(REGISTRIES["environment"], "bare", Bare)
+    (text,) = (each.text for each in describe_kind("bare"))
+    check_message(text)
+    assert example_texts("environment", "bare") == []
+    (summary,) = (each.summary for each in list_entries() if each.name == "bare")
+    assert summary == text.partition("\n")[0]
+
+
 def test_an_unknown_metric_names_those_of_the_model_first() -> None:
     with refused("unknown_name", path="metrics") as error:
         mores.simulate(make_mesa_environment(Schelling)(size=4), metrics=["zzz"])
@@ -363,12 +380,131 @@ def test_models_of_ended_episodes_are_freed() -> None:
         (faulty_models.UsesSimulator, "failed"),
         (faulty_models.BadReporter, "failed"),
         (faulty_models.BadName, "invalid_value"),
+        (faulty_models.SameName, "duplicate"),
+        (faulty_models.DrawingReporter, "failed"),
+        (faulty_models.NoSuper, "failed"),
+        (faulty_models.Interrupting, "failed"),
     ],
 )
 def test_wrong_models(model_class: Any, code: str) -> None:
     environment = make_mesa_environment(model_class)()
     with refused(code):
         check_first_rounds(environment)
+
+
+@pytest.mark.parametrize(
+    "later", [None, "text", 1j, 10**400], ids=["none", "text", "complex", "huge"]
+)
+def test_reporters_that_give_no_number_later(later: Any) -> None:
+    model_class = type("Model", (faulty_models.Later,), {"later": later})
+    with refused("failed", path="metrics"):
+        mores.simulate(make_mesa_environment(model_class)(), rounds=2, metrics=["x"])
+
+
+def test_a_reporter_may_give_nan_and_agents_none() -> None:
+    class Model(faulty_models.Later):
+        later = float("nan")
+
+        def __init__(self, seed: int | None = None) -> None:
+            super().__init__(seed=seed)
+            mesa.Agent(self)
+            reporters = {"y": lambda agent: None if agent.model.steps else 2.0}
+            self.datacollector = mesa.DataCollector({"x": "x"}, reporters)
+
+    metrics = mores.simulate(make_mesa_environment(Model)(), rounds=1, metrics=["x", "mean_y"])
+    for name, start in {"x": 0.0, "mean_y": 2.0}.items():
+        np.testing.assert_array_equal(metrics.metrics[name].values, [[start, np.nan]])
+
+
+def test_why_a_metric_is_missing() -> None:
+    class Bare(mesa.Model):
+        def __init__(self, seed: int | None = None) -> None:
+            super().__init__(seed=seed)
+
+    for model_class in (faulty_models.Later, Bare):
+        with refused("unknown_name", path="metrics"):
+            mores.simulate(make_mesa_environment(model_class)(), metrics=["none"])
+
+
+WRONG_ROLES = [
+    ({"observe": None}, "wrong_type"),
+    ({"observe": [None]}, "wrong_type"),
+    ({"observe": "abc"}, "wrong_type"),
+    ({"observe": [[1], [2, 3]]}, "wrong_type"),
+    ({"observe": [1j]}, "wrong_type"),
+    ({"observe": [float("nan")]}, "not_finite"),
+    ({"observe": [1e300]}, "not_finite"),
+    ({"reward": None}, "wrong_type"),
+    ({"reward": "3"}, "wrong_type"),
+    ({"reward": [1.0, 2.0]}, "wrong_shape"),
+    ({"reward": float("nan")}, "not_finite"),
+    ({"reward": 10**400}, "not_finite"),
+    ({"action_mask": ["no", "no", "no"]}, "wrong_type"),
+    ({"action_mask": [0.0, float("nan"), 1.0]}, "wrong_type"),
+    ({"agents": None}, "wrong_type"),
+    ({"observation_space": 3}, "wrong_type"),
+    ({"action_space": None}, "wrong_type"),
+    ({"action_space": Discrete(0)}, "out_of_range"),
+]
+
+
+def role_of(**results: Any) -> Any:
+    """A role with these results of its methods."""
+    results = {
+        "observation_space": Box.of(x=1),
+        "action_space": Discrete(3),
+        "observe": [0.0],
+        "act": None,
+        **results,
+    }
+    methods = {
+        name: lambda self, model, *agent, given=given: given for name, given in results.items()
+    }
+    methods = {"agents": lambda self, model: (each for each in [model]), **methods}
+    return type("Role", (MesaRole,), {"name": "planner", "default_policy": "random", **methods})()
+
+
+@pytest.mark.parametrize(("results", "code"), WRONG_ROLES)
+def test_wrong_results_of_roles(results: Any, code: str) -> None:
+    """In every simulation, whether or not the first rounds were checked."""
+    with refused(code) as error:
+        mores.simulate(make_mesa_environment(faulty_models.Later, [role_of(**results)])(), rounds=1)
+    assert f"planner.{next(iter(results))} " in str(error.value)
+
+
+def test_results_of_roles_that_are_converted() -> None:
+    role = role_of(observe=torch.zeros(1), reward=np.ones(1), action_mask=[1, 0, True])
+    mores.simulate(make_mesa_environment(faulty_models.Later, [role])(), rounds=1)
+
+
+@pytest.mark.parametrize("name", [None, 3, "", "a/b", "a.b", "../../x", "<script>"])
+def test_names_of_roles(name: Any) -> None:
+    role = role_of()
+    type(role).name = name
+    with refused("invalid_value" if isinstance(name, str) else "wrong_type", path="roles"):
+        make_mesa_environment(Schelling, [role])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "path"),
+    [
+        ((Schelling, "planner"), "roles"),
+        ((Schelling, [3]), "roles"),
+        ((Schelling, [Planner]), "roles"),
+        ((None,), "model_class"),
+        ((int,), "model_class"),
+    ],
+)
+def test_arguments_of_the_wrong_type(arguments: Any, path: str) -> None:
+    with refused("wrong_type", path=path):
+        make_mesa_environment(*arguments)
+
+
+def test_a_role_without_a_list_and_an_instance_of_a_model() -> None:
+    with pytest.raises(mores.UserError, match=r"write \[Planner\(\)\]"):
+        make_mesa_environment(Schelling, Planner())  # type: ignore
+    with refused("wrong_type", path="model_class"):
+        make_mesa_environment(Schelling(size=3))
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,7 @@ def test_batch_run_records_seeds() -> None:
 def test_rng_gives_the_seed() -> None:
     one, two = (MoresModel("lock_in", rng=np.random.default_rng(4)) for _ in range(2))
     assert one.seed == two.seed != MoresModel("lock_in").seed
+    assert MoresModel("lock_in", seed=np.int64(3)).seed == 3
 
 
 def test_wrong_arguments() -> None:
@@ -139,6 +140,10 @@ def test_wrong_arguments() -> None:
         MoresModel("coevolution", num_peopl=3)
     with refused("wrong_type", path="policies"):
         MoresModel("coevolution", policies="assistant")  # batch_run takes a mapping's keys in turn
+    with refused("out_of_range", path="seed"):
+        MoresModel("coevolution", seed=-1)
+    with refused("conflict", path="seed"):
+        MoresModel("coevolution", seed=1, rng=1)
 
 
 @pytest.mark.full

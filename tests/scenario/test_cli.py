@@ -138,6 +138,20 @@ def test_verbose_open_and_quiet(
     assert capsys.readouterr() == ("", "")
 
 
+def test_an_exception_of_a_class_of_its_own(
+    write: Write, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stop(BaseException):
+        """Of a user's class."""
+
+    def stop(*arguments: object) -> None:
+        raise Stop("enough")
+
+    monkeypatch.setattr("mores.experiments.run.dry_run.check_scenario", stop)
+    assert main(["check", write()]) == 3
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 def test_traceback_of_a_defect(
     write: Write,
     tmp_path: Path,

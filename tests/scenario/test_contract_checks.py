@@ -120,6 +120,8 @@ SHAPES = [
     (ACTION, "action = 2 + observation[..., 0].long()", "invalid_value", "policies.guest"),
     (LIGHT, "light = observation + 1", "out_of_range", "policies.host"),
     ("return ActionOutput(light)", "return light", "wrong_type", "policies.host"),
+    ('Role("guest", 3, Box.of(mood=1))', 'Role("guest", 3, 1)', "wrong_type", "observation_space"),
+    ('{"guest": Discrete(3)', '{"guest": 3', "wrong_type", "action_spaces"),
 ]  # fmt: skip
 # Faults in values, which the first rounds of a scenario show.
 VALUES = [

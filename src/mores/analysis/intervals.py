@@ -388,7 +388,7 @@ def _nonfinite_estimate(*arms: np.ndarray) -> IntervalEstimate | None:
     bad = n - int(np.all([np.isfinite(x) for x in arms], axis=0).sum())
     if not bad:
         return None
-    return IntervalEstimate.undefined(n, f"{bad} of {n} not finite")
+    return IntervalEstimate.undefined(n, f"{bad} of {n} replicates not finite")
 
 
 def _rescale(x: np.ndarray) -> tuple[np.ndarray, int]:

@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reason = "code of a loaded class called sys.exit"
         print(f"mores: {describe_exception(error)}: {reason}", file=sys.stderr)
         return DEFECT
-    except Exception as error:
+    except BaseException as error:  # also a class of the user that is no `Exception`
         if isinstance(error, OSError) and error.errno in DISK_ERRNOS:
             path = printable(error.filename or "the disk", 200)
             return print_errors(f"mores: {path}: {error.strerror}")

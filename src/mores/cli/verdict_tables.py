@@ -109,7 +109,8 @@ def _details(verdict: Verdict, scenario: Scenario) -> Iterator[Text]:
         context.append(f"interval over {claim.interval}")
     context += [_describe_points(verdict), claim.source]
     yield Text(" - ".join(filter(None, context)), style="dim")
-    if verdict.status in ("fails", "undecided"):
+    lacking = any(math.isnan(each.estimate.value) for each in verdict.at_points or [verdict])
+    if verdict.status in ("fails", "undecided") or lacking:
         yield Text(verdict.reason, style=COLORS[verdict.status])
     if verdict.audit is not None:
         yield Text(str(verdict.audit), style="dim")

@@ -21,11 +21,11 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from mores.core.config import Config
-from mores.core.errors import UserError, did_you_mean
+from mores.core.errors import UserError, did_you_mean, printable
 from mores.core.graph import Graph
 from mores.core.people import People, Population
 from mores.core.random_streams import RandomStreams
-from mores.core.spaces import Box, Space
+from mores.core.spaces import Box, Discrete, MultiDiscrete, Space
 from mores.core.turn_text import (
     EnvironmentRoleText,
     RoleText,
@@ -60,6 +60,12 @@ class Role:
     observation_model: ObservationModel | None = None
     text: RoleText | None = dataclasses.field(default=None, compare=False, repr=False)
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.observation_space, Box):
+            message = f"role {self.name!r}: observation_space must be a Box, not "
+            message += printable(repr(self.observation_space))
+            raise UserError(message, code="wrong_type", path="observation_space")
+
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
@@ -67,6 +73,13 @@ class Phase:
 
     name: str
     action_spaces: Mapping[str, Space]
+
+    def __post_init__(self) -> None:
+        for role, space in self.action_spaces.items():
+            if not isinstance(space, (Discrete, MultiDiscrete, Box)):
+                message = f"phase {self.name!r}: the action space of {role!r} must be a Discrete, "
+                message += f"MultiDiscrete or Box, not {printable(repr(space))}"
+                raise UserError(message, code="wrong_type", path="action_spaces")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,6 +212,10 @@ class Environment(Config, ABC, Generic[State]):
     @abstractmethod
     def metrics(self, state: State) -> Mapping[str, Float[Tensor, "world *agent"]]:
         """Quantities reported for each world, `[world]`, or its agents or values, `[world, n]`."""
+
+    def missing_metric_hint(self, name: str) -> str:
+        """Why an environment whose metrics depend on a user's code lacks one; empty: unknown."""
+        return ""
 
     @property
     def policy_metric_names(self) -> tuple[str, ...]:

@@ -41,6 +41,7 @@ SECTION_HEADINGS = {  # by prefix of the figures' names
 }
 
 
+@np.errstate(invalid="ignore")  # of metrics that are not finite: their lines have gaps
 def write_report(
     folder: Path,
     scenario: Scenario,

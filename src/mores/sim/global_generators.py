@@ -85,7 +85,7 @@ def find_draw(run: Callable[[], Any], components: Mapping[str, object]) -> Draw 
     sys.settrace(search.on_call)
     try:
         run()
-    except (_Found, Exception):  # the caller has seen an error of the function itself
+    except (SearchEnded, Exception):  # the caller has seen an error of the function itself
         pass
     finally:
         outer = getattr(before, "__self__", None)
@@ -96,8 +96,8 @@ def find_draw(run: Callable[[], Any], components: Mapping[str, object]) -> Draw 
     return next((draw for draw in draws if draw is None or not draw.allowed), None) or draws[0]
 
 
-class _Found(BaseException):
-    """Ends the search."""
+class SearchEnded(BaseException):
+    """Ends the search, from within the code that is searched."""
 
 
 class _Search:
@@ -130,7 +130,7 @@ class _Search:
         if generators and not (self._frame is not None and _is_type_check(self._frame)):
             self.draws.append(self._draw(generators[0]))
             if not self.draws[-1].allowed or len(self.draws) > MAX_EXEMPT_DRAWS:
-                raise _Found
+                raise SearchEnded
         self._frame, self._line = frame, frame.f_lineno
         if event == "return":
             callers = (caller for caller in _stack(frame.f_back) if not self._is_library(caller))

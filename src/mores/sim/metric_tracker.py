@@ -105,8 +105,9 @@ def resolve_metrics(
             known = known_metrics(environment, [*own, *of_policies])
             present = [each for each in known if _has_inputs(each, environment, state, own)]
             near = registry.near_or_load_hint(str(spec), known, present)
+            hint = environment.missing_metric_hint(str(spec))
             kind = registry.kind_of("environment", environment) or type(environment).__name__
-            message = f"{kind} has no metric {spec!r}{near}"
+            message = f"{kind} has no metric {spec!r}{hint and f': {hint}'}{near}"
             raise UserError(message, code="unknown_name", path="metrics")
         resolved[name] = metric = _make_metric(environment, spec)
         check_inputs(name, metric, environment, state, own)

@@ -22,7 +22,7 @@ class MesaRole(ABC):
     serves all worlds.
 
     Attributes:
-        name: name of the role; agents are called `<name>_0`, `<name>_1`, ...
+        name: name of the role, an identifier; agents are called `<name>_0`, `<name>_1`, ...
         default_policy: policy of the role where a scenario or a client names none, by its kind, or
             a mapping with its kind and parameters. None: each has to name one.
     """
@@ -47,7 +47,7 @@ class MesaRole(ABC):
 
     @abstractmethod
     def observe(self, model: Any, agent: Any) -> Sequence[float]:
-        """Observation of an agent: `observation_space.size` numbers, the parts in their order."""
+        """Observation of an agent: finite numbers `[size]`, the parts in their order."""
 
     @abstractmethod
     def act(self, model: Any, agent: Any, action: int | np.ndarray) -> None:
@@ -60,7 +60,7 @@ class MesaRole(ABC):
         """
 
     def reward(self, model: Any, agent: Any) -> float:
-        """Reward of an agent for a round, after the step of the model. Default: 0."""
+        """Reward of an agent for a round, finite, after the step of the model. Default: 0."""
         return 0.0
 
     def action_mask(self, model: Any, agent: Any) -> Sequence[bool] | None:

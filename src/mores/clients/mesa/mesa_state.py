@@ -70,9 +70,9 @@ def make_state(
         device: device of the tensors.
 
     Raises:
-        UserError: a reporter or a method of a `MesaRole` fails, or returns a wrong shape.
+        UserError: a reporter or a method of a `MesaRole` fails, or returns a wrong type or shape.
     """
-    reports = [spec.metrics(each) for each in models]
+    reports = [spec.metrics(each, metric_names) for each in models]
     columns = zip(*(each.key for each in models), strict=True)
     seed, rounds, history = (torch.tensor(column, device=device) for column in columns)
     observations, masks = {}, {}
@@ -90,7 +90,7 @@ def make_state(
         seed=seed,
         rounds_elapsed=rounds,
         history=history,
-        running=torch.tensor([bool(each.model.running) for each in models], device=device),
+        running=torch.tensor([spec.is_running(each) for each in models], device=device),
         metrics={
             name: torch.tensor(
                 [report[name] for report in reports], dtype=torch.float64, device=device
@@ -162,7 +162,7 @@ class ModelStepper(NamedTuple):
         cached = self.spec.new(key.seed)
         for earlier in actions or [{}] * key.rounds:
             self.spec.advance(cached, earlier)
-        found = self.spec.metrics(cached)
+        found = self.spec.metrics(cached, state.metrics)
         for name, metric in state.metrics.items():
             if not np.array_equal(found[name], metric[world].item(), equal_nan=True):
                 self.spec.refuse(

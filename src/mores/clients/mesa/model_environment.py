@@ -15,6 +15,7 @@ marked `same seed, not coupled`. Arms with equal parameters are equal.
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -26,8 +27,9 @@ from mores.clients.mesa.installed_mesa import mesa
 from mores.clients.mesa.mesa_role import MesaRole
 from mores.clients.mesa.mesa_state import MesaState, ModelStepper, make_state
 from mores.clients.mesa.model_cache import CachedModel, ModelCache
-from mores.clients.mesa.model_spec import MesaModelSpec
+from mores.clients.mesa.model_spec import MesaModelSpec, shown
 from mores.clients.mesa.parameters import fields_of, seed_parameter
+from mores.clients.mesa.reporters import collector_of, is_number
 from mores.core.environment import Environment, Phase, Role, StepResult
 from mores.core.errors import UserError
 from mores.core.people import People
@@ -97,8 +99,13 @@ class MesaEnvironment(Environment[MesaState]):
         return self._model_cache.initial_model(lambda: self._spec.new(0))
 
     @functools.cached_property
+    def _initial_reports(self) -> Mapping[str, Any]:
+        return self._spec.initial_reports(self._initial_model)
+
+    @functools.cached_property
     def _metric_names(self) -> tuple[str, ...]:
-        return self._spec.metric_names(self._initial_model)
+        """Names of the reporters that give numbers for a model at its start."""
+        return tuple(name for name, each in self._initial_reports.items() if is_number(each))
 
     def _state(self, models: Sequence[CachedModel], device: torch.device) -> MesaState:
         """The state of a batch of models."""
@@ -113,8 +120,7 @@ class MesaEnvironment(Environment[MesaState]):
         spec, initial, found = self._spec, self._initial_model, list[Role]()
         for role in self.mesa_roles:
             count = len(spec.agents(role, initial))
-            what = f"{role.name}.observation_space"
-            space = spec.call(what, role.observation_space, initial.model)
+            space = spec.observation_space(role, initial)
             if not count:
                 spec.refuse(f"{role.name}.agents returns no agents", "out_of_range")
             found.append(Role(role.name, count, space))
@@ -123,11 +129,8 @@ class MesaEnvironment(Environment[MesaState]):
     @functools.cached_property
     def phases(self) -> tuple[Phase, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """One phase, in which all roles act."""
-        spec, model = self._spec, self._initial_model.model
-        spaces = {
-            role.name: spec.call(f"{role.name}.action_space", role.action_space, model)
-            for role in self.mesa_roles
-        }
+        spec, initial = self._spec, self._initial_model
+        spaces = {role.name: spec.action_space(role, initial) for role in self.mesa_roles}
         return (Phase(STEP, spaces),)
 
     def default_policies(self) -> Mapping[str, Any]:
@@ -193,16 +196,27 @@ class MesaEnvironment(Environment[MesaState]):
         """What the model's `datacollector` reports; `mores describe NAME` lists them."""
         return dict(state.metrics)
 
+    def missing_metric_hint(self, name: str) -> str:
+        """Why the model has no metric of that name, if that is known."""
+        if collector_of(self._initial_model.model) is None:
+            return "its model has no mesa.DataCollector as `datacollector`"
+        if name not in self._initial_reports:
+            return ""
+        given = shown(self._initial_reports[name])
+        return f"its reporter is left out, because it gives {given} at the start, no number"
+
     @classmethod
     def description_sections(cls) -> Mapping[str, str]:
         """Metrics and roles of the model with its default parameters."""
         roles = [f"{role.name}: default policy {role.default_policy}" for role in cls.mesa_roles]
         sections = {"Roles": "\n".join(roles)} if roles else {}
         try:
-            names = cls()._metric_names
-        except (UserError, ValidationError):  # required parameters, or an error of the model
-            return sections
-        return {"Metrics": "\n".join(names) or "none", **sections}
+            metrics = "\n".join(cls()._metric_names) or "none"
+        except ValidationError:
+            metrics = "those of the `datacollector`; not read here: a parameter has no default"
+        except UserError as error:
+            metrics = f"not known: {error}"
+        return {"Metrics": metrics, **sections}
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle without the class, which is made from that of the model."""
@@ -220,10 +234,36 @@ def make_mesa_environment(
         roles: roles whose agents get their actions from policies or clients of mores.
 
     Raises:
-        UserError: the constructor takes no seed, or requires a parameter that cannot be written in
-            YAML; two roles have one name.
+        UserError: another type; the constructor takes no seed, or requires a parameter that cannot
+            be written in YAML; a role has no name, one that is no identifier, or that of another.
     """
+    if not (isinstance(model_class, type) and issubclass(model_class, mesa.Model)):
+        instance = isinstance(model_class, mesa.Model)
+        given = f"an instance of {type(model_class).__name__}" if instance else shown(model_class)
+        message = f"model_class: must be a subclass of mesa.Model, not {given}"
+        raise UserError(message, code="wrong_type", path="model_class")
+    if isinstance(roles, str) or not isinstance(roles, Sequence):
+        hint = f": write [{type(roles).__name__}()]" if isinstance(roles, MesaRole) else ""
+        message = f"{model_class.__name__}: roles must be a list, not {shown(roles)}{hint}"
+        raise UserError(message, code="wrong_type", path="roles")
+    for role in roles:
+        _check_role(model_class, role)
     return _environment_class(model_class, tuple(roles))
+
+
+def _check_role(model_class: type[mesa.Model], role: Any) -> None:
+    """Refuse what is no role, and a name that scenario files and paths cannot hold."""
+    where = f"{model_class.__name__}: roles"
+    if not isinstance(role, MesaRole):
+        hint = f": write {role.__name__}()" if isinstance(role, type) else ""
+        message = f"{where}: a MesaRole is needed, not {shown(role)}{hint}"
+        raise UserError(message, code="wrong_type", path="roles")
+    name: Any = getattr(role, "name", None)
+    if not isinstance(name, str) or not name.isidentifier():
+        what = f"{type(role).__name__}.name must be an identifier, such as planner"
+        message = f"{where}: {what}, not {shown(name)}"
+        code = "invalid_value" if isinstance(name, str) else "wrong_type"
+        raise UserError(message, code=code, path="roles")
 
 
 @functools.cache
@@ -240,11 +280,18 @@ def _environment_class(
         model_class.__name__,
         __base__=MesaEnvironment,
         __module__=model_class.__module__,
-        __doc__=model_class.__doc__,
+        __doc__=_documentation(model_class),
         **fields_of(model_class, dir(MesaEnvironment)),
     )
     made.model_class, made.mesa_roles = model_class, roles
     return made
+
+
+def _documentation(model_class: type[mesa.Model]) -> str:
+    """Docstring of the user's class, else of a base class of the user's."""
+    classes = model_class.__mro__[: model_class.__mro__.index(mesa.Model)]
+    found = (inspect.cleandoc(each.__doc__) for each in classes if each.__doc__)
+    return next(found, f"The Mesa model {model_class.__name__}, which has no docstring.")
 
 
 def _unpickle(

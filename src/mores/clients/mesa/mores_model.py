@@ -23,6 +23,7 @@ from torch import Tensor
 
 from mores.clients import resolve
 from mores.clients.mesa.installed_mesa import mesa
+from mores.core.arguments import check_seed
 from mores.core.component_names import NamedDimensions, component_labels, component_names
 from mores.core.environment import Environment
 from mores.core.errors import UserError, describe_value
@@ -107,6 +108,10 @@ class MoresModel(mesa.Model):
         metrics: MetricSpecs | None = None,
         **kwargs: Any,
     ) -> None:
+        if seed is not None and rng is not None:
+            message = "seed and rng: give one of them"
+            raise UserError(message, code="conflict", path="seed")
+        seed = None if seed is None else check_seed(seed)
         super().__init__(seed=seed, rng=rng)
         if not isinstance(policies, Mapping | None):
             message = f"policies: a mapping of roles to policies, not {describe_value(policies)}"

@@ -1,8 +1,8 @@
 """Metrics of a Mesa model: what its DataCollector reports, as one number a world.
 
 Model reporters keep their names. Of an agent reporter there is the mean over agents, `mean_NAME`,
-without those for which it is None. Reporters whose first value is no number are left out, and so
-are reporters of agent types and tables. A number that is missing later is NaN.
+without those for which it is None; NaN if there is none. Reporters whose first value is no number
+are left out, and so are reporters of agent types and tables.
 
 Reporters are evaluated after every step, whether or not the model collects data itself: the
 numbers of a round are those of the state at its end.
@@ -10,53 +10,81 @@ numbers of a round are those of the state at its end.
 
 from __future__ import annotations
 
+import functools
 import numbers
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from mores.clients.mesa.installed_mesa import mesa
 
-NAN = float("nan")
+MEAN = "mean_"  # before the name of an agent reporter
 
 
-def report(model: mesa.Model) -> dict[str, float]:
-    """Numbers of a model's current state, by name; NaN where a reporter gives none.
+class Reporter(NamedTuple):
+    """A reporter of a model.
 
-    The collector of the model is not changed.
+    Attributes:
+        name: name of the metric.
+        evaluate: its value in the current state; of agents the mean, None if none has a number.
+        of_agents: whether it is an agent reporter.
     """
-    return {
-        name: float(value) if _is_number(value) else NAN for name, value in _collect(model).items()
-    }
+
+    name: str
+    evaluate: Callable[[], Any]
+    of_agents: bool
+
+    @property
+    def title(self) -> str:
+        """What a message calls it."""
+        if self.of_agents:
+            return f"the agent reporter {self.name.removeprefix(MEAN)!r}"
+        return f"the reporter {self.name!r}"
 
 
-def numeric_reporters(model: mesa.Model) -> tuple[str, ...]:
-    """Names of the reporters that give numbers for a model at its start."""
-    return tuple(name for name, value in _collect(model).items() if _is_number(value))
-
-
-def _collect(model: mesa.Model) -> dict[str, Any]:
-    """Values of model reporters, and means of agent reporters; None: not of numbers."""
+def collector_of(model: mesa.Model) -> mesa.DataCollector | None:
+    """The DataCollector of a model, where Mesa's tools expect it; None: it has none."""
     collector = getattr(model, "datacollector", None)
-    if not isinstance(collector, mesa.DataCollector):
-        return {}
-    fresh = mesa.DataCollector(model_reporters=collector.model_reporters)
-    fresh.collect(model)
-    found = {name: values[-1] for name, values in fresh.model_vars.items()}
-    for name, reporter in collector.agent_reporters.items():
-        values = [value for agent in model.agents if (value := reporter(agent)) is not None]
-        found[f"mean_{name}"] = _mean(values)
-    return found
+    return collector if isinstance(collector, mesa.DataCollector) else None
 
 
-def _is_number(value: Any) -> bool:
+def reporters_of(model: mesa.Model) -> list[Reporter]:
+    """The reporters of a model. Their evaluation does not change its collector."""
+    collector = collector_of(model)
+    if collector is None:
+        return []
+    return [
+        *(
+            Reporter(name, functools.partial(_model_value, model, name, reporter), False)
+            for name, reporter in collector.model_reporters.items()
+        ),
+        *(
+            Reporter(f"{MEAN}{name}", functools.partial(_agent_mean, model, reporter), True)
+            for name, reporter in collector.agent_reporters.items()
+        ),
+    ]
+
+
+def is_number(value: Any) -> bool:
     """Whether a value is a real number; numpy's scalars and truth values are."""
     if getattr(value, "shape", None) == () and hasattr(value, "item"):
         value = value.item()
     return isinstance(value, numbers.Real)
 
 
+def _model_value(model: mesa.Model, name: str, reporter: Any) -> Any:
+    fresh = mesa.DataCollector(model_reporters={name: reporter})
+    fresh.collect(model)
+    return fresh.model_vars[name][-1]
+
+
+def _agent_mean(model: mesa.Model, reporter: Callable[[Any], Any]) -> Any:
+    """Mean over agents; the first value that is no number, if there is one."""
+    values = [value for agent in model.agents if (value := reporter(agent)) is not None]
+    for value in values:
+        if not is_number(value):
+            return value
+    return _mean(values)
+
+
 def _mean(values: Sequence[Any]) -> float | None:
-    """Mean of numbers; None if there are none, or something else is among them."""
-    if not values or not all(map(_is_number, values)):
-        return None
-    return sum(map(float, values)) / len(values)
+    return sum(map(float, values)) / len(values) if values else None

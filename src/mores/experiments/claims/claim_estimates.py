@@ -97,8 +97,11 @@ def without_rounding_differences(
     """The reference, replaced by `values` wherever the two differ only by float32 rounding.
 
     Arms that are equal in exact arithmetic may differ systematically in the last bits; with enough
-    replicates such a difference would become significant.
+    replicates such a difference would become significant. Numbers that are not finite have no size
+    to which rounding is relative: the reference is then unchanged, and there is no estimate.
     """
+    if not (np.isfinite(values).all() and np.isfinite(reference).all()):
+        return reference
     size = np.maximum(np.abs(values), np.abs(reference)).max()
     tolerance = TOLERANCE_IN_ULPS * np.finfo(np.float32).eps * size
     differences = values - reference

@@ -41,6 +41,7 @@ from mores.metrics.drift import distance_from_control
 CellResults = Mapping[str, CellResult]  # by cell id
 
 
+@np.errstate(invalid="ignore")  # of values that are not finite there is no estimate
 def evaluate_claims(
     scenario: Scenario,
     cells: Sequence[Cell],

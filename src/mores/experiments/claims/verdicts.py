@@ -122,8 +122,9 @@ class Verdict:
 
     @property
     def range(self) -> tuple[float, float]:
-        """Smallest and largest estimate over the points of a sweep."""
+        """Smallest and largest estimate over the points of a sweep; nan if there is none."""
         values = [each.estimate.value for each in self.at_points or [self]]
+        values = [value for value in values if not math.isnan(value)] or [math.nan]
         return min(values), max(values)
 
     @property
@@ -302,10 +303,11 @@ def _interval_verdict(
             reason = reason.replace("replicates", "components")
         return Verdict(claim, estimate, status, reason)
 
+    lacking = f"there is no estimate: {estimate.method}" if math.isnan(estimate.low) else ""
     if claim.bound is None:
-        return verdict("report", f"reported without a bound: {interval}")
-    if math.isnan(estimate.low):
-        return verdict("fails", f"there is no estimate: {estimate.method}")
+        return verdict("report", f"reported without a bound: {lacking or interval}")
+    if lacking:
+        return verdict("fails", lacking)
     if estimate.undecided:
         return verdict("undecided", f"{estimate.undecided}: {interval}")
     if estimate.confidence < level:
@@ -341,9 +343,12 @@ def combine_verdicts(claim: Claim, verdicts: Sequence[Verdict]) -> Verdict:
         message = f"{claim.statement!r}: there is no point to evaluate it at"
         raise UserError(message, code="missing", path="verdicts")
     if claim.bound is None:
-        values = np.array([v.estimate.value for v in verdicts])
-        reason = f"from {values.min():.6g} to {values.max():.6g} over {len(verdicts)} points"
-        first = verdicts[0]
+        first, lacking = verdicts[0], [v for v in verdicts if math.isnan(v.estimate.value)]
+        low, high = Verdict(claim, first.estimate, "report", "", at_points=verdicts).range
+        reason = f"from {low:.6g} to {high:.6g} over {len(verdicts)} points"
+        if lacking:
+            reason = f"there is no estimate at {len(lacking)} of {len(verdicts)} points; at the "
+            reason += f"first of these, {lacking[0].estimate.method}"
         return Verdict(
             claim, first.estimate, "report", reason, point=first.point, at_points=verdicts
         )
@@ -367,7 +372,7 @@ def _exact_verdict(claim: Claim, values: np.ndarray, reference: Comparison) -> V
     values = effects_by_replicate(values, reference, claim.relative)
     n, num_not_finite = len(values), int((~np.isfinite(values)).sum())
     if num_not_finite:
-        estimate = IntervalEstimate.undefined(n, f"{num_not_finite} of {n} not finite")
+        estimate = IntervalEstimate.undefined(n, f"{num_not_finite} of {n} replicates not finite")
         return Verdict(claim, estimate, "fails", f"there is no estimate: {estimate.method}")
     low, high = float(values.min()), float(values.max())
     value = min(max(float(values.mean()), low), high)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import textwrap
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -55,6 +56,9 @@ def list_entries() -> list[CatalogEntry]:
 def _component_entry(registry: str, name: str) -> CatalogEntry:
     """Entry of a class or function. Of a location only the source is read: nothing is imported."""
     entry = REGISTRIES[registry][name]
+    if not isinstance(entry, str):
+        with contextlib.suppress(UserError):  # a user's class that does not fit
+            entry = class_of(registry, name)
     try:
         return _entry_of(class_skeleton(entry) if isinstance(entry, str) else entry, registry, name)
     except UnreadableClassError:  # a function, or a class whose tags are computed

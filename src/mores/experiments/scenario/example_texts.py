@@ -45,7 +45,8 @@ def example_texts(registry: str, name: str) -> list[ExampleText]:
         for role in environment.roles
         if (rules := environment.role_rules(role.name))
     ]
-    return [_default_policies(environment), *texts] + [
+    policies = [_default_policies(environment)] if environment.roles else []
+    return [*policies, *texts] + [
         ExampleText(f"A turn of {turn.role}, phase {turn.phase}", _printable(turn.text))
         for turn in turns
     ]
