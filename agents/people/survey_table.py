@@ -19,7 +19,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from mores.core.data_file import no_such_file
+from mores.core.data_file import file_problem
 from mores.core.errors import UserError, did_you_mean, printable
 
 Encoding = Literal["utf-8", "utf-16", "latin-1", "cp1252"]
@@ -121,9 +121,7 @@ def _read_text(path: str, encoding: Encoding, digest: str | None) -> str:
     file = Path(path)
     shown = printable(path, 200)
     try:
-        if not file.is_file():
-            missing = no_such_file(path, [".csv"])
-            problem = "is not a regular file" if file.exists() else missing
+        if problem := file_problem(path, [".csv"]):
             raise UserError(f"{shown}: {problem}", code="unreadable", path=path)
         data = file.read_bytes()
     except OSError as error:
