@@ -155,13 +155,14 @@ def _records(text: str, path: str, delimiter: Delimiter) -> Iterator[tuple[int, 
     while True:
         try:
             record = next(reader, None)
-        except csv.Error:
-            message = (
-                f"{printable(path, 200)}:{line}: is damaged: the quote of a cell must be closed "
-                f"before the next {delimiter!r}, and a cell has at most "
-                f"{csv.field_size_limit():,} characters"
-            )
-            raise UserError(message, code="unreadable", path=path) from None
+        except csv.Error as error:
+            place, limit = f"{printable(path, 200)}:{line}", csv.field_size_limit()
+            if str(error).startswith("field larger"):
+                message = f"{place}: a cell has more than {limit:,} characters, the most that are "
+                message += "read: shorten it, or close its quote"
+                raise UserError(message, code="too_large", path=path) from None
+            message = f"{place}: is damaged: the quote of a cell must be closed before the next "
+            raise UserError(f"{message}{delimiter!r}", code="unreadable", path=path) from None
         if record is None:
             return
         if record and (len(record) > 1 or record[0].strip()):
