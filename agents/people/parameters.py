@@ -44,7 +44,8 @@ class ByGroup(PersonParameter):
             UserError: people have no groups, or others than `values`.
         """
         if people.groups is None:
-            message = "by_group: these people have no groups"
+            message = "by_group: these people have no groups: give a population that has them "
+            message += "(population=, in a scenario population:)"
             raise UserError(message, code="missing")
         outside = people.groups[(people.groups < 0) | (people.groups >= len(self._entries))]
         if len(outside) and not people.group_names:

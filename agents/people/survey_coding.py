@@ -26,10 +26,17 @@ Numbers = Float[np.ndarray, " row"]  # NaN: missing
 
 
 class CodedSurvey(NamedTuple):
-    """The respondents of a survey, and how many are left out since a cell is missing."""
+    """The respondents of a survey, and those who are left out.
+
+    Attributes:
+        respondents: the respondents.
+        num_dropped: how many are left out because a cell is missing.
+        lacking: what these lack: an answer, an id.
+    """
 
     respondents: Respondents
     num_dropped: int
+    lacking: tuple[str, ...]
 
 
 def code_survey(columns: SurveyColumns, table: SurveyTable, csv_format: CsvFormat) -> CodedSurvey:
@@ -52,6 +59,7 @@ class _Coding:
     Attributes:
         used: rows to use; missing cells may exclude more.
         missing: rows with a missing cell.
+        without_id: rows without an id.
     """
 
     def __init__(self, columns: SurveyColumns, table: SurveyTable, csv_format: CsvFormat) -> None:
@@ -59,6 +67,7 @@ class _Coding:
         self._is_missing = self._matcher(columns.missing_codes)
         self.used: Rows = np.ones(len(table.lines), bool)
         self.missing: Rows = np.zeros(len(table.lines), bool)
+        self.without_id: Rows = np.zeros(len(table.lines), bool)
 
     def respondents(self) -> CodedSurvey:
         """The coded survey.
@@ -82,6 +91,7 @@ class _Coding:
         traits = {n: self._numbers(n, -MAX_FLOAT32, MAX_FLOAT32) for n in columns.traits}
         weights = self._weights()
         groups, group_names = self._groups()
+        without_answer = self.missing.copy()
         self._check_ids()
         kept = self.used & ~self.missing
         if not kept.any():
@@ -103,7 +113,9 @@ class _Coding:
         rows = np.flatnonzero(kept)
         names = self._names(rows)
         data = Respondents(scaled, kept_traits, rows, used_groups, group_names, used_weights, names)
-        return CodedSurvey(data, int((self.used & self.missing).sum()))
+        reasons = {"an answer": without_answer, "an id": self.missing & self.without_id}
+        lacking = tuple(name for name, rows in reasons.items() if (self.used & rows).any())
+        return CodedSurvey(data, int((self.used & self.missing).sum()), lacking)
 
     def _matcher(self, codes: Iterable[Code]) -> Callable[[str], bool]:
         """Whether a cell is one of these codes, as text or as a number."""
@@ -231,7 +243,7 @@ class _Coding:
         column = self._columns.id
         if column is None:
             return
-        absent = self._find_missing(column, False)
+        absent = self.without_id = self._find_missing(column, False)
         first: dict[str, int] = {}
         for row in np.flatnonzero(self.used & ~absent).tolist():
             cell = self._table.columns[column][row]

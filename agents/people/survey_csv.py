@@ -97,7 +97,8 @@ class SurveyCsvPopulation(SurveyColumns, RespondentPopulation):
         if self.num_dropped:
             total = self.num_respondents + self.num_dropped
             number = f"{self.num_dropped} of {total}"
-            remarks.append(f"{file}: {number} respondents lack an answer, left out")
+            lacking = " or ".join(self._survey.lacking)
+            remarks.append(f"{file}: {number} respondents lack {lacking}, left out")
         if self.id is not None and self.shuffle and not self.resample:
             order = "every world has its own order of people"
             remarks.append(f"{file}: {order}; a graph that names them needs shuffle: false")

@@ -19,7 +19,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from mores.core.data_file import no_such_file
+from mores.core.data_file import file_problem
 from mores.core.errors import UserError, did_you_mean, printable
 
 Encoding = Literal["utf-8", "utf-16", "latin-1", "cp1252"]
@@ -121,9 +121,7 @@ def _read_text(path: str, encoding: Encoding, digest: str | None) -> str:
     file = Path(path)
     shown = printable(path, 200)
     try:
-        if not file.is_file():
-            missing = no_such_file(path, [".csv"])
-            problem = "is not a regular file" if file.exists() else missing
+        if problem := file_problem(path, [".csv"]):
             raise UserError(f"{shown}: {problem}", code="unreadable", path=path)
         data = file.read_bytes()
     except OSError as error:
@@ -157,13 +155,14 @@ def _records(text: str, path: str, delimiter: Delimiter) -> Iterator[tuple[int, 
     while True:
         try:
             record = next(reader, None)
-        except csv.Error:
-            message = (
-                f"{printable(path, 200)}:{line}: is damaged: the quote of a cell must be closed "
-                f"before the next {delimiter!r}, and a cell has at most "
-                f"{csv.field_size_limit():,} characters"
-            )
-            raise UserError(message, code="unreadable", path=path) from None
+        except csv.Error as error:
+            place, limit = f"{printable(path, 200)}:{line}", csv.field_size_limit()
+            if str(error).startswith("field larger"):
+                message = f"{place}: a cell has more than {limit:,} characters, the most that are "
+                message += "read: shorten it, or close its quote"
+                raise UserError(message, code="too_large", path=path) from None
+            message = f"{place}: is damaged: the quote of a cell must be closed before the next "
+            raise UserError(f"{message}{delimiter!r}", code="unreadable", path=path) from None
         if record is None:
             return
         if record and (len(record) > 1 or record[0].strip()):

@@ -109,6 +109,10 @@ class Peers(Config):
                 path="population",
             )
 
+    def remarks(self, num_people: int, names: Sequence[str]) -> tuple[str, ...]:
+        """Notes on the data of the graph; for the arguments see `shared_graph`."""
+        return () if self.rule is None else self.graph.for_people(names).remarks(num_people)
+
     def shared_graph(self, num_people: int, names: Sequence[str] = ()) -> InfluenceGraph | None:
         """The graph that all worlds share; None: each world has its own, or there is no rule.
 

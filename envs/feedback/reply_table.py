@@ -28,6 +28,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from mores.core.data_file import file_problem
 from mores.core.errors import UserError, printable
 
 DEFAULT_TABLE = Path(__file__).with_name("reply_ratings.csv")
@@ -107,6 +108,8 @@ def read_reply_table(path: str | None, digest: str | None = None) -> ReplyTable:
     source = DEFAULT_TABLE if path is None else Path(path)
     shown = printable(str(source) if path else source.name, 200)
     try:
+        if problem := file_problem(str(source), [".csv"]):
+            raise _error(f"{shown}: {problem}", "unreadable")
         if source.stat().st_size > MAX_BYTES:
             raise _error(f"{shown}: more than {MAX_BYTES:,} bytes", "too_large")
         text = source.read_bytes().decode("utf-8-sig")

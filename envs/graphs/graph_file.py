@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import scipy.sparse
 from pydantic import Field, model_validator
 
-from mores.core.data_file import SHA256_DESCRIPTION, check_digest, no_such_file
-from mores.core.errors import ParameterError, UserError
+from mores.core.data_file import SHA256_DESCRIPTION, check_digest, file_problem
+from mores.core.errors import ParameterError, UserError, printable
 from mores.core.graph import GraphSource
 from mores.core.names import PersonNames
 from mores.envs.graphs.csr_graph import CsrGraph
-from mores.envs.graphs.edge_list import number_of_names, read_edge_list
+from mores.envs.graphs.edge_list import (
+    EdgeListError,
+    GraphWithRemark,
+    left_out_remark,
+    not_among_names,
+    numbers_of_names,
+    read_edge_list,
+)
 from mores.envs.graphs.influence_graph import InfluenceGraph
 
 EDGE_LISTS = (".csv", ".edgelist", ".edges", ".tsv", ".txt")
 FORMATS = (*EDGE_LISTS, ".npz", ".graphml", ".gml")
-XML_LIMIT = 2**30  # bytes of GraphML and GML, which become Python objects
+MAX_BYTES = 2**28  # of a text, which becomes Python objects
+MAX_MATRIX_BYTES = 2**32  # of the arrays of an .npz
 
 
 class GraphFile(GraphSource):
@@ -57,7 +65,7 @@ class GraphFile(GraphSource):
 
     @model_validator(mode="after")
     def _fill_digest(self) -> GraphFile:
-        if (digest := check_digest(self.path, self.sha256)) is None:
+        if (digest := check_digest(self.path, self.sha256, _max_bytes(self.path))) is None:
             return self
         object.__setattr__(self, "sha256", digest)  # the class is frozen for others
         self.__pydantic_fields_set__.add("sha256")
@@ -79,16 +87,23 @@ class GraphFile(GraphSource):
             message = f"{self.path} has {people} people; num_people is {num_people}"
             raise ParameterError("path", message=message, code="conflict")
 
+    def remarks(self, num_people: int) -> tuple[str, ...]:
+        """How many ties are left out."""
+        remark = self._read(num_people).remark
+        return (f"{printable(self.path, 200)}: {remark}",) if remark else ()
+
     def shared_graph(self, num_people: int) -> InfluenceGraph:
         """The graph of the file."""
         return self._graph(num_people).influence_graph(self.self_weight)
 
     def _graph(self, num_people: int) -> CsrGraph:
+        return self._read(num_people).graph
+
+    def _read(self, num_people: int) -> GraphWithRemark:
         form = self.directed, self.weighted, self.sha256
-        return read_graph(self.path, num_people, *form, self.names, self.leave_out_others)
+        return _read_file(self.path, num_people, *form, self.names, self.leave_out_others)
 
 
-@functools.lru_cache(maxsize=4)
 def read_graph(
     path: str,
     num_people: int | None = None,
@@ -112,52 +127,102 @@ def read_graph(
     Raises:
         UserError: the file cannot be read, or has another format.
     """
-    file = Path(path)
-    suffix = file.suffix.lower()
-    if names and suffix == ".npz":
-        raise UserError(f"graph {path}: .npz names no people", code="conflict", path="names")
+    form = directed, weighted, digest, names, leave_out_others
+    return _read_file(path, num_people, *form).graph
+
+
+@functools.lru_cache(maxsize=4)
+def _read_file(
+    path: str,
+    num_people: int | None,
+    directed: bool,
+    weighted: bool,
+    digest: str | None,
+    names: tuple[str, ...],
+    leave_out_others: bool,
+) -> GraphWithRemark:
+    """See `read_graph`."""
+    file, shown = Path(path), f"graph {printable(path, 200)}"
+    if names and file.suffix.lower() == ".npz":
+        raise UserError(f"{shown}: .npz names no people", code="conflict", path="names")
     if leave_out_others and not names:
-        message = f"graph {path}: leave_out_others needs names of people"
+        message = f"{shown}: leave_out_others needs names of people"
         raise UserError(message, code="conflict", path="leave_out_others")
-    if not file.is_file():
-        problem = no_such_file(path, FORMATS)
-        raise UserError(f"graph {path}: {problem}", code="unreadable", path=path)
+    if problem := file_problem(path, FORMATS):
+        raise UserError(f"{shown}: {problem}", code="unreadable", path=path)
     try:
-        if suffix in EDGE_LISTS:
-            graph = read_edge_list(file, num_people, directed, names, leave_out_others)
-        elif suffix == ".npz":
-            matrix = scipy.sparse.load_npz(file)
-            if num_people not in (None, matrix.shape[0]):  # before anything of that size is made
-                message = f"has {matrix.shape[0]} people; num_people is {num_people}"
-                raise UserError(message, code="conflict", path=path)
-            graph = CsrGraph.from_scipy(matrix)
-        elif suffix in (".graphml", ".gml"):
-            graph = CsrGraph.from_networkx(_networkx_graph(file, names, leave_out_others))
-        else:
-            raise UserError(
-                f"the name must end in {', '.join(FORMATS)}", code="unreadable", path=path
-            )
+        _check_size(file)
+        graph, remark = _read_format(file, num_people, directed, names, leave_out_others)
         if digest not in (None, check_digest(path, None)):  # after reading: any change is seen
             raise UserError("has another digest", code="incompatible", path=path)
     except UserError as error:
-        message = f"graph {path}: {error}"
-        raise UserError(message, code=error.code, path=path) from None
+        line = f":{error.line}" if isinstance(error, EdgeListError) else ""
+        raise UserError(f"{shown}{line}: {error}", code=error.code, path=path) from None
+    except RecursionError:
+        raise UserError(f"{shown}: is nested too deeply", code="unreadable", path=path) from None
     except Exception as error:
-        message = f"graph {path}: {type(error).__name__}: {error}"
+        message = f"{shown}: {type(error).__name__}: {printable(error, 300)}"
         raise UserError(message, code="unreadable", path=path) from None
-    return graph if weighted else dataclasses.replace(graph, weights=None)
+    return GraphWithRemark(graph if weighted else dataclasses.replace(graph, weights=None), remark)
 
 
-def _networkx_graph(file: Path, names: tuple[str, ...], leave_out_others: bool) -> Any:
+def _read_format(
+    file: Path,
+    num_people: int | None,
+    directed: bool,
+    names: tuple[str, ...],
+    leave_out_others: bool,
+) -> GraphWithRemark:
+    """The graph of a file in one of `FORMATS`; for the arguments see `read_graph`."""
+    suffix = file.suffix.lower()
+    if suffix in EDGE_LISTS:
+        return read_edge_list(file, num_people, directed, names, leave_out_others)
+    if suffix in (".graphml", ".gml"):
+        return _read_networkx(file, names, leave_out_others)
+    if suffix != ".npz":
+        message = f"the name must end in {', '.join(FORMATS)}"
+        raise UserError(message, code="unreadable", path=str(file))
+    matrix = scipy.sparse.load_npz(file)
+    if num_people not in (None, matrix.shape[0]):  # before anything of that size is made
+        message = f"has {matrix.shape[0]} people; num_people is {num_people}"
+        raise UserError(message, code="conflict", path=str(file))
+    return GraphWithRemark(CsrGraph.from_scipy(matrix))
+
+
+def _max_bytes(path: str) -> int:
+    """Largest size of a file: that of its arrays, or of its text."""
+    return MAX_MATRIX_BYTES if path.lower().endswith(".npz") else MAX_BYTES
+
+
+def _check_size(file: Path) -> None:
+    """Refuse a file that is too large, before it is read. Arrays count as they are in memory."""
+    size, limit = file.stat().st_size, _max_bytes(file.name)
+    if file.suffix.lower() == ".npz":
+        with zipfile.ZipFile(file) as archive:
+            size = sum(array.file_size for array in archive.infolist())
+    if size > limit:
+        message = f"has {size:,} bytes; at most {limit:,} are read"
+        if limit == MAX_BYTES:
+            message += ": write it as .npz"
+        raise UserError(message, code="too_large", path=str(file))
+
+
+def _read_networkx(file: Path, names: tuple[str, ...], leave_out_others: bool) -> GraphWithRemark:
+    """The graph of a file in GraphML or GML, of people of these names."""
     import networkx as nx
 
-    if file.stat().st_size > XML_LIMIT:
-        message = f"more than {XML_LIMIT:,} bytes: write it as .npz"
-        raise UserError(message, code="too_large", path=str(file))
     graph = nx.read_gml(file) if file.suffix.lower() == ".gml" else nx.read_graphml(file)
     if not names:
-        return graph
-    number_of_names([str(node) for node in graph], names, leave_out_others)
+        return GraphWithRemark(CsrGraph.from_networkx(graph))
+    labels = [str(node) for node in graph]
+    others = [
+        label
+        for label, number in zip(labels, numbers_of_names(labels, names), strict=True)
+        if number < 0
+    ]
+    if others and not leave_out_others:
+        message = not_among_names(others[0], names)
+        raise UserError(message, code="unknown_name", path="names")
     ordered = type(graph)()
     ordered.add_nodes_from(names)
     known = set(names)
@@ -166,4 +231,8 @@ def _networkx_graph(file: Path, names: tuple[str, ...], leave_out_others: bool) 
         for one, other, tie in graph.edges(data=True)
         if str(one) in known and str(other) in known
     )
-    return ordered
+    total = graph.number_of_edges()
+    number, remark = total - ordered.number_of_edges(), ""
+    if number:
+        remark = left_out_remark(number, total, others[0], names)
+    return GraphWithRemark(CsrGraph.from_networkx(ordered), remark)

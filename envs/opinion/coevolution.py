@@ -669,6 +669,11 @@ class Coevolution(PeopleDynamics, Environment[CoevolutionState]):
         """Refuse people of other names than a graph file's: see `Peers.check_population`."""
         self.peers.check_population(population, self.person_names)
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Notes on the graph of the peers."""
+        return self.peers.remarks(self.num_people, self.person_names)
+
     def people(self, state: CoevolutionState) -> People:
         """People with their present values."""
         return state.people

@@ -531,6 +531,11 @@ class OpinionMessages(PeopleDynamics, Environment[OpinionMessagesState]):
         """Refuse people of other names than a graph file's: see `Peers.check_population`."""
         self.peers.check_population(population, self.person_names)
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Notes on the graph of the peers."""
+        return self.peers.remarks(self.num_people, self.person_names)
+
     def people(self, state: OpinionMessagesState) -> People:
         """People with current attitudes."""
         return state.people

@@ -20,7 +20,7 @@ from mores.core.data_file import check_digest
 from mores.core.people import People
 from mores.core.random_streams import RandomStreams
 from mores.registry import make_population
-from tests.refusals import refused
+from tests.refusals import check_message, refused
 
 POLIS = Path(__file__).resolve().parents[3] / "shared/data/polis"
 SURVEY = """\
@@ -93,6 +93,13 @@ def test_rules_of_missing_answers(tmp_path) -> None:
     with refused("missing", "survey_csv.path"):  # nobody has all answers
         survey(write(tmp_path, "a,b\n1,\n,1\n", "none.csv"),
                values={n: {"low": 0, "high": 1} for n in "ab"})  # fmt: skip
+
+
+@pytest.mark.parametrize("rows", ["a,1 ,1 b,1", "a, b,1 c,1", "a, ,1 b,1"])
+def test_the_remark_says_what_is_lacking(tmp_path, rows: str) -> None:
+    path = write(tmp_path, "id,v\n" + rows.replace(" ", "\n"))
+    remarks = survey(path, values={"v": {"low": 0, "high": 1}}, id="id", shuffle=False).remarks
+    check_message(" ".join(remarks).replace(path, "survey.csv"))
 
 
 def test_labels_of_groups(tmp_path) -> None:
@@ -249,7 +256,7 @@ def test_files_of_other_programs(tmp_path, content: str | bytes, parameters: dic
         (b"PK\x03\x04\xff\xfe\x00\x00", "unreadable", "path"),  # a spreadsheet
         ('v\n"1\n2\n', "unreadable", "path"),  # a quote that does not end
         ('v\n"1"2\n', "unreadable", "path"),
-        ("v\n" + "9" * 200_000 + "\n", "unreadable", "path"),
+        ("v\n" + "9" * 200_000 + "\n", "too_large", "path"),
         ("v,w\n1\n", "wrong_shape", "path"),
         ("v,w\n1,2,3\n", "wrong_shape", "path"),
         ("v,w\n", "missing", "path"),

@@ -165,6 +165,8 @@ def test_what_is_no_reset_mask_is_refused() -> None:
             env.reset(options={"reset_mask": mask})
     with refused("conflict", "seed"):
         env.reset(seed=1, options={"reset_mask": np.ones(2, bool)})
+    with refused("wrong_type", "options"):
+        env.reset(options=3)
     with refused("unsupported", "options"):
         env.reset(options={"reset_mask": np.ones(2, bool), "other": 1})
     env.step(np.zeros(2, int))

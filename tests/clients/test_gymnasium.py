@@ -149,6 +149,10 @@ def test_ids() -> None:
         gymnasium.make("mores/LokIn-v0")
     with refused("unknown_name", path="lock_in.peple"):
         gymnasium.make("mores/LockIn-v1", peple=3)
+    for made_by in (gymnasium.make, gymnasium.make_vec):  # another environment than that of the id
+        with refused("conflict", path="environment"):
+            made_by("mores/LockIn-v1", environment="dr_mdp")
+    assert gymnasium.make("mores/LockIn-v1", environment="lock_in").spec is not None
 
 
 def test_spaces_are_not_subscripted() -> None:

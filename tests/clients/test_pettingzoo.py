@@ -21,6 +21,7 @@ import mores.clients.zoo
 from mores.clients.registration import pettingzoo_id, versioned
 from mores.registry import class_of
 from tests.clients.kinds import FILTERS, KINDS, small, zoo_make
+from tests.refusals import refused
 
 pytestmark = pytest.mark.filterwarnings(*FILTERS)
 AEC_SOURCES = ["converted", "native"]
@@ -174,6 +175,16 @@ def test_wrappers_draw_from_np_random() -> None:
         rewards = [env.step(dict.fromkeys(env.agents, 1))[1] for _ in range(4)]
         trajectories.append((rewards, int(env.unwrapped.np_random.integers(2**62))))
     assert trajectories[0] == trajectories[1]
+
+
+def test_wrong_types_are_refused() -> None:
+    for name, value in (("policies", 3), ("external", "assistant"), ("max_cycles", "3")):
+        with refused("wrong_type", name):
+            zoo_make("parallel", "coevolution", **{name: value})
+    env = zoo_make("parallel", "dr_mdp")
+    env.reset(seed=1)
+    with refused("wrong_type", "actions"):
+        env.step(None)
 
 
 def test_unknown_zoo_module() -> None:

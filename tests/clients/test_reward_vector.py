@@ -148,5 +148,7 @@ def test_what_is_no_component_is_refused() -> None:
     for name in ("caler", "caller_9", "feedback.rewards"):
         with refused("unknown_name", f"reward_vector.{name}"):
             GymnasiumEnv(Relay(), reward_vector=[name])
+    with refused("duplicate", "reward_vector"):
+        GymnasiumEnv(Relay(), reward_vector=["caller", "runner", "caller"])
     with refused("unknown_name", "reward_vector.feedback.preferred"):  # it is no number
         GymnasiumEnv("token_feedback", reward_vector=["feedback.preferred"])

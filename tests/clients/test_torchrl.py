@@ -297,11 +297,27 @@ def test_ppo_reads_the_ends_of_a_group() -> None:
         ({"a": [*OF_THREE, "persn_1"]}, "unknown_name", "group_map.a"),
         ({"a": OF_THREE, "b": []}, "missing", "group_map.b"),
         ({"next": OF_THREE}, "invalid_value", "group_map.next"),
+        ({"a": "person_0"}, "wrong_type", "group_map.a"),
+        ("person", "wrong_type", "group_map"),
     ],
 )
-def test_group_map_is_checked(group_map: dict[str, list[str]], code: str, path: str) -> None:
+def test_group_map_is_checked(group_map: Any, code: str, path: str) -> None:
     with refused(code, path=path):
         mores.TorchRLEnv("coevolution", num_people=3, external=["person"], group_map=group_map)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "path"),
+    [
+        ({"policies": 3}, "wrong_type", "policies"),
+        ({"external": 3}, "wrong_type", "external"),
+        ({"device": "nope"}, "unknown_name", "device"),
+        ({"roudns": 3}, "unknown_name", "coevolution.roudns"),
+    ],
+)
+def test_wrong_arguments(arguments: dict[str, Any], code: str, path: str) -> None:
+    with refused(code, path):
+        mores.TorchRLEnv("coevolution", **arguments)
 
 
 def test_group_of_different_roles() -> None:

@@ -69,6 +69,14 @@ def test_calls_are_actions() -> None:
         environment.act("1")
 
 
+def test_wrong_arguments() -> None:
+    with refused("unknown_name", path="moral_hazard.roudns"):
+        TRLEnvironments("moral_hazard", roudns=3)
+    for world, code in (("x", "wrong_type"), (-1, "out_of_range"), (2**32, "out_of_range")):
+        with refused(code, path="world"):
+            environments()().reset(world=world)
+
+
 def test_tool_has_a_schema() -> None:
     """TRL describes `act` to the model by its annotations and docstring."""
     schema = get_json_schema(environments()().act)["function"]

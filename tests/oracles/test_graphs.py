@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from typing import Any
 
 import networkx as nx
@@ -14,6 +15,7 @@ import torch
 import mores
 from mores.core import pytree
 from mores.core.random_streams import RandomStreams
+from mores.envs.graphs import graph_file
 from mores.envs.graphs.convert import to_influence_graph
 from mores.envs.graphs.csr_graph import CsrGraph
 from mores.envs.graphs.graph_file import read_graph
@@ -180,8 +182,6 @@ def test_files_hold_the_same_graph(tmp_path) -> None:
         assert np.array_equal(csr.indptr, expected.indptr), file
         assert np.array_equal(csr.indices, expected.indices)
         assert csr.weights == pytest.approx(expected.weights)
-    (tmp_path / "empty.txt").write_text("# no ties")
-    assert read_graph(str(tmp_path / "empty.txt"), 4).indptr.tolist() == [0] * 5
     assert read_graph(str(tmp_path / "a.txt"), 30, weighted=False).weights is None
     directed = read_graph(str(tmp_path / "a.txt"), 32, directed=True)
     assert (directed.num_people, len(directed.indices)) == (32, 60)
@@ -263,10 +263,15 @@ def peers(**graph: object) -> Any:
     [
         (None, "unreadable"),
         ("0 1 2 3", "wrong_shape"),
-        ("0 1\n0 x y", "unreadable"),
-        ("0 1.5", "wrong_type"),
+        ("", "missing"),
+        ("# no ties", "missing"),
+        ("0 1\n0 x y", "wrong_shape"),
+        ("# one column\n\n0\n1", "wrong_shape"),
+        ("0;1", "wrong_shape"),
+        ("0 1 2\n\n1 2 x", "wrong_type"),
+        ("0 1\n0 1.5", "wrong_type"),
         ("0 40", "out_of_range"),
-        ("0 1 nan", "not_finite"),
+        ("0 1 1\n0 1 nan", "not_finite"),
         ("source target\n0 1\n1 2", "invalid_value"),
         ("0 1\n1 x\n2 3", "invalid_value"),
         ("0,,1", "invalid_value"),
@@ -281,6 +286,49 @@ def test_wrong_files_are_refused(tmp_path, content: str | None, code: str) -> No
     with refused(code, "coevolution.peers.graph.path"):
         graph = peers(kind="file", path=str(file))
         mores.make_environment("coevolution", num_people=30, peers=graph)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.txt", "0 1\n1 é\n".encode("latin-1")),
+        ("a.txt", "0 1\n".encode("utf-16")),
+        ("a.txt", b"a b\nb c\0\n"),
+        ("a.gml", b"graph " + b"[ a " * 20_000),
+        ("a.npz", b"text"),
+    ],
+)
+def test_files_with_other_bytes_are_refused(tmp_path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with refused("unreadable", str(tmp_path / name)):
+        read_graph(str(tmp_path / name), 3)
+
+
+def test_files_that_are_too_large_are_refused_before_they_are_read(tmp_path, monkeypatch) -> None:
+    """The arrays of an `.npz` count as they are in memory."""
+    (tmp_path / "a.txt").write_text("0 1\n" * 100)
+    scipy.sparse.save_npz(tmp_path / "a.npz", scipy.sparse.eye(5000, format="csr"))
+    monkeypatch.setattr(graph_file, "MAX_BYTES", 300)
+    monkeypatch.setattr(graph_file, "MAX_MATRIX_BYTES", 50_000)
+    assert (tmp_path / "a.npz").stat().st_size < 50_000
+    for name in ("a.txt", "a.npz"):
+        with refused("too_large", str(tmp_path / name)):
+            read_graph(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "device", "loop", "dangling"])
+def test_paths_that_are_no_files_are_refused(tmp_path, kind: str) -> None:
+    path = tmp_path / "a.txt"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        target = {"device": "/dev/zero", "loop": path, "dangling": "missing.txt"}[kind]
+        path.symlink_to(target)
+    with refused("unreadable", "coevolution.peers.graph.path"):
+        graph = peers(kind="file", path=str(path))
+        mores.make_environment("coevolution", num_people=3, peers=graph)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 import mores
 from mores.envs.graphs.graph_file import GraphFile, read_graph
-from tests.refusals import refused
+from tests.refusals import check_message, refused
 
 ANSWERS = {"12": 7, "ana": 6, "ben": 2, "3": 1, "eva": 5}
 TIES = [("ana", "3", 2.0), ("12", "eva", 1.0), ("eva", "3", 0.5), ("ana", "ben", 1.0)]
@@ -83,6 +83,36 @@ def test_people_who_are_not_in_the_survey(tmp_path) -> None:
     graph = read_graph(str(path), 3, names=names, leave_out_others=True)
     shares = graph.influence_graph(1.0).matrix().toarray()
     assert shares.astype(bool).tolist() == [[1, 0, 1], [0, 1, 1], [1, 1, 1]]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".graphml"])
+def test_ties_that_are_left_out_are_remarked(tmp_path, suffix: str) -> None:
+    survey, peers = survey_and_peers(tmp_path)
+    path = tmp_path / f"ties{suffix}"
+    graph = peers["graph"] | {"path": str(path), "leave_out_others": True}
+
+    def remarks(*ties: tuple[str, str]) -> tuple[str, ...]:
+        if suffix == ".csv":
+            path.write_text("".join(f"{one},{other}\n" for one, other in ties))
+        else:
+            nx.write_graphml(nx.Graph([*ties]), path)
+        parameters: Any = {"population": survey, "peers": peers | {"graph": graph}}
+        return mores.GymnasiumEnv("coevolution", **parameters).environment.remarks
+
+    assert remarks(("zed", "ann")) == ()
+    (remark,) = remarks(("zed", "ann"), ("Ann", "cleo"), ("zed", "bob"))
+    check_message(remark)
+    with refused("conflict", "coevolution.peers.graph.path"):
+        remarks(("Ann", "Zed"), ("ann", "Cleo"))
+
+
+def test_headings_are_no_tie(tmp_path) -> None:
+    path = tmp_path / "ties.csv"
+    path.write_text("Source,Target\nana,eva\n")
+    for names in ((), ("ana", "eva")):
+        with refused("invalid_value", str(path)):
+            read_graph(str(path), names=names, leave_out_others=bool(names))
+    assert read_graph(str(path), names=("ana", "eva", "Source", "Target")).num_people == 4
 
 
 @pytest.mark.parametrize("other", [{"resample": True}, {"group_counts": {"a": 1}, "group": "id"}])

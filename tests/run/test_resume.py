@@ -18,9 +18,11 @@ from benchmarks.killed.histories import file_digests
 from mores import UserError
 from mores.experiments.results import atomic_files
 from mores.experiments.results.provenance import system_info
+from mores.experiments.results.run_manifest import PluginFile, RunManifest
 from mores.experiments.run import RunResult, cell_execution, engine, resume_run, run_scenario
 from mores.experiments.run.resume import compare_system_info
 from mores.experiments.run.run_folder import lock_run
+from mores.experiments.run.stored_run import load_run_plugins
 from mores.experiments.scenario.loading import load_scenario
 from tests.refusals import check_message, refused
 from tests.run.small_run import change_sealed, refused_as_unreadable
@@ -270,6 +272,17 @@ def test_plugin_files_are_loaded_when_named_again(workdir):
         resume_run(folder, plugin_files=[plugin], progress=False)
     mores("resume", str(folder), "--load", str(plugin), "--force")
     assert file_digests(folder) == whole
+
+
+@pytest.mark.parametrize(
+    "path", ["/runs/code/plugin.py", "/elsewhere/plugin.py", "/runs/\x1b[31mplugin\n.py"]
+)
+def test_a_plugin_file_is_named_as_the_run_named_it(path: str) -> None:
+    """Relative to the working directory of the run, which may have been written by others."""
+    plugins = [PluginFile(path=path, digest="")]
+    manifest = RunManifest.model_construct(plugin_files=plugins, working_directory="/runs")
+    with refused("missing", Path(path).name):
+        load_run_plugins(Path("run"), manifest, [])
 
 
 @pytest.mark.full

@@ -88,7 +88,7 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
         (["stochastic"], ["toy_walk"], ["toy_still", "toy_stride"]),
         (["paper=toy"], ["toy_walk"], ["coevolution", "karate"]),
         (["stochastic=false"], ["toy_still"], ["toy_walk"]),
-        (["stochastic", "paper=nowhere"], [], ["toy_walk"]),
+        (["stochastic", "env=lock_in"], [], ["toy_walk"]),
         (["env=lock_in"], ["lock_in"], ["karate"]),
         (["trains=True"], ["toy_learner"], ["mirror", "survey_respondent"]),
         (["loop=train"], ["toy_learner"], ["mirror", "toy_walk"]),

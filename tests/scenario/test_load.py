@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -123,6 +124,18 @@ def test_file_precedes_bundled_scenario(write: Write) -> None:
     assert find_scenario_file(write(name=f"{name}.yaml")) == Path(f"{name}.yaml")
     Path(name).mkdir()
     assert find_scenario_file(name) == bundled_scenarios()[name]  # a directory is not a scenario
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "loop", "dangling"])
+def test_what_is_no_regular_file_is_refused(write: Write, kind: str) -> None:
+    write()  # changes the working directory
+    if kind == "pipe":
+        os.mkfifo("a.yaml")
+    else:
+        targets = {"device": "/dev/zero", "loop": "a.yaml", "dangling": "b.yaml"}
+        Path("a.yaml").symlink_to(targets[kind])
+    with refused("unreadable", "a.yaml"):
+        load_scenario("a.yaml")
 
 
 def test_an_override_of_a_swept_value_is_refused(write: Callable[..., str], good: str) -> None:

@@ -62,8 +62,7 @@ def _check_result(loaded: LoadedScenario, cells: tuple[BuiltCell, ...]) -> Check
 
     scenario = loaded.scenario
     num_arms = max(1, len(scenario.arms))
-    populations = [cell.population for cell in cells if cell.population is not None]
-    remarks = list(dict.fromkeys(line for each in populations for line in each.remarks))
+    remarks = list(dict.fromkeys(line for cell in cells for line in cell.remarks))
     undefined = undefined_metrics(scenario, cells)
     remarks += [f"{name} is NaN in every round of every arm" for name in undefined]
     estimate = estimate_requests(scenario, cells)

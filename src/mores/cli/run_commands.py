@@ -123,7 +123,10 @@ def _replicates(text: str, count: int) -> list[int]:
             message = f"--only {text}: must look like 37,40-43"
             raise UserError(message, code="invalid_value", path="only")
         first, last = int(match[1]), int(match[2] or match[1])
-        if not first <= last < count:
+        if first > last:
+            message = f"--only {text}: {first}-{last} is reversed, write {last}-{first}"
+            raise UserError(message, code="invalid_value", path="only")
+        if last >= count:
             message = f"--only {text}: replicates must be between 0 and {count - 1}"
             raise UserError(message, code="out_of_range", path="only")
         replicates.update(range(first, last + 1))

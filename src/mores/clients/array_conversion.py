@@ -71,6 +71,9 @@ def check_render_mode(render_mode: str | None) -> None:
 
 def check_no_options(options: Mapping[str, Any] | None) -> None:
     """Raise a `UserError` if reset options are given: none exist."""
+    if options is not None and not isinstance(options, Mapping):
+        message = f"options: a mapping, not {options!r:.60}"
+        raise UserError(message, code="wrong_type", path="options")
     if options:
         raise UserError(
             f"reset takes no options; got {sorted(options)}", code="unsupported", path="options"

@@ -7,6 +7,7 @@ mode, and both go on without it after a `TypeError`, of which TorchRL also reads
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, ClassVar
@@ -43,6 +44,8 @@ class UnknownArgumentError(ClientTypeError):
 
 def argument_names(client: Callable[..., Any]) -> list[str]:
     """Names of the arguments of a client, without those of the environment (`**parameters`)."""
+    if isinstance(client, type):  # TorchRL's metaclass hides the signature of the class
+        client = functools.partial(client.__init__, None)
     parameters = inspect.signature(client).parameters.values()
     return [each.name for each in parameters if each.kind is not inspect.Parameter.VAR_KEYWORD]
 

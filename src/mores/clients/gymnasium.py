@@ -131,8 +131,8 @@ class GymnasiumEnv(gymnasium.Env[Observation, Any]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
         """Start an episode. Without a seed, the seed comes from the last seeded generator."""
-        super().reset(seed=seed)
         check_no_options(options)
+        super().reset(seed=seed)
         if self._client.trace is not None:
             self._client.trace.start()
             self._picture = None

@@ -166,10 +166,10 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
             options: in mode DISABLED `reset_mask`: bool, `[world]`, numpy or torch. `info` is valid
                 in these worlds; the observations are those of all.
         """
-        if options is not None and "reset_mask" in options:
+        if isinstance(options, Mapping) and "reset_mask" in options:
             return self._reset_worlds(seed, options)
-        super().reset(seed=seed)
         check_no_options(options)
+        super().reset(seed=seed)
         self.simulator.reset(int(self.np_random.integers(2**63 - 1)))
         projected = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
         info = self._info(projected, torch.ones_like(projected))

@@ -24,7 +24,7 @@ from mores.clients.observation_format import check_format, format_observation, f
 from mores.clients.picture import Picture
 from mores.clients.registration import versioned
 from mores.clients.resolve import AgentId, Spec
-from mores.core.arguments import check_names
+from mores.core.arguments import check_integer, check_names
 from mores.core.environment import Environment, get_role
 from mores.core.errors import UserError
 from mores.core.people import Population
@@ -74,12 +74,8 @@ class _PettingZooBase:
     ) -> None:
         check_render_mode(render_mode)
         self._observation_format = check_format(observation)
-        if max_cycles is not None and max_cycles < 1:
-            raise UserError(
-                f"max_cycles: at least 1, not {max_cycles}",
-                code="out_of_range",
-                path="max_cycles",
-            )
+        if max_cycles is not None:
+            check_integer("max_cycles", max_cycles, maximum=None)
         people = resolve.resolve_population(population)
         self.environment = resolve.resolve_environment(environment, parameters, people, type(self))
         agents = resolve.resolve_external_agents(self.environment, external, policies)
@@ -205,6 +201,9 @@ class _PettingZooBase:
 
     def _step_phase(self, actions: Mapping[str, Any]) -> _PhaseResult:
         """Apply the acting agents' actions and simulate until an external agent must act."""
+        if not isinstance(actions, Mapping):
+            message = f"actions: a mapping of agents to actions, not {actions!r:.60}"
+            raise UserError(message, code="wrong_type", path="actions")
         acting = self._acting_agents()
         tensors: dict[str, list[torch.Tensor]] = {role: [] for role in self.simulator.acting_roles}
         for name in acting:

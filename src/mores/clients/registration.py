@@ -68,10 +68,25 @@ def with_step_limit(spec: EnvSpec | None, limit: int, rounds: int) -> EnvSpec | 
     """
     if spec is None:
         return None
+    _check_environment(spec)
     given = spec.max_episode_steps
     steps = limit if given is None or given < 0 else min(given, limit)
     kwargs = {**spec.kwargs, "spec_rounds": rounds}
     return dataclasses.replace(spec, max_episode_steps=steps, kwargs=kwargs)
+
+
+def _check_environment(spec: EnvSpec) -> None:
+    """Refuse an environment that was made from the id of another one, by `environment=...`."""
+    registered = gymnasium.registry.get(spec.id)
+    of_id = None if registered is None else registered.kwargs.get("environment")
+    given = spec.kwargs.get("environment", of_id)
+    if of_id is not None and given != of_id:
+        raise UserError(
+            f"environment: the id {spec.id} is that of {of_id!r}, not of {given!r:.60}: make "
+            "another environment from its own id",
+            code="conflict",
+            path="environment",
+        )
 
 
 def check_rounds_of_spec(rounds: int, spec_rounds: int | None) -> None:

@@ -13,11 +13,18 @@ from torch import Tensor
 
 from mores import registry
 from mores.clients.client_errors import check_arguments
+from mores.core.arguments import check_names
 from mores.core.environment import Environment
 from mores.core.errors import UserError, did_you_mean
 from mores.core.people import Population
 from mores.core.policy import Policy
-from mores.registry.specs import Spec, environment_for, from_spec, policies_from_specs
+from mores.registry.specs import (
+    Spec,
+    check_policy_mapping,
+    environment_for,
+    from_spec,
+    policies_from_specs,
+)
 from mores.sim.metric_tracker import metrics_of_state
 from mores.sim.simulator import Simulator
 
@@ -137,16 +144,12 @@ def resolve_external_agents(
     """
     _require_roles(environment, "external")
     counts = {role.name: role.num_agents for role in environment.roles}
+    if policies is not None:
+        check_policy_mapping(policies)
     if external is None:
         external = [name for name in counts if name not in (policies or {})]
-    if isinstance(external, str):
-        raise UserError(
-            f"external: a list of roles and agents, as in [{external!r}]",
-            code="wrong_type",
-            path="external",
-        )
     indices: dict[str, set[int]] = {name: set() for name in counts}
-    for name in external:
+    for name in check_names("external", external):
         if name in counts:
             indices[name].update(range(counts[name]))
         else:

@@ -50,11 +50,14 @@ class RewardVector:
         labels: name of each component: `person_3`, `feedback.reward_1`.
 
     Raises:
-        UserError: an unknown name, or feedback that is no number or is never given.
+        UserError: an unknown or repeated name, or feedback that is no number or is never given.
     """
 
     def __init__(self, names: Sequence[str], simulator: Simulator, agent: AgentId) -> None:
-        names = check_names("reward_vector", names)
+        given, names = names, check_names("reward_vector", names)
+        if repeated := next((name for name in names if [*given].count(name) > 1), None):
+            message = f"reward_vector: {repeated!r} is named twice"
+            raise UserError(message, code="duplicate", path="reward_vector")
         counts = {role: spec.num_agents for role, spec in simulator.roles.items()}
         feedback = [name.removeprefix(FEEDBACK) for name in names if name.startswith(FEEDBACK)]
         sizes = _feedback_sizes(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mores.clients import gymnasium_spaces, resolve
 from mores.clients.torchrl_groups import AgentGroups, GroupMapType
-from mores.core.arguments import check_names
+from mores.core.arguments import check_device, check_names
 from mores.core.environment import Environment
 from mores.core.errors import UserError
 from mores.core.people import Population
@@ -87,10 +87,10 @@ class TorchRLEnv(EnvBase):
         group_done: bool = False,
         **parameters: Any,
     ) -> None:
-        worlds = Worlds.of(worlds)
+        worlds, device = Worlds.of(worlds), check_device(device)
         super().__init__(device=device, batch_size=torch.Size([len(worlds)]))
         people = resolve.resolve_population(population)
-        self.environment = resolve.resolve_environment(environment, parameters, people)
+        self.environment = resolve.resolve_environment(environment, parameters, people, TorchRLEnv)
         self.metric_names = tuple(check_names("metrics", metrics))
         agents = resolve.resolve_external_agents(self.environment, external, policies)
         self.simulator = Simulator(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mores.clients.resolve import AgentId
+from mores.core.arguments import check_names
 from mores.core.errors import UserError, did_you_mean
 
 RESERVED = ("done", "terminated", "truncated", "metrics", "next", "_reset")  # entries at the root
@@ -113,10 +114,14 @@ def _group_names(
         group_map = by_role
     elif isinstance(group_map, GroupMapType):
         group_map = group_map.get_group_map(known)
-    groups = {str(group): list(names) for group, names in group_map.items()}
+    if not isinstance(group_map, Mapping):
+        message = f"group_map: a mapping of groups to names of agents, not {group_map!r:.60}"
+        raise UserError(message, code="wrong_type", path="group_map")
+    groups = {str(group): names for group, names in group_map.items()}
     used: dict[str, str] = {}
     for group, names in groups.items():
         path = f"group_map.{group}"
+        check_names(path, names)
         if group in RESERVED:
             message = f"{path}: TorchRL's own entry has this name: choose another"
             raise UserError(message, code="invalid_value", path=path)
@@ -136,7 +141,7 @@ def _group_names(
             code="missing",
             path="group_map",
         )
-    return groups
+    return {group: list(names) for group, names in groups.items()}
 
 
 def _places(names: Mapping[str, Sequence[str]]) -> dict[str, Place]:

@@ -26,14 +26,14 @@ The LM policy converts observations to text and replies to actions: for instance
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from mores.clients import resolve
-from mores.core.arguments import check_names, check_seed
+from mores.core.arguments import check_integer, check_names, check_seed
 from mores.core.environment import Environment, Role, get_role, with_text
 from mores.core.errors import UserError, did_you_mean
 from mores.core.policy import Policy
@@ -59,13 +59,9 @@ def world_dataset(worlds: int | Sequence[int], prompt: Callable[[int], Any]) -> 
             code="not_installed",
             path="datasets",
         ) from None
-    numbers = list(range(worlds)) if isinstance(worlds, int) else [int(n) for n in worlds]
-    if not numbers or min(numbers) < 0:
-        raise UserError(
-            f"worlds: at least one, numbered from 0, not {worlds}",
-            code="out_of_range",
-            path="worlds",
-        )
+    is_list = isinstance(worlds, Iterable) and not isinstance(worlds, str)
+    listed = worlds if is_list else range(check_integer("worlds", worlds, maximum=2**32))
+    numbers = Worlds.of(listed).replicate.tolist()
     return Dataset.from_dict({"prompt": [prompt(n) for n in numbers], "world": numbers})
 
 
@@ -132,7 +128,13 @@ class TRLRollouts:
         **parameters: Any,
     ) -> None:
         self.population = resolve.resolve_population(population)
-        self.environment = resolve.resolve_environment(environment, parameters, self.population)
+        self.environment = resolve.resolve_environment(
+            environment, parameters, self.population, type(self)
+        )
+        if not isinstance(lm_policy, LMPolicyProtocol):
+            message = "lm_policy: an object with the methods check and start_dialogues, such as "
+            message += f"DialoguePolicy(), not {lm_policy!r:.60}"
+            raise UserError(message, code="wrong_type", path="lm_policy")
         self.lm_policy = lm_policy
         self.rounds, self.seed = rounds, check_seed(seed)
         self.metric_names = tuple(check_names("metrics", metrics))

@@ -20,12 +20,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from mores.clients import resolve
 from mores.clients.trl import world_dataset
-from mores.core.arguments import check_names, check_seed
+from mores.core.arguments import check_integer, check_names, check_seed
 from mores.core.environment import Environment, get_role, with_text
 from mores.core.errors import UserError
 from mores.core.policy import Policy
@@ -66,7 +65,9 @@ class TRLEnvironments:
         **parameters: Any,
     ) -> None:
         self._population = resolve.resolve_population(population)
-        self.environment = resolve.resolve_environment(environment, parameters, self._population)
+        self.environment = resolve.resolve_environment(
+            environment, parameters, self._population, type(self)
+        )
         self.agent_id = resolve.resolve_agent(self.environment, agent)
         self._external = {self.agent_id.role: [self.agent_id.agent_index]}
         self._policies = resolve.resolve_policies(self.environment, policies, self._external)
@@ -93,12 +94,12 @@ class TRLEnvironments:
 
     def start(self, world: int) -> Simulator:
         """A simulator of one world at the start of its episode."""
-        replicate = torch.tensor([world], dtype=torch.int64)
+        worlds = Worlds.of([check_integer("world", world, 0, 2**32 - 1)])
         simulator = Simulator(
             self.environment,
             self._policies,
             self._external,
-            Worlds(replicate, torch.zeros_like(replicate)),
+            worlds,
             self._rounds,
             population=self._population,
         )

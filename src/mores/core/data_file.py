@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,14 +17,36 @@ SHA256_DESCRIPTION = (
 )
 
 
-def no_such_file(path: str, suffixes: Iterable[str]) -> str:
-    """Message that a file does not exist: where it was looked for, and the nearest name there.
+def file_problem(path: str, suffixes: Iterable[str]) -> str | None:
+    """Why a path names no regular file, for a message; None: it names one.
+
+    A missing file is looked for among its neighbors. Of a device or a named pipe the content may
+    have no end, or may never come.
 
     Args:
-        path: the file.
+        path: the file, relative to the working directory.
         suffixes: of files of that kind, such as `.csv`.
+
+    Raises:
+        OSError: the system cannot read the path.
     """
     file, kinds = Path(path), tuple(suffixes)
+    try:
+        mode = os.stat(file).st_mode
+    except FileNotFoundError:
+        mode = None
+    except NotADirectoryError:
+        return "a part of the path is a file, not a folder"
+    except ValueError as error:  # a null character
+        return f"is no path: {error}"
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        return "is a symbolic link that leads to itself"
+    if mode is not None:
+        return None if stat.S_ISREG(mode) else f"is {_kind(mode)}, not a regular file"
+    if file.is_symlink():
+        return f"is a symbolic link to {printable(os.readlink(file), 200)!r}, which does not exist"
     place = "" if file.is_absolute() else " (from the working directory)"
     try:
         neighbors = (each for each in file.parent.iterdir() if each.suffix in kinds)
@@ -31,8 +56,14 @@ def no_such_file(path: str, suffixes: Iterable[str]) -> str:
     return f"no such file{place}{did_you_mean(file.name, near)}"
 
 
+def _kind(mode: int) -> str:
+    """What a path that is no regular file is, by its mode."""
+    kinds = {stat.S_ISDIR: "a directory", stat.S_ISFIFO: "a named pipe", stat.S_ISSOCK: "a socket"}
+    return next((name for is_kind, name in kinds.items() if is_kind(mode)), "a device")
+
+
 def check_digest(path: str, expected: str | None, max_bytes: int | None = None) -> str | None:
-    """SHA-256 of a file; None if there is no such file.
+    """SHA-256 of a file; None if the path names no regular file: see `file_problem`.
 
     Args:
         path: the file, relative to the working directory.

@@ -369,6 +369,14 @@ class Environment(Config, ABC, Generic[State]):
             UserError: `with_population` makes an environment for them.
         """
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Notes on its data for the user, such as ties of a file that are left out.
+
+        They are shown with those of the population: `Population.remarks`.
+        """
+        return ()
+
     def people(self, state: State) -> People | None:
         """People of a state, an input of registered metrics. `None`: people have no values."""
         return None

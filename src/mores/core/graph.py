@@ -112,6 +112,14 @@ class GraphSource(Config):
             ParameterError: with the path of the wrong parameter.
         """
 
+    def remarks(self, num_people: int) -> tuple[str, ...]:
+        """Notes on the data for the user, such as ties that are left out; as `Population.remarks`.
+
+        Args:
+            num_people: a number of people that `check_num_people` accepts.
+        """
+        return ()
+
     def shared_graph(self, num_people: int) -> Any:
         """The graph of all worlds and episodes; None: each has its own (`world_graphs`)."""
         return None

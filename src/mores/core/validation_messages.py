@@ -40,10 +40,10 @@ EXPECTED_TYPES = {
     "dataclass_type": "a mapping of `key: value` lines",
 }
 _SIZES = {
-    "string_too_short": ("must have at least", "min_length", "characters"),
-    "string_too_long": ("must have at most", "max_length", "characters"),
-    "too_short": ("needs at least", "min_length", "entries"),
-    "too_long": ("needs at most", "max_length", "entries"),
+    "string_too_short": ("must have at least", "min_length", "character", "characters"),
+    "string_too_long": ("must have at most", "max_length", "character", "characters"),
+    "too_short": ("needs at least", "min_length", "entry", "entries"),
+    "too_long": ("needs at most", "max_length", "entry", "entries"),
 }
 _CODES = {
     "extra_forbidden": "unknown_name",
@@ -175,8 +175,8 @@ def _message(
     if kind == "string_too_short" and not given:
         return "must not be empty"
     if kind in _SIZES:
-        verb, key, unit = _SIZES[kind]
-        return f"{verb} {context[key]} {unit}"
+        verb, key, unit, units = _SIZES[kind]
+        return f"{verb} one {unit}" if context[key] == 1 else f"{verb} {context[key]} {units}"
     text = str(error["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
     return printable(text if kind == "value_error" else text[:1].lower() + text[1:], 300)
 

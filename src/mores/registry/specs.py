@@ -76,13 +76,18 @@ def policies_from_specs(given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UserError: as `from_spec`; or it is no mapping.
     """
+    check_policy_mapping(given)
+    return {role: from_spec("policy", spec, f"policies.{role}") for role, spec in given.items()}
+
+
+def check_policy_mapping(given: Any) -> None:
+    """Refuse what is no mapping of roles to policies."""
     if not isinstance(given, Mapping):
         raise UserError(
             f"policies: a mapping of roles to policies, not {given!r:.60}",
             code="wrong_type",
             path="policies",
         )
-    return {role: from_spec("policy", spec, f"policies.{role}") for role, spec in given.items()}
 
 
 def model_from_word(word: Any) -> Any:

@@ -49,8 +49,7 @@ def simulate_cell(task: CellTask, callback: Callable[[float], None]) -> CellOutc
     try:
         load_plugins(task.plugin_files)
         built_cell = task.cell.build()
-        if built_cell.population is not None:
-            notes.extend(built_cell.population.remarks)
+        notes.extend(built_cell.remarks)
         earlier = read_earlier_cell(task)
         missing = earlier.missing_task(task)
         notes += [earlier.note] if earlier.note else []

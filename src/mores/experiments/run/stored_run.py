@@ -132,9 +132,14 @@ def load_run_plugins(
             wrong = [path for path in plugin_files if path.name == name and not path.is_file()]
             if wrong:
                 raise unreadable(wrong[0], "there is no such file")
+            stored, directory = Path(plugin.path), Path(manifest.working_directory)
+            if stored.is_relative_to(directory):
+                stored = stored.relative_to(directory)
+            file = printable(stored, 200)
+            place = "" if directory == Path.cwd() else f" in {printable(directory, 200)}"
             raise UserError(
-                f"{folder} was started with --load {printable(plugin.path, 200)}: "
-                f"name that file again, mores {command} {folder} --load {printable(name, 60)}",
+                f"{folder} was started with --load {file}{place}: name that file again, "
+                f"mores {command} {folder} --load {file}",
                 code="missing",
                 path=name,
             )

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from mores.core.errors import UserError, did_you_mean, printable
+from mores.core.errors import UserError, did_you_mean, list_known, nearest_name, printable
 from mores.core.validation_messages import model_classes
 from mores.experiments.scenario.class_source import (
     UnreadableClassError,
@@ -92,15 +92,27 @@ def filter_entries(
     """Entries that meet every condition, a tag (`stochastic`) or a value (`paper=2506.06166`).
 
     Raises:
-        UserError: no entry has the tag; the message suggests the closest one.
+        UserError: no entry has the tag, or the value; the message suggests the closest one.
     """
-    known = {tag for entry in entries for tag in entry.tags}
+    listed = list(entries)
+    known = {tag for entry in listed for tag in entry.tags}
     for condition in conditions:
         tag, equals, value = condition.partition("=")
         if tag not in known:
             raise UserError(
                 f"--where {printable(condition)}: no entry has the tag {printable(tag, 40)!r}"
                 f"{did_you_mean(tag, known)}",
+                code="unknown_name",
+                path="where",
+            )
+        values = {each for entry in listed for each in _values(entry, tag)}
+        if equals and value.lower() not in values:
+            near = nearest_name(value, values) or list_known(
+                [repr(each) for each in sorted(values)]
+            )
+            raise UserError(
+                f"--where {printable(condition)}: no entry has the value {printable(value, 40)!r} "
+                f"of {tag}{near}",
                 code="unknown_name",
                 path="where",
             )

@@ -83,6 +83,13 @@ class BuiltCell:
         """Names of people's values, from the population, else from the environment."""
         return NamedDimensions.of(self.environment, self.population).value
 
+    @property
+    def remarks(self) -> list[str]:
+        """Notes of the population and of the environments on their data, without repetitions."""
+        of_population = () if self.population is None else self.population.remarks
+        notes = (note for stage in self.stages for note in stage.environment.remarks)
+        return list(dict.fromkeys([*of_population, *notes]))
+
     def dataset_stage_indices(self, stage_index: int) -> list[int]:
         """Indices of the stages whose recorded episodes a `fit_offline` stage trains on."""
         return _dataset_stage_indices(self.stages[:stage_index], self.stages[stage_index].stage)

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from mores.core.data_file import file_problem
 from mores.core.errors import UserError, did_you_mean, nearest_name
 from mores.core.validation_messages import keys_at
 from mores.experiments.scenario.model_override import (
@@ -137,7 +138,8 @@ def find_scenario_file(path_or_name: str | File) -> File:
     """
     path = File(path_or_name)
     try:
-        if path.exists() and not path.is_dir():
+        problem = file_problem(str(path), (".yaml", ".yml"))
+        if problem is None:
             return path
         known = known_scenarios()
         name = path.stem if path.suffix in (".yaml", ".yml") else path.name
@@ -147,6 +149,8 @@ def find_scenario_file(path_or_name: str | File) -> File:
             inside = ", ".join(printable(file) for file in sorted(path.glob("*.yaml"))[:6])
             content = f"it contains {inside}" if inside else "it contains no *.yaml file"
             message = f"is a directory; name a scenario file ({content})"
+        elif path.exists() or path.is_symlink():
+            message = problem
         elif other := other_category(str(path_or_name)):
             message = f"no such scenario{other}; see mores describe {path_or_name}"
         elif path.parent.is_dir():
