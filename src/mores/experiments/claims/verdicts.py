@@ -262,8 +262,9 @@ def _learned_verdict(
     claim, status, reason = verdict.claim, verdict.status, verdict.reason
     if status == "holds":
         ablated = _interval_verdict(claim, ablation, level)
-        text = f"in the ablation {claim.ablation}, {ablated.reason}"
-        differ = f"their difference, {_format_interval(difference, level)},"
+        words = _interval_words(level)  # once in the sentence
+        text = f"in the ablation {claim.ablation}, {ablated.reason.removeprefix(words)}"
+        differ = f"their difference, {_format_interval(difference, level).removeprefix(words)},"
         if math.isnan(ablation.low):
             status, reason = "fails", text
         elif ablated.status == "holds":
@@ -322,7 +323,7 @@ def _interval_verdict(
         return verdict("undecided", f"there is no interval: {estimate.method}")
     reason = UNDECIDED_REASONS[claim.interval]
     if needed := replicates_needed(claim, estimate):
-        reason += f" (about {needed:,} in all, if the estimate stays)"
+        reason += f" (about {needed:,} at this estimate)"
     return verdict("undecided", f"{interval} lies only partly {where}: {reason}")
 
 
@@ -391,4 +392,8 @@ def _format_interval(estimate: IntervalEstimate, level: float) -> str:
         return f"{estimate.value:.6g} ({estimate.method})"
     if math.isinf(estimate.low) and math.isinf(estimate.high):
         return f"without an interval: {estimate.method}"
-    return f"the {100 * level:.6g} % interval {estimate.low:.6g} to {estimate.high:.6g}"
+    return f"{_interval_words(level)}{estimate.low:.6g} to {estimate.high:.6g}"
+
+
+def _interval_words(level: float) -> str:
+    return f"the {100 * level:.6g} % interval "
