@@ -170,7 +170,8 @@ class ClaimVerdict(_Output):
         "furthest beyond it), by path; without a bound, the first"
     )
     points: list[PointVerdict] = Field(
-        default=[], description="the verdicts over a sweep: at each point, with `monotone_in` at each step"
+        default=[],
+        description="the verdicts over a sweep: at each point, with `monotone_in` at each step",
     )
 
 
