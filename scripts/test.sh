@@ -9,7 +9,7 @@
 set -u
 
 shapes="tests/conformance tests/agents tests/learners tests/docs tests/packaging"
-first="tests/clients tests/scenario tests/text tests/golden"
+first="tests/attacks tests/clients tests/golden tests/scenario tests/text"
 second=
 for suite in tests/*/ tests/test_*.py; do
     suite=${suite%/}

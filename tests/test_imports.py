@@ -182,6 +182,7 @@ def test_top_level_folders_are_not_imported() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.full
 def test_names_that_benchmarks_import_exist() -> None:
     """Most benchmarks run in no test; an import of a name that moved would stop them."""
     missing = []

@@ -61,8 +61,11 @@ def test_the_table_has_no_unused_text() -> None:
     used = {text for path in source_files() for _, text in texts(path)}
     names = {n: v for n, v in vars(stream_addresses).items() if n.isupper() and isinstance(v, str)}
     source = "\n".join(p.read_text() for p in source_files() if p.stem != "stream_addresses")
-    used |= {text for name, text in names.items() if re.search(rf"\b{name}\b", source)}
-    quoted = {text for text in ADDRESSES if f'"{text}"' in source or f'"{text} ' in source}
+    words = {*re.findall(r"\w+", source)}
+    used |= {text for name, text in names.items() if name in words}
+    quoted = {
+        text for text in ADDRESSES.keys() - used if f'"{text}"' in source or f'"{text} ' in source
+    }
     assert ADDRESSES.keys() <= used | quoted
 
 

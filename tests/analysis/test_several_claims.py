@@ -23,7 +23,7 @@ from mores.experiments.claims.verdicts import evaluate_claim
 from tests.cases import scaled
 
 
-@settings(max_examples=scaled(100))
+@settings(max_examples=scaled(40))
 @given(st.lists(st.floats(0.0, 1.0), min_size=1, max_size=12))
 def test_holms_adjustment(alphas: list[float]) -> None:
     expected = multipletests(alphas, method="holm")[1]

@@ -131,6 +131,7 @@ def test_warnings_on_a_target_out_of_reach(load_text):
         check_message(warning)
 
 
+@pytest.mark.full
 def test_output_files(load_text, tmp_path, capsys):
     load_text(RANDOM_WALK)
     before = Path("s.yaml").read_text()

@@ -26,7 +26,7 @@ from tests.refusals import refused
 pytestmark = pytest.mark.filterwarnings(*FILTERS)
 
 
-@pytest.mark.cut(2)
+@pytest.mark.cut(4)
 @pytest.mark.parametrize(("kind", "agent"), AGENTS)
 def test_check_env(kind: str, agent: str) -> None:
     check_env(gym_make(kind, agent=agent).unwrapped)

@@ -124,7 +124,7 @@ def test_async_vector_env(context: str) -> None:
 @pytest.mark.parametrize(
     ("context", "functions"),
     [
-        ("spawn", errands_functions),
+        pytest.param("spawn", errands_functions, marks=pytest.mark.full),
         pytest.param("forkserver", errands_functions, marks=pytest.mark.full),
         pytest.param("spawn", env_functions, marks=pytest.mark.full),
         pytest.param("forkserver", env_functions, marks=pytest.mark.full),

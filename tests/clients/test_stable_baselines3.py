@@ -22,7 +22,7 @@ def test_check_env(kind: str, agent: str) -> None:
     check_env(gym_make(kind, agent=agent))
 
 
-@pytest.mark.cut(4)
+@pytest.mark.cut(8)
 @pytest.mark.parametrize(("kind", "agent"), AGENTS)
 def test_ppo(kind: str, agent: str) -> None:
     env = gym_make(kind, agent=agent, rounds=20)
@@ -51,7 +51,7 @@ def can_be_padded(kind: str) -> bool:
     return classes in ({spaces.Box}, {spaces.Discrete})
 
 
-@pytest.mark.cut(4)
+@pytest.mark.cut(8)
 @pytest.mark.parametrize("kind", filter(can_be_padded, KINDS))
 def test_supersuit(kind: str) -> None:
     """One policy for all roles: their spaces are padded to the largest."""
@@ -62,7 +62,7 @@ def test_supersuit(kind: str) -> None:
     train_all_agents(env, supersuit, num_agents)
 
 
-@pytest.mark.cut(4)
+@pytest.mark.cut(8)
 @pytest.mark.parametrize("kind", KINDS)
 def test_supersuit_one_role(kind: str) -> None:
     """One external role needs no padding."""

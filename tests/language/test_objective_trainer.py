@@ -239,6 +239,7 @@ def test_accumulated_gradients(tmp_path) -> None:
     torch.testing.assert_close(updated[0], updated[1], atol=1e-6, rtol=0)
 
 
+@pytest.mark.full
 def test_resumed_training(tmp_path) -> None:
     """A run stopped after three of six steps and resumed ends with the same weights."""
     whole, halves = model(words()), model(words())

@@ -108,6 +108,7 @@ def test_every_model_finds_the_best_response(recipe):
         assert best.min() > 0.9, f"{recipe}, {case}: {best}"
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("gamma", "episodes"), [pytest.param(0.96, 20, marks=pytest.mark.full), (0.0, 8)]
 )

@@ -41,7 +41,7 @@ RECORDED = []  # rollouts of `RecordingPPO`
 # --- stacked against separate training ----------------------------------------------------------
 
 
-@pytest.mark.cut(2)
+@pytest.mark.cut(4)
 @pytest.mark.parametrize("recipe", RECIPES)
 @unchecked()
 def test_stacked_training_equals_separate_training(recipe):

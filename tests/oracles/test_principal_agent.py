@@ -304,6 +304,7 @@ def test_render_names_choice_rationale_and_readers():
 # --- learning -------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_ppo_reaches_the_optimum_of_a_fixed_task():
     """Two conditions differ: the customer's product pays only if principals do not read."""
     env = environment(**FIXED, num_sales=1, num_people=16, num_held_out_tasks=2)

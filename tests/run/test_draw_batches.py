@@ -222,6 +222,7 @@ def test_any_parameters(tmp_path_factory: Any, batched: list[str], others: list[
         check_equal(found, expected)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("text", [TRAINING, OFFLINE])
 def test_draws_have_learners_of_their_own(tmp_path: Path, text: str) -> None:
     loaded = load(tmp_path, text)

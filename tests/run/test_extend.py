@@ -227,6 +227,7 @@ def test_more_rounds(workdir, finished, capsys):
     assert not list((finished / "cells").glob(".*"))
 
 
+@pytest.mark.full
 def test_everything_at_once(workdir, finished):
     (workdir / "larger.yaml").write_text(LARGER)
     long = _run(workdir / "elsewhere" / "long", LARGER, ("rounds=7", "replicates=20"))
@@ -443,6 +444,7 @@ def test_an_interrupted_extension(workdir, finished, monkeypatch):
     assert not folder.exists()
 
 
+@pytest.mark.full
 @pytest.mark.cut(2)
 @pytest.mark.parametrize("damage", ["torn", "other code", "foreign", "other metrics"])
 def test_earlier_cells_that_cannot_be_used(workdir, finished, monkeypatch, damage):

@@ -117,6 +117,7 @@ def test_caption_names_arms_without_training():
     check_message(figures["learning_first"].spec.caption)
 
 
+@pytest.mark.full
 def test_metrics_by_episode_without_training():
     stages = [{"name": "one", "episodes": 3}, {"name": "two"}]
     data = make_report_data(make_scenario(stages=stages), stages=("one", "two"), episodes=3)

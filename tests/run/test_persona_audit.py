@@ -94,6 +94,7 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Verdict], P
     return list(result.verdicts), result.folder
 
 
+@pytest.mark.full
 @pytest.mark.cut(4)
 @pytest.mark.parametrize("case", CASES)
 def test_a_persona_claim_needs_its_controls(
@@ -107,6 +108,7 @@ def test_a_persona_claim_needs_its_controls(
     assert verdict.alpha == 1 or status == "holds"
 
 
+@pytest.mark.full
 def test_the_audit_is_shown_and_stored(verdicts: tuple[list[Verdict], Path]) -> None:
     found, folder = verdicts
     audit = found[0].audit

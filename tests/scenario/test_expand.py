@@ -239,7 +239,7 @@ def test_resolved_yaml_has_every_default() -> None:
     assert all(c["policies"]["person"]["kind"] == "toy_still" for c in document["cells"].values())
 
 
-@pytest.mark.cut(18)
+@pytest.mark.cut(30)
 @pytest.mark.parametrize("name", bundled_scenarios())
 def test_bundled_scenario(name: str) -> None:
     loaded = load_scenario(name)

@@ -119,7 +119,7 @@ class MoresModel(mesa.Model):
             raise UserError(message, code="wrong_type", path="policies")
         self.seed = int(self.rng.integers(2**63 - 1)) if seed is None else seed
         people = resolve.resolve_population(population)
-        self.environment = resolve.resolve_environment(environment, kwargs, people)
+        self.environment = resolve.resolve_environment(environment, kwargs, people, type(self))
         self.simulator = Simulator(
             self.environment,
             resolve.resolve_policies(self.environment, policies, {}),
