@@ -16,6 +16,7 @@ from mores.analysis.intervals import estimate
 from mores.experiments.claims.several_claims import (
     SMALLEST_ALPHA,
     chance_of_luck,
+    false_hold_rate,
     holm_adjusted,
     smallest_alpha,
 )
@@ -37,6 +38,14 @@ def test_chance_that_one_of_several_false_claims_holds() -> None:
     adjusted = np.array([holm_adjusted(row.tolist()) for row in alphas[:4000]])
     any_holds = int((adjusted.min(1) <= 0.05).sum())
     assert scipy.stats.binomtest(any_holds, 4000, 1 - (1 - 0.05 / 20) ** 20).pvalue > 0.001
+
+
+def test_rates_of_false_claims() -> None:
+    """docs/explanation/intervals.md: .025, .0375, .04375 up to looks 1, 2, 3, twice two-sided."""
+    above, differs = make_claim("mean", above=0.0), make_claim("mean", differs_from=0.0)
+    rates = [false_hold_rate(above, k) for k in (1, 2, 3)]
+    assert rates == pytest.approx([0.025, 0.0375, 0.04375])
+    assert false_hold_rate(differs) == pytest.approx(0.05)
 
 
 @pytest.mark.parametrize("bounds", [(0.0, 1.0), None])

@@ -38,6 +38,6 @@ def print_verdicts(output: CommandOutput, results: Sequence[RunResult]) -> None:
 
     output.console.print(verdict_view(results, output.console.width))
     for result in results:
-        text = describe_several([(v.claim, v.adjusted_status) for v in result.verdicts])
-        if text:
+        claims = [(v.claim, v.adjusted_status, v.look.number) for v in result.verdicts]
+        if text := describe_several(claims):
             output.console.print(f"{result.scenario.name}: {text}", highlight=False)

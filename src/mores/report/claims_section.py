@@ -72,7 +72,7 @@ def summarize_claims(verdicts: Sequence[Verdict]) -> str:
 
 def summarize_several(verdicts: Sequence[Verdict]) -> str:
     """Sentence on the number of statistical claims; empty for less than two."""
-    return describe_several([(verdict.claim, verdict.adjusted_status) for verdict in verdicts])
+    return describe_several([(v.claim, v.adjusted_status, v.look.number) for v in verdicts])
 
 
 def notes(verdict: Verdict) -> list[str]:

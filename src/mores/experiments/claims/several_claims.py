@@ -29,10 +29,16 @@ def is_statistical(claim: Claim) -> bool:
     return claim.kind in STATISTICAL_KINDS and claim.bound is not None
 
 
-def false_hold_rate(claim: Claim) -> float:
-    """Largest probability that a false claim holds, if its 95 % interval covers."""
+def false_hold_rate(claim: Claim, num_looks: int = 1) -> float:
+    """Largest probability that a false claim holds at one of its looks, if the intervals cover.
+
+    Args:
+        claim: the claim.
+        num_looks: how often it was judged, on other data each time; look k has half the rate of
+            look k - 1.
+    """
     two_sided = claim.bound is not None and claim.bound.differs_from is not None
-    return 0.05 if two_sided else 0.025
+    return (0.05 if two_sided else 0.025) * (2.0 - 2.0 ** (1 - num_looks))
 
 
 def chance_of_luck(rates: Sequence[float]) -> float:
@@ -44,18 +50,19 @@ def chance_of_luck(rates: Sequence[float]) -> float:
     return 1.0 - math.prod(1.0 - rate for rate in rates)
 
 
-def describe_several(claims: Sequence[tuple[Claim, str]]) -> str:
+def describe_several(claims: Sequence[tuple[Claim, str, int]]) -> str:
     """Sentence on the statistical claims of a file; empty for less than two.
 
     Args:
-        claims: each claim with its adjusted verdict.
+        claims: each claim with its adjusted verdict and its number of looks.
     """
-    adjusted = [status for claim, status in claims if is_statistical(claim)]
-    if len(adjusted) < 2:
+    statistical = [each for each in claims if is_statistical(each[0])]
+    if len(statistical) < 2:
         return ""
-    rates = [false_hold_rate(claim) for claim, _ in claims if is_statistical(claim)]
+    adjusted = [status for _, status, _ in statistical]
+    rates = [false_hold_rate(claim, num_looks) for claim, _, num_looks in statistical]
     chance, holds = chance_of_luck(rates), adjusted.count("holds")
-    each = " or ".join(f"{100 * rate:g} %" for rate in sorted({*rates}))
+    each = " or ".join(f"{100 * rate:.3g} %" for rate in sorted({*rates}))
     return (
         f"{len(adjusted)} claims rest on intervals: if none were true, at least one of them would "
         f"hold by chance in up to {100 * chance:.0f} % of experiments ({each} each, if they are "
