@@ -2,7 +2,7 @@
 # Tests with the lowest version that pyproject.toml declares of every required dependency.
 #
 # $VENV-lowest is made for it, by $PYTHON; pip's own variables are obeyed. TorchRL is there because
-# tests of all clients import it, and has the version of the extra `rl`.
+# tests of all clients import it, and has the version of the extra `rl`; statsmodels is the extra `data`.
 set -eu
 
 venv=${VENV:-.venv}-lowest
@@ -14,7 +14,8 @@ if [ ! -d "$venv" ]; then
     echo '*' >"$venv/.gitignore"
 fi
 "$venv/bin/python" -m pip install -q --no-input -r "$requirements" \
-    "torchrl==0.14.1" "tensordict>=0.14.3,<0.15" stable-baselines3 pytest hypothesis beartype
+    "torchrl==0.14.1" "tensordict>=0.14.3,<0.15" "statsmodels==0.14.4" \
+    stable-baselines3 pytest hypothesis beartype
 # Its metadata are those of a distribution: the version, entry points.
 "$venv/bin/python" -m pip install -q --no-input --no-deps -e .
 # The wording of messages and the last bits of numbers are those of the versions in constraints.txt.

@@ -129,7 +129,7 @@ def test_verbose_open_and_quiet(
     assert main(["run", write(), "--only", "0", "--out", "r", "--verbose", "--open"]) == 0
     assert opened == [Path("r/report.html").resolve().as_uri()]
     log = [line.split(" ", 1)[1] for line in Path("r/log.txt").read_text().splitlines()]
-    printed = [line.split(" ", 1)[1] for line in capsys.readouterr().err.splitlines()]
+    printed = [line.partition(" ")[2] for line in capsys.readouterr().err.splitlines()]
     assert [line for line in printed if line in log] == log
     assert main(["resume", "r", "--open"]) == 0  # the second time there is no browser
     (line,) = [each for each in capsys.readouterr().err.splitlines() if "browser" in each]
