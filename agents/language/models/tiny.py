@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import Field
 
 from mores.agents.language.models.local import LocalModel
+from mores.agents.language.optional_imports import import_optional
 
 TEMPLATE = (
     "{% for message in messages %}"
@@ -43,6 +44,7 @@ class TinyModel(LocalModel):
 
 def tiny_model(hidden_size: int, num_layers: int, seed: int) -> tuple[Any, Any]:
     """A random Llama and its tokenizer: one token a byte."""
+    import_optional("transformers", "llm")  # with tokenizers
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
