@@ -21,9 +21,10 @@ FULL = os.environ.get("MORES_TESTS") == "full"
 SUITE_CUTS = {
     f"tests/{suite}/": every
     for every, suites in (
-        (2, ("agents", "attacks", "clients", "conformance", "learners", "metrics", "oracles")),
-        (2, ("run",)),
-        (6, ("language", "served", "text")),
+        (2, ("analysis", "scenario")),
+        (3, ("agents", "attacks", "clients", "conformance", "learners", "metrics", "oracles")),
+        (3, ("run",)),
+        (8, ("language", "served", "text")),
     )
     for suite in suites
 }

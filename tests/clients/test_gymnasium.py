@@ -26,7 +26,7 @@ from tests.refusals import refused
 pytestmark = pytest.mark.filterwarnings(*FILTERS)
 
 
-@pytest.mark.cut(4)
+@pytest.mark.cut(6)
 @pytest.mark.parametrize(("kind", "agent"), AGENTS)
 def test_check_env(kind: str, agent: str) -> None:
     check_env(gym_make(kind, agent=agent).unwrapped)
@@ -77,7 +77,7 @@ def test_policies_by_name(kind: str) -> None:
     tuple(map(int, gymnasium.__version__.split(".")[:2])) < (1, 4),
     reason="its recorder is wrong with SAME_STEP: tests/bug_reports/test_old_recorders.py",
 )
-@pytest.mark.cut(4)
+@pytest.mark.cut(6)
 @pytest.mark.parametrize(("kind", "agent"), AGENTS)
 def test_true_episode_lengths(kind: str, agent: str) -> None:
     """`RecordEpisodeStatistics` around `ArrayConversion` has true lengths and returns."""
@@ -123,7 +123,7 @@ def test_max_episode_steps(kind: str) -> None:
     assert ends == [False, False, True]
 
 
-@pytest.mark.cut(2)
+@pytest.mark.cut(3)
 @pytest.mark.parametrize("mode", ["sync", "async"])
 def test_gymnasium_vectorization(mode: str) -> None:
     """Gymnasium's vectors of single environments, in this process and in others."""
@@ -189,7 +189,7 @@ def test_unknown_arguments() -> None:
         pettingzoo.make("parallel", "mores/lock_in_v1", max_cycle=3)  # type: ignore
 
 
-@pytest.mark.cut(5)
+@pytest.mark.cut(8)
 @pytest.mark.parametrize("kind", KINDS)
 def test_torchrls_gym_env(kind: str) -> None:
     torchrl_envs = pytest.importorskip("torchrl.envs", reason="an extra: pip install mores[rl]")

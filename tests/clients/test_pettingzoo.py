@@ -39,21 +39,21 @@ def test_parallel_api(kind: str) -> None:
     parallel_api_test(zoo_make("parallel", kind, rounds=20), num_cycles=100)
 
 
-@pytest.mark.cut(4)
+@pytest.mark.cut(6)
 @pytest.mark.parametrize("source", AEC_SOURCES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_api(kind: str, source: str) -> None:
     api_test(aec(source, kind, rounds=20), num_cycles=50)
 
 
-@pytest.mark.cut(12)
+@pytest.mark.cut(18)
 @pytest.mark.parametrize("source", AEC_SOURCES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_seed(kind: str, source: str) -> None:
     seed_test(lambda: aec(source, kind), 50)
 
 
-@pytest.mark.cut(4)
+@pytest.mark.cut(6)
 @pytest.mark.parametrize("source", AEC_SOURCES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_whole_trajectory_is_seeded(kind: str, source: str) -> None:
@@ -109,7 +109,7 @@ def test_max_cycles(kind: str) -> None:
     max_cycles_test(SmallModule(kind, **dict.fromkeys(random_end, 0.0)))
 
 
-@pytest.mark.cut(6)
+@pytest.mark.cut(9)
 @pytest.mark.parametrize("kind", KINDS)
 def test_render(kind: str) -> None:
     render_test(SmallModule(kind).env)
@@ -135,7 +135,7 @@ def test_registry(kind: str) -> None:
     assert str(from_module) == versioned(kind)
 
 
-@pytest.mark.cut(4)
+@pytest.mark.cut(6)
 @pytest.mark.parametrize("kind", KINDS)
 def test_aec_is_parallelizable_if_all_agents_act_at_once(kind: str) -> None:
     """Converted back, it then equals the parallel environment; else the conversion is refused."""

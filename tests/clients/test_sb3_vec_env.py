@@ -35,7 +35,7 @@ def random_actions(env: SB3VecEnv, generator: np.random.Generator) -> np.ndarray
 # --- observations, rewards, infos ---------------------------------------------------------------
 
 
-@pytest.mark.cut(4)
+@pytest.mark.cut(6)
 @pytest.mark.parametrize(("kind", "agent"), AGENTS)
 def test_equal_to_gymnasium_vector_env(kind: str, agent: str) -> None:
     """Bit for bit over several episodes: observations, rewards, ends, masks, metrics."""
@@ -186,7 +186,7 @@ def test_not_installed() -> None:
 # --- training ------------------------------------------------------------------------------------
 
 
-@pytest.mark.cut(6)
+@pytest.mark.cut(9)
 @pytest.mark.parametrize(("kind", "agent"), AGENTS)
 def test_policy_gradients_for_every_agent(kind: str, agent: str) -> None:
     env = VecMonitor(SB3VecEnv(kind, 8, agent, rounds=5, **small(kind)))

@@ -50,7 +50,7 @@ def has_equal_choices(kind: str) -> bool:
 WRAPPED = [kind for kind in KINDS if not has_equal_choices(kind)]
 
 
-@pytest.mark.cut(3)
+@pytest.mark.cut(5)
 @pytest.mark.parametrize("kind", WRAPPED)
 def test_pettingzoo_wrapper(kind: str) -> None:
     """Agents are grouped by role."""
@@ -68,7 +68,7 @@ def test_pettingzoo_wrapper(kind: str) -> None:
         assert not bool(data["next", role.name, "info", "projected"].any())  # masks hold
 
 
-@pytest.mark.cut(3)
+@pytest.mark.cut(5)
 @pytest.mark.parametrize("kind", WRAPPED)
 def test_pettingzoo_wrapper_of_native_aec(kind: str) -> None:
     """Each agent is a group, and a mask marks the selected one."""
@@ -80,7 +80,7 @@ def test_pettingzoo_wrapper_of_native_aec(kind: str) -> None:
     assert bool((selected.sum(-1) == 1).all())
 
 
-@pytest.mark.cut(4)
+@pytest.mark.cut(6)
 @pytest.mark.parametrize(("kind", "agent"), AGENTS)
 def test_gym_wrapper(kind: str, agent: str) -> None:
     env = GymWrapper(gym_make(kind, agent=agent, rounds=5))
@@ -89,7 +89,7 @@ def test_gym_wrapper(kind: str, agent: str) -> None:
     assert bool(data["next", "done"].any())
 
 
-@pytest.mark.cut(12)
+@pytest.mark.cut(18)
 @pytest.mark.parametrize("kind", KINDS)
 def test_gym_env(kind: str) -> None:
     """By id: TorchRL first tries a parameter `frameskip` and expects a `TypeError`."""
@@ -98,7 +98,7 @@ def test_gym_env(kind: str) -> None:
     assert bool(env.rollout(25, break_when_any_done=False)["next", "done"].any())
 
 
-@pytest.mark.cut(4)
+@pytest.mark.cut(6)
 @pytest.mark.parametrize("mode", ["SameStep", "Disabled"])
 @pytest.mark.parametrize(("kind", "agent"), AGENTS)
 def test_gym_wrapper_of_vector(kind: str, agent: str, mode: str) -> None:
@@ -116,7 +116,7 @@ def test_gym_wrapper_of_vector(kind: str, agent: str, mode: str) -> None:
     assert not torch.equal(true_next[done], next_start[done])
 
 
-@pytest.mark.cut(3)
+@pytest.mark.cut(5)
 @pytest.mark.parametrize("kind", KINDS)
 def test_torchrl_env(kind: str) -> None:
     env = mores.TorchRLEnv(kind, 6, rounds=4, **small(kind))
@@ -134,7 +134,7 @@ def test_torchrl_env(kind: str) -> None:
         assert not bool(data["next", role.name, "projected"].any())
 
 
-@pytest.mark.cut(3)
+@pytest.mark.cut(5)
 @pytest.mark.parametrize("kind", KINDS)
 def test_torchrl_env_in_collector(kind: str) -> None:
     """A collector with a policy and a transform continues over many ends of episodes."""
@@ -194,7 +194,7 @@ GROUP_MAPS = {
 }
 
 
-@pytest.mark.cut(3)
+@pytest.mark.cut(5)
 @pytest.mark.parametrize("group_done", [False, True])
 @pytest.mark.parametrize("groups", GROUP_MAPS)
 def test_groups_hold_what_roles_hold(groups: str, group_done: bool) -> None:

@@ -109,7 +109,7 @@ def invalid_action(env: GymnasiumEnv) -> Any:
     return np.full(env.action_space.shape, np.nan, np.float32)
 
 
-@pytest.mark.cut(3)
+@pytest.mark.cut(5)
 @pytest.mark.parametrize(("kind", "agent"), ALL_AGENTS)
 def test_an_invalid_action_is_flagged_in_every_client(kind: str, agent: str) -> None:
     environment = make(kind)

@@ -27,7 +27,7 @@ def test_default_policies(kind):
     assert check_first_rounds(make(kind))
 
 
-@pytest.mark.cut(5)
+@pytest.mark.cut(8)
 @pytest.mark.parametrize("kind", ALL_KINDS)
 @unchecked()
 def test_registered_policies(kind):

@@ -46,7 +46,7 @@ def as_row(mask: Any) -> np.ndarray:
     return np.concatenate(mask) if isinstance(mask, tuple) else mask
 
 
-@pytest.mark.cut(5)
+@pytest.mark.cut(8)
 @pytest.mark.parametrize(("kind", "agent"), ALL_AGENTS)
 def test_gymnasium(kind: str, agent: str) -> None:
     env = GymnasiumEnv(make(kind), agent, rounds=6)
@@ -72,7 +72,7 @@ def test_gymnasium(kind: str, agent: str) -> None:
         assert not info["projected"]
 
 
-@pytest.mark.cut(16)
+@pytest.mark.cut(24)
 @pytest.mark.parametrize(("kind", "agent"), ALL_AGENTS)
 def test_gymnasium_vector(kind: str, agent: str) -> None:
     """Each world equals the world simulated alone, over several episodes."""
@@ -120,7 +120,7 @@ def external_simulator(
     return simulator
 
 
-@pytest.mark.cut(5)
+@pytest.mark.cut(8)
 @pytest.mark.parametrize("kind", ALL_KINDS)
 def test_pettingzoo_parallel(kind: str) -> None:
     env = PettingZooParallelEnv(make(kind), rounds=5)
@@ -167,7 +167,7 @@ def aec_trajectory(
     return turns
 
 
-@pytest.mark.cut(5)
+@pytest.mark.cut(8)
 @pytest.mark.parametrize("kind", ALL_KINDS)
 def test_pettingzoo_aec(kind: str) -> None:
     """The turns of an agent equal those in the parallel environment, with summed rewards."""
@@ -198,7 +198,7 @@ def test_pettingzoo_aec(kind: str) -> None:
     assert aec_trajectory(PettingZooAECEnv(make(kind), rounds=4), actions) == turns
 
 
-@pytest.mark.cut(5)
+@pytest.mark.cut(8)
 @pytest.mark.parametrize("kind", ALL_KINDS)
 def test_torchrl(kind: str) -> None:
     """Over several episodes, with TorchRL's own resets between them."""
@@ -236,7 +236,7 @@ def test_torchrl(kind: str) -> None:
     assert ends >= worlds
 
 
-@pytest.mark.cut(5)
+@pytest.mark.cut(8)
 @pytest.mark.parametrize("kind", ALL_KINDS)
 def test_same_seed_same_world_in_every_client(kind: str) -> None:
     environment = make(kind)
@@ -256,7 +256,7 @@ def test_same_seed_same_world_in_every_client(kind: str) -> None:
     assert single == vector[0].numpy().tobytes()
 
 
-@pytest.mark.cut(5)
+@pytest.mark.cut(8)
 @pytest.mark.parametrize("kind", ALL_KINDS)
 def test_reset_with_a_seed_restarts_and_without_continues(kind: str) -> None:
     environment = make(kind)
