@@ -58,6 +58,8 @@ def check_files(number: int, folder: Path, seed: int = CHECKS_SEED) -> Tally:
     while sum(tally.outcomes.values()) < number:
         seed += 1
         mutated = mutated_values(Random(seed))
+        if b"kind: language" in mutated.data:
+            continue  # its first rounds run a transformer, which takes long
         if attempt(mutated, file).outcome == "loaded":
             result = attempt(mutated, file, check=True)
             tally.add(f"{seed}, {mutated.mutation}", mutated, result)

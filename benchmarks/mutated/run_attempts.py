@@ -22,7 +22,10 @@ from mores.experiments.run import resume_run
 from tests.attacks.folders import reseal, short_report
 
 MAX_WAITING = 60.0  # seconds of wall time, of a process that waits for a pipe
-FORBIDDEN = ("subprocess.", "socket.", "pty.", "pickle.", "urllib.", "os.system", "os.exec",
+# A run folder has the name of the machine: `socket.gethostname` is no access to a network.
+NETWORK = ("socket.__new__", "socket.bind", "socket.connect", "socket.getaddrinfo",
+           "socket.gethostby", "socket.getnameinfo", "socket.sendmsg", "socket.sendto")  # fmt: skip
+FORBIDDEN = (*NETWORK, "subprocess.", "pty.", "pickle.", "urllib.", "os.system", "os.exec",
              "os.fork", "os.posix_spawn", "os.spawn", "os.kill", "os.putenv")  # fmt: skip
 CODE = ("exec", "marshal.", "compile", "import", "code.__new__", "function.__new__", "ctypes.")
 CHANGES = {  # of files: the positions of the path and of the descriptor of its folder

@@ -430,7 +430,7 @@ print(json.dumps([count, len(Path(folder / "reads").read_text())]))
 
 
 @pytest.mark.full
-@pytest.mark.parametrize(("jobs", "num_kills"), [(1, 40), (2, 8)])
+@pytest.mark.parametrize(("jobs", "num_kills"), [(1, 120), (2, 8)])
 def test_killed_at_commit_points(tmp_path, jobs, num_kills):
     """Also between the writing of a checkpoint and its commit; in a process that forks."""
     text = TRAINING.replace("EPISODES", "6")
