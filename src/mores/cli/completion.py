@@ -24,8 +24,6 @@ def complete_tracker(incomplete: str) -> list[str]:
 
 def complete_category(incomplete: str) -> list[str]:
     """Categories of `mores list`."""
-    from mores.registry import REGISTRIES
-
     return [name for name in REGISTRIES if name.startswith(incomplete)]
 
 

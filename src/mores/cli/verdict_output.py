@@ -34,10 +34,9 @@ def print_result(
 def print_verdicts(output: CommandOutput, results: Sequence[RunResult]) -> None:
     """Print the verdicts on claims and, for scenarios with several claims, a note on them."""
     from mores.cli.verdict_tables import verdict_view
-    from mores.experiments.claims.several_claims import describe_several
+    from mores.report.claims_section import summarize_several
 
     output.console.print(verdict_view(results, output.console.width))
     for result in results:
-        claims = [(v.claim, v.adjusted_status, v.look.number) for v in result.verdicts]
-        if text := describe_several(claims):
+        if text := summarize_several(result.verdicts):
             output.console.print(f"{result.scenario.name}: {text}", highlight=False)

@@ -94,7 +94,7 @@ def filter_entries(
     Raises:
         UserError: no entry has the tag, or the value; the message suggests the closest one.
     """
-    listed = list(entries)
+    listed = entries
     known = {tag for entry in listed for tag in entry.tags}
     for condition in conditions:
         tag, equals, value = condition.partition("=")
